@@ -1,0 +1,1 @@
+"""From raw logs and tables to a cleaned, id-mapped, split data set."""

@@ -1,0 +1,144 @@
+"""Maps the ids that people use (strings or integers) to rows 0 … n-1 and back."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.errors import DataError, UnknownIdError
+
+__all__ = ["IdArray", "IdMap", "as_id_array"]
+
+# Either int64 or object holding only ``str``.
+IdArray: TypeAlias = NDArray[Any]
+
+_SHOWN = 5  # how many offending ids an error message lists
+
+
+def as_id_array(values: Any, what: str = "id") -> IdArray:
+    """Returns ids as an int64 array, or as an object array of ``str``; never a mixture.
+
+    Args:
+        values: Any one-dimensional collection of integers or of strings. Floats without a
+            fraction (what a nullable integer column becomes) count as integers.
+        what: The column or argument that holds them, for messages.
+
+    Raises:
+        DataError: A null id, an id that is neither integer nor string, or both kinds at once.
+    """
+    if isinstance(values, str | bytes):
+        raise DataError(f"{what}: expected a collection of ids, got the single value {values!r}")
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
+        return values.astype(np.int64, copy=False)
+    series = pd.Series(values if isinstance(values, pd.Series | pd.Index | np.ndarray | Sequence) else list(values))
+    if len(series) == 0:
+        return np.empty(0, dtype=np.int64)
+    if series.isna().any():
+        raise DataError(f"{what}: row {int(np.flatnonzero(series.isna())[0])} has no id")
+    kind = pd.api.types.infer_dtype(series, skipna=False)
+    if kind == "integer":
+        return series.to_numpy(dtype=np.int64)
+    if kind in ("floating", "mixed-integer-float"):
+        numbers = series.to_numpy(dtype=np.float64)
+        if np.array_equal(numbers, np.floor(numbers)) and bool(np.isfinite(numbers).all()):
+            return numbers.astype(np.int64)
+        raise DataError(f"{what}: {numbers[numbers != np.floor(numbers)][0]!r} is not an id; use integers or strings")
+    if kind == "string":
+        return series.to_numpy(dtype=object)
+    if kind == "categorical":
+        return as_id_array(series.astype(series.cat.categories.dtype), what)
+    raise DataError(f"{what}: ids must be all integers or all strings, these are {kind}")
+
+
+class IdMap:
+    """An immutable list of distinct ids; the position of an id is its index.
+
+    Args:
+        ids: ``[n]`` distinct integers or strings.
+        what: What they identify (``"user"`` or ``"item"``), for messages.
+
+    Raises:
+        DataError: A null, repeated or mixed id.
+    """
+
+    def __init__(self, ids: Any, what: str = "item") -> None:
+        self.what = what
+        self.ids: IdArray = as_id_array(ids, f"{what} ids")
+        self.ids.setflags(write=False)
+        self._index = pd.Index(self.ids, dtype=self.ids.dtype)
+        if not self._index.is_unique:
+            repeated = list(self._index[self._index.duplicated()].unique()[:_SHOWN])
+            raise DataError(f"{what} ids must be distinct; repeated: {_listed(repeated)}")
+
+    @classmethod
+    def from_values(cls, values: Iterable[IdArray], what: str) -> "IdMap":
+        """Builds the map of all distinct ids in several arrays, in sorted order.
+
+        Raises:
+            DataError: Some arrays hold integers and others strings.
+        """
+        arrays = [array for array in values if len(array)]
+        if len({array.dtype.kind for array in arrays}) > 1:
+            raise DataError(f"{what} ids are integers in one place and strings in another; convert one of them")
+        if not arrays:
+            return cls(np.empty(0, dtype=np.int64), what)
+        return cls(np.sort(pd.unique(np.concatenate(arrays))), what)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"IdMap({len(self)} {self.what}s)"
+
+    @property
+    def kind(self) -> Literal["int", "str"]:
+        """Whether the ids are integers or strings."""
+        return "int" if self.ids.dtype.kind == "i" else "str"
+
+    def find(self, ids: Any) -> NDArray[np.int64]:
+        """Returns the index of each id ``[n]``, with -1 for an unknown one."""
+        wanted = as_id_array(ids, f"{self.what} ids")
+        if len(wanted) and wanted.dtype.kind != self.ids.dtype.kind:
+            return np.full(len(wanted), -1, dtype=np.int64)
+        return self._index.get_indexer(pd.Index(wanted, dtype=wanted.dtype)).astype(np.int64)
+
+    def index_of(self, ids: Any) -> NDArray[np.int64]:
+        """Returns the index of each id ``[n]``.
+
+        Raises:
+            UnknownIdError: Some id is unknown; the message lists the first few.
+        """
+        wanted = as_id_array(ids, f"{self.what} ids")
+        index = self.find(wanted)
+        if (index < 0).any():
+            unknown = list(pd.unique(wanted[index < 0]))
+            hint = ""
+            if len(self) and wanted.dtype.kind != self.ids.dtype.kind:
+                hint = f" (known {self.what} ids are {'integers' if self.kind == 'int' else 'strings'})"
+            raise UnknownIdError(f"unknown {self.what} ids: {_listed(unknown[:_SHOWN], len(unknown))}{hint}")
+        return index
+
+    def ids_of(self, index: Any) -> IdArray:
+        """Returns the ids at the given positions."""
+        return self.ids[np.asarray(index, dtype=np.int64)]
+
+    def extend(self, ids: Any) -> "IdMap":
+        """Returns a map with further ids behind the present ones, whose positions stay.
+
+        Raises:
+            DataError: An id that is already there, or of the other kind.
+        """
+        added = as_id_array(ids, f"{self.what} ids")
+        if len(self) and len(added) and added.dtype.kind != self.ids.dtype.kind:
+            raise DataError(f"new {self.what} ids must be {'integers' if self.kind == 'int' else 'strings'} like the old")
+        known = added[self.find(added) >= 0]
+        if len(known):
+            raise DataError(f"{self.what} ids exist already: {_listed(list(known[:_SHOWN]), len(known))}")
+        return IdMap(np.concatenate([self.ids, added]) if len(self) else added, self.what)
+
+
+def _listed(ids: list[Any], total: int | None = None) -> str:
+    shown = ", ".join(repr(value.item() if isinstance(value, np.generic) else value) for value in ids)
+    return shown + (f" and {total - len(ids)} more" if total is not None and total > len(ids) else "")

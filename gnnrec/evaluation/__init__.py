@@ -1,0 +1,1 @@
+"""Measures rankings: protocol, metrics, significance and pictures."""

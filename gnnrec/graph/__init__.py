@@ -1,0 +1,1 @@
+"""Builds and analyses the heterogeneous graph of users, items and modalities."""

@@ -1,0 +1,1 @@
+"""From texts, pictures, sounds and clips to one matrix of vectors per modality."""

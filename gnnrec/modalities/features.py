@@ -1,0 +1,85 @@
+"""The vectors of one modality, with the owner of each row and a report of what was absent."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnnrec.data.schema import Owner
+
+__all__ = ["EncoderCard", "Features", "MediaReport"]
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """Which encoder made some vectors: enough to make the same ones again, or to refuse others.
+
+    Attributes:
+        name: The resolved encoder, e.g. ``"minilm"`` or a hub name.
+        modality: ``text``, ``image``, ``audio`` or ``video``.
+        dim: Width of its vectors.
+        package: Package (or ``hub`` / ``local``) that the weights come from.
+        revision: Version of the package, revision of the hub model, or an empty string.
+        sha256: Digest of the weights; empty when there are none.
+        preprocessing: Options that change the vectors (pooling, sizes, …), as text.
+    """
+
+    name: str
+    modality: str
+    dim: int
+    package: str = ""
+    revision: str = ""
+    sha256: str = ""
+    preprocessing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MediaReport:
+    """How many media cells of a modality were given, empty or unreadable.
+
+    Attributes:
+        given: Cells that held text or at least one path.
+        missing: Owners with an empty cell.
+        unreadable: Files that could not be read.
+        truncated: Texts or sounds that were cut to the allowed length.
+        examples: The first few unreadable files with the reason.
+        seconds: Wall time of reading and encoding.
+        cached: Rows that came from the feature store.
+    """
+
+    given: int = 0
+    missing: int = 0
+    unreadable: int = 0
+    truncated: int = 0
+    examples: tuple[str, ...] = ()
+    seconds: float = 0.0
+    cached: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Vectors of one modality. An owner may have several rows, or none (it lacks the modality).
+
+    Attributes:
+        name: The modality, as the user named it.
+        of: Whether the owners are items or users.
+        values: ``[num_rows, dim]`` float32, finite; possibly memory-mapped.
+        owner_index: ``[num_rows]`` int64, ascending: the item or user of each row.
+        encoder: What made them; ``None`` for vectors that the user brought.
+        report: What was absent.
+    """
+
+    name: str
+    of: Owner
+    values: NDArray[np.float32]
+    owner_index: NDArray[np.int64]
+    encoder: EncoderCard | None = None
+    report: MediaReport = MediaReport()
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return int(self.values.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.values)

@@ -1,0 +1,1 @@
+"""The neural parts: align, fuse, propagate, decode; tensors in, tensors out."""

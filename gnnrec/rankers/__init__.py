@@ -1,0 +1,1 @@
+"""Everything that ranks items, neural or classical, behind one protocol."""

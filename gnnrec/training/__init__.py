@@ -1,0 +1,1 @@
+"""The training loop: negatives, early stopping, checkpoints, exact resume."""
