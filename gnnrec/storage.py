@@ -1,0 +1,170 @@
+"""Writes a folder all at once or not at all, and reads it back only if every file in it is intact."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from gnnrec.errors import StorageError
+
+__all__ = ["MANIFEST", "file_sha256", "read_folder", "write_folder"]
+
+MANIFEST = "manifest.json"
+
+
+def write_folder(
+    path: str | Path, write: Callable[[Path], None], kind: str, version: int, facts: Mapping[str, Any]
+) -> None:
+    """Writes a checksummed folder; on any failure what was at ``path`` before stays as it was.
+
+    The files are written into a hidden sibling folder and flushed to the disk before that folder
+    takes the place of the old one.
+
+    Args:
+        path: The folder to write. An older folder of the same kind is replaced.
+        write: Writes the files into the folder that it is given; it may make subfolders.
+        kind: What the folder holds, for instance ``"dataset"``.
+        version: Version of the format.
+        facts: Further values for the manifest, as JSON has them.
+
+    Raises:
+        StorageError: The disk is full, the place is not writable, or ``path`` holds something else
+            that must not be overwritten.
+    """
+    path = Path(path).absolute()
+    _check_replaceable(path, kind)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with _as_storage_error(f"cannot write {str(path)!r}"):
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            _write_manifest(partial, {"kind": kind, "version": version, "facts": dict(facts)})
+            _flush(partial)
+            _swap(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, Any]:
+    """Checks a folder that :func:`write_folder` wrote and returns its manifest.
+
+    Args:
+        path: The folder.
+        kind: What the folder must hold.
+        newest_version: The newest format that the caller can read.
+
+    Returns:
+        The manifest: ``kind``, ``version``, ``facts`` and ``files`` (name → SHA-256).
+
+    Raises:
+        StorageError: There is no such folder, it holds something else, it is of a newer format, or
+            a file is missing, truncated or altered; the message names the file.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    if manifest["kind"] != kind:
+        raise StorageError(f"{str(path)!r} holds a {manifest['kind']}, not a {kind}")
+    if manifest["version"] > newest_version:
+        raise StorageError(
+            f"{str(path)!r} has format version {manifest['version']}, this gnnrec reads up to "
+            f"{newest_version}; upgrade gnnrec"
+        )
+    for name, digest in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise StorageError(f"{str(file)!r} is missing; the {kind} is incomplete")
+        with _as_storage_error(f"cannot read {str(file)!r}"):
+            intact = file_sha256(file) == digest
+        if not intact:
+            raise StorageError(f"{str(file)!r} is damaged: its SHA-256 is not the one in {MANIFEST}")
+    return manifest
+
+
+def file_sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_replaceable(path: Path, kind: str) -> None:
+    """Refuses to replace anything but an empty folder or a folder of the same kind."""
+    with _as_storage_error(f"cannot write {str(path)!r}"):
+        replaceable = not path.exists() or (path.is_dir() and not any(path.iterdir())) or _kind_of(path) == kind
+    if not replaceable:
+        raise StorageError(f"{str(path)!r} exists and is not a {kind} written by gnnrec; choose another place")
+
+
+def _kind_of(path: Path) -> str | None:
+    try:
+        kind: str | None = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    manifest["files"] = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    manifest["checksum"] = _checksum(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise StorageError(f"{str(folder)!r} is not a folder written by gnnrec: it has no {MANIFEST}")
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        intact = manifest.pop("checksum") == _checksum(manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{str(file)!r} is damaged: {error}") from error
+    if not intact:
+        raise StorageError(f"{str(file)!r} is damaged: it was altered after it was written")
+    return manifest
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest's own content, so that its facts are guarded like the files."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    """Forces files and folders onto the disk, so that the rename never outruns the data."""
+    for entry in [*folder.rglob("*"), folder]:
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Puts ``new`` in the place of ``path``; if that fails, the old folder goes back."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = path.with_name(f"{new.name}.old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _as_storage_error(what: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{what}: {error}") from error

@@ -1,0 +1,131 @@
+import errno
+import json
+import os
+
+import pytest
+
+from gnnrec.errors import StorageError
+from gnnrec.storage import MANIFEST, read_folder, write_folder
+
+
+def write_numbers(text="1 2 3"):
+    def write(folder):
+        (folder / "numbers.txt").write_text(text)
+        (folder / "deep").mkdir()
+        (folder / "deep" / "more.txt").write_text("more")
+
+    return write
+
+
+def save(path, text="1 2 3", version=1, kind="numbers"):
+    write_folder(path, write_numbers(text), kind, version, {"count": 3})
+
+
+def entries(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_written_folder_reads_back_with_its_facts(tmp_path):
+    save(tmp_path / "a" / "b")
+    manifest = read_folder(tmp_path / "a" / "b", "numbers", newest_version=1)
+    assert manifest["facts"] == {"count": 3}
+    assert sorted(manifest["files"]) == ["deep/more.txt", "numbers.txt"]
+    assert entries(tmp_path / "a") == ["b"]
+
+
+def test_a_second_write_replaces_the_first_wholly(tmp_path):
+    save(tmp_path / "x", "old")
+    write_folder(tmp_path / "x", lambda folder: (folder / "only.txt").touch(), "numbers", 1, {})
+    assert entries(tmp_path / "x") == [MANIFEST, "only.txt"]
+    assert entries(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("bug")])
+def test_a_failed_write_leaves_the_old_folder_untouched(tmp_path, failure):
+    save(tmp_path / "x", "old")
+
+    def fail(folder):
+        (folder / "numbers.txt").write_text("half")
+        raise failure
+
+    expected = StorageError if isinstance(failure, OSError) else RuntimeError
+    with pytest.raises(expected, match=r"No space left|bug"):
+        write_folder(tmp_path / "x", fail, "numbers", 1, {})
+    read_folder(tmp_path / "x", "numbers", 1)
+    assert (tmp_path / "x" / "numbers.txt").read_text() == "old"
+    assert entries(tmp_path) == ["x"]
+
+
+def test_a_failed_swap_puts_the_old_folder_back(tmp_path, monkeypatch):
+    save(tmp_path / "x", "old")
+    rename = type(tmp_path).rename
+
+    def failing_rename(self, target):
+        if self.name.endswith(".partial"):
+            raise OSError(errno.EIO, "input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", failing_rename)
+    with pytest.raises(StorageError, match="input/output"):
+        save(tmp_path / "x", "new")
+    assert (tmp_path / "x" / "numbers.txt").read_text() == "old"
+    assert entries(tmp_path) == ["x"]
+
+
+def test_foreign_folders_and_files_are_never_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("dear")
+    (tmp_path / "file").write_text("dear")
+    save(tmp_path / "other", kind="letters")
+    for name in ("home", "file", "other"):
+        with pytest.raises(StorageError, match="choose another place"):
+            save(tmp_path / name)
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "tampered", "missing"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    save(tmp_path / "x")
+    file = tmp_path / "x" / "deep" / "more.txt"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_text("mo" if damage == "truncated" else "mode")
+    with pytest.raises(StorageError, match=r"more\.txt"):
+        read_folder(tmp_path / "x", "numbers", 1)
+
+
+def test_an_altered_manifest_is_refused(tmp_path):
+    save(tmp_path / "x")
+    file = tmp_path / "x" / MANIFEST
+    manifest = json.loads(file.read_text())
+    manifest["facts"]["count"] = 4
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(StorageError, match="altered"):
+        read_folder(tmp_path / "x", "numbers", 1)
+    file.write_text("{")
+    with pytest.raises(StorageError, match="damaged"):
+        read_folder(tmp_path / "x", "numbers", 1)
+
+
+def test_other_kinds_newer_formats_and_absent_folders_are_refused(tmp_path):
+    save(tmp_path / "x", version=2)
+    with pytest.raises(StorageError, match="holds a numbers, not a dataset"):
+        read_folder(tmp_path / "x", "dataset", 2)
+    with pytest.raises(StorageError, match="upgrade"):
+        read_folder(tmp_path / "x", "numbers", 1)
+    with pytest.raises(StorageError, match="not a folder written by gnnrec"):
+        read_folder(tmp_path / "nowhere", "numbers", 1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_a_storage_error(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        save(tmp_path / "locked" / "x")
+
+
+def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Not a directory"):
+        save(tmp_path / "file" / "x")
