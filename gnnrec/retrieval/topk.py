@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError
 
-__all__ = ["top_k", "top_k_of_scores"]
+__all__ = ["forbid", "top_k", "top_k_of_scores"]
 
 # Scores held at once: on a CPU what stays in the cache, on an accelerator what keeps it busy.
 _CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**27
@@ -92,16 +92,30 @@ def top_k_of_scores(
         ConfigError: ``k`` is below 1.
         DataError: Shapes that do not fit, or scores that are not numbers.
     """
+    _check_positive("k", k)
+    return _best(forbid(scores, exclude=exclude, allowed=allowed), k)
+
+
+def forbid(
+    scores: Tensor | NDArray[np.floating],
+    *,
+    exclude: sp.csr_matrix | None = None,
+    allowed: Tensor | NDArray[np.bool_] | None = None,
+) -> Tensor:
+    """Returns the scores ``[num_rows, num_items]`` with ``-inf`` for every forbidden item, as a copy if any is.
+
+    Raises:
+        DataError: Shapes that do not fit.
+    """
     scores = _tensor(scores)
     if scores.ndim != 2:
         raise DataError(f"scores must be a matrix [num_rows, num_items], not of the shape {tuple(scores.shape)}")
     if exclude is not None and exclude.shape != tuple(scores.shape):
         raise DataError(f"exclude has the shape {exclude.shape}, the scores {tuple(scores.shape)}")
-    _check_positive("k", k)
     if exclude is not None or allowed is not None:
         scores = scores.clone(memory_format=torch.contiguous_format)
         _forbid_(scores, exclude, allowed)
-    return _best(scores, k)
+    return scores
 
 
 def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:
