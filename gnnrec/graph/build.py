@@ -1,0 +1,113 @@
+"""Builds one heterogeneous graph of users, items and modality vectors from interactions and features."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch_geometric.data import HeteroData
+
+from gnnrec.data.dataset import RelationEdges
+from gnnrec.errors import ConfigError
+from gnnrec.graph.neighbours import co_occurrence_edges, similarity_edges
+from gnnrec.modalities.features import Features
+
+__all__ = ["GraphConfig", "build_graph"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """Which relations the graph holds beside the interactions.
+
+    Attributes:
+        similar_items: Neighbours of each item per modality (``similar_by_<modality>``); 0 leaves the relation out.
+        co_occurring_items: Neighbours of each item by shared users (``co_occurs``); 0 leaves the relation out.
+        co_occurring_users: Neighbours of each user by shared items; 0 leaves the relation out.
+        minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
+    """
+
+    similar_items: int = 10
+    co_occurring_items: int = 10
+    co_occurring_users: int = 0
+    minimum_shared: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("similar_items", "co_occurring_items", "co_occurring_users"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
+
+
+def build_graph(
+    matrix: sp.csr_matrix,
+    features: Mapping[str, Features] | None = None,
+    relations: Mapping[str, RelationEdges] | None = None,
+    config: GraphConfig = GraphConfig(),
+) -> HeteroData:
+    """Builds the graph that the neural ranker learns on.
+
+    Node types are ``user``, ``item`` and one per modality (its nodes are the rows of the features). Edge types are
+
+    * ``(user, interacts, item)``,
+    * ``(<modality>, describes, item | user)``,
+    * ``(item, similar_by_<modality>, item)``: frozen cosine k-NN in feature space, with ``edge_weight``,
+    * ``(item, co_occurs, item)`` and ``(user, co_occurs, user)``, with ``edge_weight``,
+    * ``(user | item, <relation>, user | item)`` for every given relation, with ``edge_weight``.
+
+    Reverse edges are implied: interactions are symmetric, and operators keep their transposes.
+
+    Args:
+        matrix: ``[num_users, num_items]`` binary interactions.
+        features: Modality → vectors with their owners.
+        relations: Name → further edges.
+        config: Which derived relations to add.
+
+    Raises:
+        ConfigError: A modality or relation is named like a node type or like another relation.
+    """
+    features, relations = features or {}, relations or {}
+    graph = HeteroData()
+    graph["user"].num_nodes, graph["item"].num_nodes = matrix.shape
+    pairs = matrix.tocoo()
+    graph["user", "interacts", "item"].edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
+    for name, feature in features.items():
+        if name in ("user", "item"):
+            raise ConfigError(f"a modality cannot be named {name!r}: that is a node type; choose another name")
+        _add_modality(graph, name, feature, config)
+    for what, neighbours in (("item", config.co_occurring_items), ("user", config.co_occurring_users)):
+        if neighbours:
+            shared_by = matrix if what == "item" else matrix.T.tocsr()
+            edge_index, weight = co_occurrence_edges(shared_by, neighbours, config.minimum_shared)
+            graph[what, "co_occurs", what].edge_index = edge_index
+            graph[what, "co_occurs", what].edge_weight = weight
+    for name, edges in relations.items():
+        edge_type = (edges.between, name, edges.between)
+        if edge_type in graph.edge_types:
+            raise ConfigError(f"relation {name!r} exists already between {edges.between}s; choose another name")
+        graph[edge_type].edge_index = torch.from_numpy(np.stack([edges.source_index, edges.target_index]))
+        graph[edge_type].edge_weight = torch.from_numpy(edges.weight)
+    logger.info("graph: %s", _summary(graph))
+    return graph
+
+
+def _add_modality(graph: HeteroData, name: str, feature: Features, config: GraphConfig) -> None:
+    x = torch.from_numpy(np.ascontiguousarray(feature.values, dtype=np.float32))
+    owner_index = torch.from_numpy(feature.owner_index.astype(np.int64))
+    graph[name].x = x
+    graph[name, "describes", feature.of].edge_index = torch.stack([torch.arange(len(x)), owner_index])
+    if feature.of == "item" and config.similar_items and len(x):
+        num_items = graph["item"].num_nodes
+        edge_index, weight = similarity_edges(x, owner_index, num_items, config.similar_items)
+        graph["item", f"similar_by_{name}", "item"].edge_index = edge_index
+        graph["item", f"similar_by_{name}", "item"].edge_weight = weight
+
+
+def _summary(graph: HeteroData) -> str:
+    nodes = ", ".join(f"{graph[kind].num_nodes} {kind}" for kind in graph.node_types)
+    edges = ", ".join(
+        f"{graph[kind].edge_index.shape[1]} {kind[1]} ({kind[0]} → {kind[2]})" for kind in graph.edge_types
+    )
+    return f"nodes: {nodes}; edges: {edges}"

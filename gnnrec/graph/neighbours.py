@@ -1,0 +1,119 @@
+"""Finds each item's nearest neighbours, by content or by shared users, without ever holding items × items."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnnrec.errors import ConfigError
+
+__all__ = ["co_occurrence_edges", "nearest_neighbours", "similarity_edges", "top_entries_per_row"]
+
+_BLOCK_ENTRIES = 4_000_000  # entries of one block of similarities held at once: 16 MB of float32
+
+
+def nearest_neighbours(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Finds the base vectors of highest cosine similarity to each query, exactly, in blocks of queries.
+
+    Cost: ``O(num_queries × num_base × dim)`` time, 16 MB of memory beside input and answer.
+
+    Args:
+        queries: ``[num_queries, dim]``.
+        base: ``[num_base, dim]``.
+        k: Neighbours of each query; fewer when there are fewer base vectors.
+
+    Returns:
+        Similarities ``[num_queries, k]`` in descending order and indices ``[num_queries, k]`` into ``base``.
+
+    Raises:
+        ConfigError: ``k`` is not positive.
+    """
+    if k <= 0:
+        raise ConfigError(f"the number of neighbours must be positive, not {k}")
+    queries, base = F.normalize(queries.float()), F.normalize(base.float())
+    k = min(k, len(base))
+    similarity = torch.empty(len(queries), k)
+    index = torch.empty(len(queries), k, dtype=torch.int64)
+    rows = max(1, _BLOCK_ENTRIES // max(1, len(base)))
+    for start in range(0, len(queries), rows):
+        block = slice(start, start + rows)
+        similarity[block], index[block] = (queries[block] @ base.T).topk(k, dim=1)
+    return similarity, index
+
+
+def similarity_edges(values: Tensor, owner_index: Tensor, num_items: int, k: int) -> tuple[Tensor, Tensor]:
+    """Links each item to the items whose content is most like its own (Zhang et al. 2021, LATTICE, eq. 1 to 3).
+
+    An item with several rows (pictures, text parts) is compared by their mean. Edges of negative similarity are
+    left out.
+
+    Args:
+        values: ``[num_rows, dim]`` vectors of one modality.
+        owner_index: ``[num_rows]`` the item of each row.
+        num_items: Items in the catalogue; those without a row get no edge.
+        k: Neighbours of each item.
+
+    Returns:
+        ``edge_index [2, num_edges]`` (neighbour, item) and the cosine similarity ``[num_edges]``.
+    """
+    present, position = torch.unique(owner_index, return_inverse=True)
+    means = torch.zeros(len(present), values.shape[1]).index_add_(0, position, F.normalize(values.float()))
+    similarity, index = nearest_neighbours(means, means, k + 1)
+    target = torch.arange(len(present))[:, None].expand_as(index)
+    keep = (index != target) & (similarity > 0)
+    # Identical items may push an item out of its own list: never keep more than k.
+    keep &= keep.cumsum(dim=1) <= k
+    edge_index = torch.stack([present[index[keep]], present[target[keep]]])
+    return edge_index, similarity[keep]
+
+
+def co_occurrence_edges(matrix: sp.csr_matrix, k: int, minimum_shared: int = 2) -> tuple[Tensor, Tensor]:
+    """Links each item to the items that share most users with it.
+
+    Cost: ``O(sum over users of degree²)`` time, in blocks of items bounded by their number of shared pairs.
+
+    Args:
+        matrix: ``[num_users, num_items]`` binary interactions; transposed, it links users that share items.
+        k: Neighbours of each item.
+        minimum_shared: Pairs with fewer common users are chance rather than evidence.
+
+    Returns:
+        ``edge_index [2, num_edges]`` (neighbour, item) and the number of shared users ``[num_edges]``.
+
+    Raises:
+        ConfigError: ``k`` is not positive.
+    """
+    if k <= 0:
+        raise ConfigError(f"the number of neighbours must be positive, not {k}")
+    by_item = matrix.T.tocsr()
+    # What row i of the product can hold at most: the degrees of all users of item i.
+    work = np.asarray(by_item @ np.diff(matrix.indptr).astype(np.float64)).ravel()
+    block_of = (np.cumsum(work) // _BLOCK_ENTRIES).astype(np.int64)
+    bounds = np.searchsorted(block_of, np.arange(block_of[-1] + 2)) if len(work) else np.zeros(1, dtype=np.int64)
+    sources, targets, counts = [], [], []
+    for start, end in itertools.pairwise(bounds):
+        shared = (by_item[start:end] @ matrix).tocoo()
+        keep = (shared.col != shared.row + start) & (shared.data >= minimum_shared)
+        block = sp.csr_matrix((shared.data[keep], (shared.row[keep], shared.col[keep])), shape=shared.shape)
+        row, column, count = top_entries_per_row(block, k)
+        sources.append(column)
+        targets.append(row + start)
+        counts.append(count)
+    if not sources:
+        return torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0)
+    edge_index = np.stack([np.concatenate(sources), np.concatenate(targets)]).astype(np.int64)
+    return torch.from_numpy(edge_index), torch.from_numpy(np.concatenate(counts).astype(np.float32))
+
+
+def top_entries_per_row(matrix: sp.csr_matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Returns row, column and value of the ``k`` largest stored entries of each row; ties go to the lower column."""
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, row))
+    rank = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
+    chosen = order[rank < k]
+    return row[chosen].astype(np.int64), matrix.indices[chosen].astype(np.int64), matrix.data[chosen]

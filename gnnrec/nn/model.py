@@ -1,0 +1,186 @@
+"""The multimodal graph model: align, fuse, propagate, decode."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gnnrec.errors import ConfigError
+from gnnrec.nn.decode import DECODERS
+from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
+from gnnrec.nn.message_graph import GraphShape, MessageGraph
+from gnnrec.nn.node_encoder import NodeEncoder
+from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.propagate import RelationMixing, propagate
+
+__all__ = ["Embeddings", "ModelConfig", "MultimodalGraphModel"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the model.
+
+    Attributes:
+        embedding_dim: Width of the common space.
+        hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
+        fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
+        content: ``add`` content to the identity, ``concatenate`` them, or ``none``: ignore the media.
+        content_scale: Length of a content vector before training, beside identities of length about 1.
+        relation_weight: Weight of each item–item and user–user relation before training.
+        identity_dropout: Share of the items that a training step treats as new: no identity, no interactions, only
+            what their media say. It is what teaches the model to rank items it has never seen.
+        feature_dropout: Share of the entries of modality vectors set to zero in training.
+        decoder: ``cosine`` or ``dot`` product.
+    """
+
+    embedding_dim: int = 64
+    hops: int = 2
+    fusion: str = "attention"
+    content: Literal["add", "concatenate", "none"] = "add"
+    content_scale: float = 0.3
+    relation_weight: float = 0.3
+    identity_dropout: float = 0.1
+    feature_dropout: float = 0.0
+    decoder: Literal["cosine", "dot"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim <= 0:
+            raise ConfigError(f"option 'embedding_dim' must be positive, got {self.embedding_dim}")
+        if self.hops < 0:
+            raise ConfigError(f"option 'hops' must not be negative, got {self.hops}")
+        if self.fusion not in FUSIONS:
+            raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
+        for name in ("identity_dropout", "feature_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
+        if self.relation_weight <= 0:
+            raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """What one forward pass gives. Users come first wherever both are stacked.
+
+    Attributes:
+        user: ``[num_users, dim]``, ready for the inner product.
+        item: ``[num_items, dim]``, ready for the inner product.
+        layer_zero: ``[num_users + num_items, dim]`` identity and content.
+        messages: ``[num_users + num_items, dim]`` what each node sends to its neighbours over all layers.
+        propagated: ``[num_users + num_items, dim]`` before the item–item and user–user relations.
+        item_content: Fused media of the items; ``None`` without media.
+    """
+
+    user: Tensor
+    item: Tensor
+    layer_zero: Tensor
+    messages: Tensor
+    propagated: Tensor
+    item_content: Fused | None
+
+
+class MultimodalGraphModel(nn.Module):
+    """Embeds users and items of a heterogeneous graph in one space.
+
+    1. *Align and fuse* (:class:`~gnnrec.nn.node_encoder.NodeEncoder`): layer 0 is identity plus content.
+    2. *Propagate*: mean over the layers of normalised propagation on user–item edges, then one hop of each item–item
+       (or user–user) relation, with a learned weight.
+    3. *Decode*: cosine or dot product.
+
+    A node without interactions goes through the same steps; it only lacks the identity and the edges.
+
+    Args:
+        shape: Sizes, modalities and relations of the training graph.
+        config: Options.
+    """
+
+    def __init__(self, shape: GraphShape, config: ModelConfig = ModelConfig()) -> None:
+        super().__init__()
+        self.config = config
+        uses_media = config.content != "none"
+        dims = (
+            {"user": shape.user_modalities, "item": shape.item_modalities} if uses_media else {"user": {}, "item": {}}
+        )
+        concatenate = config.content == "concatenate" and any(dims.values())
+
+        def encoder(kind: str, num_nodes: int) -> NodeEncoder:
+            return NodeEncoder(
+                num_nodes,
+                dims[kind],
+                config.embedding_dim,
+                fusion=config.fusion,
+                concatenate=concatenate,
+                content_scale=config.content_scale,
+                # The side without media answers both halves of the other side with its identity.
+                identity_dim=2 * config.embedding_dim if concatenate and not dims[kind] else None,
+            )
+
+        self.users = encoder("user", shape.num_users)
+        self.items = encoder("item", shape.num_items)
+        self.user_relations = RelationMixing(shape.user_relations, config.relation_weight)
+        self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
+
+    def forward(
+        self,
+        graph: MessageGraph,
+        *,
+        interactions: SparseOperator | None = None,
+        hidden_items: Tensor | None = None,
+    ) -> Embeddings:
+        """Embeds every node.
+
+        Cost: ``O((hops × num_edges + num_rows × width) × dim)``.
+
+        Args:
+            graph: The graph the model was built for.
+            interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
+            hidden_items: ``[num_items]`` bool: items to embed as if they were new.
+        """
+        user_rows, item_rows = self._aligned(self.users, graph, "user"), self._aligned(self.items, graph, "item")
+        user_zero, _ = self.users(user_rows, graph.warm_users)
+        item_zero, content = self.items(item_rows, graph.warm_items)
+        layer_zero = torch.cat([user_zero, item_zero])
+        operator = graph.interactions if interactions is None else interactions
+        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        user, item = propagated[: graph.num_users], propagated[graph.num_users :]
+
+        item_own, unlinked = item, {}
+        if hidden_items is not None:
+            item_own = torch.where(hidden_items[:, None], self.new_items(item_rows, graph.num_items), item)
+            unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
+        decode = DECODERS[self.config.decoder]
+        return Embeddings(
+            user=decode(self.user_relations(user, user, graph.relations["user"], {})),
+            item=decode(self.item_relations(item_own, item, graph.relations["item"], unlinked)),
+            layer_zero=layer_zero,
+            messages=messages,
+            propagated=propagated,
+            item_content=content,
+        )
+
+    def new_items(self, rows: ModalityRows | None, num_items: int) -> Tensor:
+        """Embeds items that have only media: what propagation makes of a node without edges.
+
+        Args:
+            rows: Aligned media of the items, or ``None`` if there are none.
+            num_items: How many items.
+
+        Returns:
+            ``[num_items, dim]``, before item–item relations.
+        """
+        if rows is None:
+            return self.items.identity.weight.new_zeros(num_items, self.items.identity.embedding_dim)
+        layer_zero, _ = self.items(rows, None)
+        own: Tensor = layer_zero / (self.config.hops + 1)
+        return own
+
+    def _aligned(self, encoder: NodeEncoder, graph: MessageGraph, kind: str) -> ModalityRows | None:
+        """Projects the media of one node type, with feature dropout while training."""
+        x_dict = {name: x for name, x in graph.x_dict.items() if name in encoder.modalities and len(x)}
+        if not x_dict:
+            return None
+        if self.training and self.config.feature_dropout:
+            x_dict = {name: F.dropout(x, self.config.feature_dropout) for name, x in x_dict.items()}
+        num_nodes = graph.num_users if kind == "user" else graph.num_items
+        return encoder.align(x_dict, graph.owner_dict, num_nodes)

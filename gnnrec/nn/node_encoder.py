@@ -1,0 +1,92 @@
+"""Gives every node of one type its layer-0 embedding: identity plus the fused content of its modalities."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gnnrec.nn.align import Alignment
+from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
+
+__all__ = ["NodeEncoder"]
+
+
+class NodeEncoder(nn.Module):
+    """Identity embedding and content of the nodes of one type.
+
+    Args:
+        num_nodes: Nodes known in training.
+        dims: Modality → width of its vectors; empty for nodes without media.
+        dim: Width of identity and content each.
+        fusion: A name in ``FUSIONS``.
+        concatenate: Put identity and content side by side (``2 × dim``, as VBPR does) instead of adding them.
+        content_scale: Initial length of a content vector beside identities of length about 1.
+        identity_dim: Width of the identity when the other side of the decoder is concatenated; ``dim`` by default.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        dims: Mapping[str, int],
+        dim: int,
+        *,
+        fusion: str,
+        concatenate: bool = False,
+        content_scale: float = 1.0,
+        identity_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.concatenate = concatenate and bool(dims)
+        self.initial_content_scale = content_scale
+        self.modalities = list(dims)
+        self.identity = nn.Embedding(num_nodes, identity_dim or dim)
+        self.alignment = Alignment(dims, dim)
+        self.fusion = FUSIONS[fusion](len(dims), dim) if dims else None
+        self.content_scale = nn.Parameter(torch.empty(())) if dims else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws identities of length about 1, and everything else anew."""
+        nn.init.normal_(self.identity.weight, std=self.identity.embedding_dim**-0.5)
+        self.alignment.reset_parameters()
+        if self.fusion is not None and self.content_scale is not None:
+            self.fusion.reset_parameters()  # type: ignore[operator]
+            nn.init.constant_(self.content_scale, self.initial_content_scale)
+
+    def align(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_nodes: int) -> ModalityRows:
+        """Projects the given modalities into the common space.
+
+        Args:
+            x_dict: Modality → ``[num_rows, width]``; at least one of the modalities.
+            owner_dict: Modality → ``[num_rows]`` node of each row.
+            num_nodes: Nodes that the rows may belong to.
+        """
+        names = [name for name in self.modalities if name in x_dict]
+        z_dict = self.alignment({name: x_dict[name] for name in names})
+        modality = [torch.full_like(owner_dict[name], self.modalities.index(name)) for name in names]
+        return ModalityRows(
+            z=torch.cat([z_dict[name] for name in names]),
+            owner_index=torch.cat([owner_dict[name] for name in names]),
+            modality_index=torch.cat(modality),
+            num_nodes=num_nodes,
+        )
+
+    def forward(self, rows: ModalityRows | None, known: Tensor | None) -> tuple[Tensor, Fused | None]:
+        """Embeds the nodes before any propagation.
+
+        Args:
+            rows: Aligned vectors, or ``None`` for nodes without media.
+            known: ``[num_nodes]`` bool: nodes whose identity was trained; ``None`` if none was (new nodes).
+
+        Returns:
+            ``[num_nodes, dim]`` (twice as wide when concatenated) and the fused content.
+        """
+        num_nodes = len(known) if known is not None else rows.num_nodes if rows is not None else 0
+        identity = self.identity.weight.new_zeros(num_nodes, self.identity.embedding_dim)
+        if known is not None:
+            identity = torch.where(known[:, None], self.identity.weight, identity)
+        if rows is None or self.fusion is None or self.content_scale is None:
+            return identity, None
+        fused: Fused = self.fusion(rows, None if known is None or self.concatenate else identity)
+        content = fused.x * self.content_scale * rows.z.shape[1] ** -0.5
+        return torch.cat([identity, content], dim=1) if self.concatenate else identity + content, fused

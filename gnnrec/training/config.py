@@ -1,0 +1,57 @@
+"""The options of a training run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gnnrec.config import suggest
+from gnnrec.errors import ConfigError
+
+__all__ = ["TrainingConfig"]
+
+_AUXILIARY = ("alignment", "regularisation")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        loss: ``softmax`` over all items, ``sampled-softmax`` with logQ correction, ``bpr``, ``bce``, or ``auto``: full
+            softmax up to 50,000 items and sampled beyond.
+        temperature: Scores are divided by it before any loss.
+        negatives: Negatives per positive, for ``bpr`` and ``bce``.
+        auxiliary: Auxiliary loss → weight, added to the ranking loss: ``alignment`` (content against behaviour) and
+            ``regularisation`` (length of embeddings).
+        edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
+        epochs: At most this many passes over the interactions.
+        batch_size: Positive pairs per step.
+        learning_rate: Of Adam.
+        patience: Stop after this many epochs without a better validation score.
+        select_by: Validation metric that picks the best epoch.
+        precision: ``bfloat16`` runs projections and scores in half precision, sums in single.
+    """
+
+    loss: Literal["auto", "softmax", "sampled-softmax", "bpr", "bce"] = "auto"
+    temperature: float = 0.2
+    negatives: int = 1
+    auxiliary: Mapping[str, float] = field(default_factory=dict)
+    edge_dropout: float = 0.0
+    epochs: int = 60
+    batch_size: int = 2048
+    learning_rate: float = 0.01
+    patience: int = 8
+    select_by: str = "recall@20"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"option {name!r} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.edge_dropout < 1:
+            raise ConfigError(f"option 'edge_dropout' must lie in [0, 1), got {self.edge_dropout}")
+        for name, weight in self.auxiliary.items():
+            if name not in _AUXILIARY:
+                raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, _AUXILIARY)}")
+            if weight < 0:
+                raise ConfigError(f"the weight of the auxiliary loss {name!r} must not be negative, got {weight}")
