@@ -1,15 +1,20 @@
 """A cleaned log with its catalogue, side tables and modality specifications: what everything else starts from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gnnrec.data.cleaning import Cleaning, CleaningReport
 from gnnrec.data.ids import IdMap
-from gnnrec.data.schema import ModalitySpec, Owner
+from gnnrec.data.schema import ModalitySpec, Owner, Vectors
+from gnnrec.data.summary import DatasetSummary, summarise
+from gnnrec.errors import DataError
 
 __all__ = ["Dataset", "Events", "RelationEdges"]
 
@@ -30,10 +35,20 @@ class Events:
     item_index: NDArray[np.int64]
     weight: NDArray[np.float32] | None = None
     timestamp: NDArray[np.float64] | None = None
-    columns: Mapping[str, NDArray] = field(default_factory=dict)
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.user_index)
+
+    def take(self, rows: NDArray[Any]) -> "Events":
+        """Returns the events at the given positions, or under a mask, in that order."""
+        return Events(
+            user_index=self.user_index[rows],
+            item_index=self.item_index[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            timestamp=None if self.timestamp is None else self.timestamp[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +81,7 @@ class Dataset:
         modalities: Name → where the modality's vectors come from.
         relations: Name → edges beside the log.
         frame_library: ``pandas``, ``polars`` or ``pyarrow``: what answers are given in.
+        cleaning_report: What was removed when the data set was built; ``None`` if it was not built from frames.
     """
 
     users: IdMap
@@ -76,12 +92,169 @@ class Dataset:
     modalities: Mapping[str, ModalitySpec] = field(default_factory=dict)
     relations: Mapping[str, RelationEdges] = field(default_factory=dict)
     frame_library: str = "pandas"
+    cleaning_report: CleaningReport | None = None
+
+    @classmethod
+    def from_frames(
+        cls,
+        interactions: Any,
+        items: Any = None,
+        users: Any = None,
+        modalities: Mapping[str, ModalitySpec] | None = None,
+        relations: Mapping[str, Any] | None = None,
+        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        *,
+        columns: Mapping[str, str] | None = None,
+        positive_from: float | None = None,
+        media_root: str | Path | None = None,
+    ) -> "Dataset":
+        """Builds a data set from frames or files.
+
+        The users and items are those of the cleaned log and of the side tables; without a table,
+        also those of the vectors. Ids are all integers or all strings.
+
+        Args:
+            interactions: The log: a pandas, polars, pyarrow or other narwhals frame, or a path or glob
+                of CSV, TSV, Parquet or JSON lines. Columns ``user_id``, ``item_id`` and optionally
+                ``weight`` and ``timestamp`` (numbers, dates or ISO 8601 texts); others are kept.
+            items: Side table with one row per ``item_id``.
+            users: Side table with one row per ``user_id``.
+            modalities: Name → ``Text``, ``Image``, ``Audio``, ``Video`` or ``Vectors``.
+            relations: Name → :class:`Relation`, or a frame ``source_id, target_id[, weight]`` between users.
+            cleaning: What to remove; ``None`` removes nothing and makes an invalid row an error.
+            columns: Role → column name, where it is not one of the known aliases
+                (``{"user_id": "customer"}``).
+            positive_from: Events with a smaller weight are not positive: they are left out, while their
+                users and items stay in the catalogue.
+            media_root: Folder of relative media paths, for specifications without one of their own.
+
+        Raises:
+            DataError: A frame, column, id or matrix cannot be used; the message names it.
+        """
+        from gnnrec.data.build import build_dataset  # it constructs data sets, so it imports this module
+
+        return build_dataset(
+            interactions, items, users, modalities, relations, cleaning, columns, positive_from, media_root
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Dataset":
+        """Reads a data set that :meth:`save` wrote.
+
+        Raises:
+            StorageError: The folder is absent, damaged, altered or of a newer format.
+        """
+        from gnnrec.data.storage import load_dataset  # it constructs data sets, so it imports this module
+
+        return load_dataset(path)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the data set as a folder of safetensors and Parquet files, all at once or not at all.
+
+        Pictures and sounds are not copied: only their paths are saved.
+
+        Raises:
+            StorageError: The folder cannot be written.
+            DataError: A table column mixes types that Parquet cannot hold.
+        """
+        from gnnrec.data.storage import save_dataset
+
+        save_dataset(self, path)
+
+    @property
+    def num_users(self) -> int:
+        """Number of users in the catalogue."""
+        return len(self.users)
+
+    @property
+    def num_items(self) -> int:
+        """Number of items in the catalogue."""
+        return len(self.items)
 
     def interaction_matrix(self) -> sp.csr_matrix:
         """Returns the distinct pairs as a binary float32 matrix ``[num_users, num_items]``."""
         pairs = sp.coo_matrix(
             (np.ones(len(self.events), dtype=np.float32), (self.events.user_index, self.events.item_index)),
-            shape=(len(self.users), len(self.items)),
+            shape=(self.num_users, self.num_items),
         ).tocsr()
         pairs.data[:] = 1.0
         return pairs
+
+    def describe(self) -> DatasetSummary:
+        """Returns how much there is, how dense it is, and who lacks which media."""
+        return summarise(self)
+
+    def split(
+        self, splitter: Callable[["Dataset"], tuple["Dataset", "Dataset", "Dataset"]]
+    ) -> tuple["Dataset", "Dataset", "Dataset"]:
+        """Returns (train, valid, test); see :mod:`gnnrec.data.split` for the splitters."""
+        return splitter(self)
+
+    def with_events(self, events: Events) -> "Dataset":
+        """Returns the same catalogue, tables and media with other events."""
+        return replace(self, events=events)
+
+    def without(self, items: NDArray[np.bool_] | None = None, users: NDArray[np.bool_] | None = None) -> "Dataset":
+        """Returns the data set without some items or users, their events, edges and media; the rest is renumbered.
+
+        Args:
+            items: ``[num_items]`` true for the items to leave out.
+            users: ``[num_users]`` true for the users to leave out.
+        """
+        kept_items = _kept(items, self.items)
+        kept_users = _kept(users, self.users)
+        kept = {"item": kept_items, "user": kept_users}
+        position = {owner: np.cumsum(mask) - 1 for owner, mask in kept.items()}
+        events = self.events.take(kept_users[self.events.user_index] & kept_items[self.events.item_index])
+        return replace(
+            self,
+            users=self.users if kept_users.all() else IdMap(self.users.ids[kept_users], "user"),
+            items=self.items if kept_items.all() else IdMap(self.items.ids[kept_items], "item"),
+            events=replace(
+                events,
+                user_index=position["user"][events.user_index],
+                item_index=position["item"][events.item_index],
+            ),
+            user_table=_rows(self.user_table, kept_users),
+            item_table=_rows(self.item_table, kept_items),
+            modalities={
+                name: _owned(spec, self.items if spec.of == "item" else self.users, kept[spec.of])
+                for name, spec in self.modalities.items()
+            },
+            relations={
+                name: _joined(edges, kept[edges.between], position[edges.between])
+                for name, edges in self.relations.items()
+            },
+        )
+
+
+def _kept(left_out: NDArray[np.bool_] | None, ids: IdMap) -> NDArray[np.bool_]:
+    if left_out is None:
+        return np.ones(len(ids), dtype=bool)
+    left_out = np.asarray(left_out)
+    if left_out.dtype != bool or left_out.shape != (len(ids),):
+        raise DataError(f"expected a boolean mask over {len(ids)} {ids.what}s, got {left_out.dtype} {left_out.shape}")
+    return ~left_out
+
+
+def _rows(table: pd.DataFrame | None, kept: NDArray[np.bool_]) -> pd.DataFrame | None:
+    return None if table is None else table[kept].reset_index(drop=True)
+
+
+def _owned(spec: ModalitySpec, ids: IdMap, kept: NDArray[np.bool_]) -> ModalitySpec:
+    """Leaves out the vectors of owners that are gone; media in a table go with its rows."""
+    if not isinstance(spec, Vectors) or kept.all():
+        return spec
+    rows = kept[ids.index_of(spec.ids)]
+    return Vectors(spec.matrix[rows], spec.ids[rows], spec.of)
+
+
+def _joined(edges: RelationEdges, kept: NDArray[np.bool_], position: NDArray[np.int64]) -> RelationEdges:
+    """Leaves out edges with an end that is gone, and renumbers the others."""
+    rows = kept[edges.source_index] & kept[edges.target_index]
+    return RelationEdges(
+        between=edges.between,
+        source_index=position[edges.source_index[rows]],
+        target_index=position[edges.target_index[rows]],
+        weight=edges.weight[rows],
+    )

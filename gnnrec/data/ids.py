@@ -42,9 +42,10 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
         return series.to_numpy(dtype=np.int64)
     if kind in ("floating", "mixed-integer-float"):
         numbers = series.to_numpy(dtype=np.float64)
-        if np.array_equal(numbers, np.floor(numbers)) and bool(np.isfinite(numbers).all()):
-            return numbers.astype(np.int64)
-        raise DataError(f"{what}: {numbers[numbers != np.floor(numbers)][0]!r} is not an id; use integers or strings")
+        broken = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
+        if len(broken):
+            raise DataError(f"{what}: {float(broken[0])} is not an id; use integers or strings")
+        return numbers.astype(np.int64)
     if kind == "string":
         return series.to_numpy(dtype=object)
     if kind == "categorical":
@@ -132,7 +133,9 @@ class IdMap:
         """
         added = as_id_array(ids, f"{self.what} ids")
         if len(self) and len(added) and added.dtype.kind != self.ids.dtype.kind:
-            raise DataError(f"new {self.what} ids must be {'integers' if self.kind == 'int' else 'strings'} like the old")
+            raise DataError(
+                f"new {self.what} ids must be {'integers' if self.kind == 'int' else 'strings'} like the old"
+            )
         known = added[self.find(added) >= 0]
         if len(known):
             raise DataError(f"{self.what} ids exist already: {_listed(list(known[:_SHOWN]), len(known))}")

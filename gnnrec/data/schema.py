@@ -18,6 +18,7 @@ __all__ = [
     "Text",
     "Vectors",
     "Video",
+    "spec_columns",
 ]
 
 Owner: TypeAlias = Literal["item", "user"]
@@ -127,6 +128,13 @@ class Vectors:
 
 MediaSpec: TypeAlias = Text | Image | Audio | Video
 ModalitySpec: TypeAlias = MediaSpec | Vectors
+
+
+def spec_columns(spec: MediaSpec) -> list[str]:
+    """Returns the table columns that a media specification reads."""
+    if isinstance(spec, Text):
+        return [spec.columns] if isinstance(spec.columns, str) else list(spec.columns)
+    return [spec.column]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,267 @@
+"""Builds a data set from a log, side tables, modality specifications and relations."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.data.cleaning import STRICT, Cleaning, clean_log
+from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.frames import read_frame
+from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.log import Log, find_column, parse_numbers, read_log
+from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
+from gnnrec.errors import DataError
+
+__all__ = ["build_dataset"]
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5  # how many offending ids an error message lists
+_RESERVED = ("user", "item")  # node types of the graph, so no modality can be called that
+
+
+@dataclass(frozen=True, eq=False)
+class _SideTable:
+    """A side table without its id column; ``ids[row]`` says whose row it is."""
+
+    ids: IdArray
+    frame: pd.DataFrame
+
+
+def build_dataset(
+    interactions: Any,
+    items: Any = None,
+    users: Any = None,
+    modalities: Mapping[str, ModalitySpec] | None = None,
+    relations: Mapping[str, Any] | None = None,
+    cleaning: Cleaning | None = None,
+    columns: Mapping[str, str] | None = None,
+    positive_from: float | None = None,
+    media_root: str | Path | None = None,
+) -> Dataset:
+    """Builds a data set; see :meth:`gnnrec.data.dataset.Dataset.from_frames`."""
+    cleaning = STRICT if cleaning is None else cleaning
+    columns, modalities = columns or {}, modalities or {}
+    elsewhere: dict[str, int] = {}
+
+    frame, library = read_frame(interactions, "interactions")
+    raw = read_log(frame, columns)
+    log, positive, report = clean_log(raw, cleaning, positive_from)
+    tables: dict[Owner, _SideTable | None] = {
+        "item": _read_table(items, "item", columns, cleaning, elsewhere),
+        "user": _read_table(users, "user", columns, cleaning, elsewhere),
+    }
+    vectors = {name: _as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
+    catalogue = {owner: _catalogue(owner, raw, log, tables[owner], vectors) for owner in tables}
+    specs = {
+        name: _clean_vectors(name, vectors[name], cleaning, elsewhere)
+        if name in vectors
+        else _checked_media(name, spec, tables, media_root)
+        for name, spec in modalities.items()
+    }
+    edges = {name: _edges(name, given, catalogue, cleaning, elsewhere) for name, given in (relations or {}).items()}
+    if elsewhere:
+        logger.warning("removed rows outside the log: %s", elsewhere)
+    dataset = Dataset(
+        users=catalogue["user"],
+        items=catalogue["item"],
+        events=_events(log, positive, catalogue),
+        user_table=_aligned(tables["user"], catalogue["user"]),
+        item_table=_aligned(tables["item"], catalogue["item"]),
+        modalities=specs,
+        relations=edges,
+        frame_library=library,
+        cleaning_report=replace(report, removed_elsewhere=elsewhere),
+    )
+    logger.info("%d users, %d items, %d events", dataset.num_users, dataset.num_items, len(dataset.events))
+    return dataset
+
+
+def _read_table(
+    source: Any, owner: Owner, columns: Mapping[str, str], cleaning: Cleaning, elsewhere: dict[str, int]
+) -> _SideTable | None:
+    if source is None:
+        return None
+    what, role = f"{owner} table", f"{owner}_id"
+    frame, _ = read_frame(source, what)
+    name = find_column(frame, role, what, columns)
+    if name is None:
+        raise DataError(
+            f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); there are "
+            f"{', '.join(map(repr, frame.columns))}; name it with columns={{{role!r}: ...}}"
+        )
+    missing = frame[name].isna().to_numpy()
+    if missing.any():
+        if cleaning.invalid == "error":
+            raise DataError(f"{what}: row {int(missing.argmax())}, column {name!r}: missing {owner} id")
+        elsewhere[f"{what}: missing {owner} id"] = int(missing.sum())
+        frame = frame[~missing]
+    ids = as_id_array(frame[name], f"{what}, column {name!r}")
+    repeated = pd.unique(ids[pd.Series(ids).duplicated().to_numpy()])
+    if len(repeated):
+        raise DataError(f"{what}: column {name!r} repeats {_listed(repeated)}; keep one row per {owner}")
+    return _SideTable(ids, frame.drop(columns=name).reset_index(drop=True))
+
+
+def _catalogue(owner: Owner, raw: Log, log: Log, table: _SideTable | None, vectors: Mapping[str, Vectors]) -> IdMap:
+    """Collects the ids of one side: those in the cleaned log, in the side table and with vectors."""
+    kept, given = (log.user_ids, raw.user_ids) if owner == "user" else (log.item_ids, raw.item_ids)
+    sources = [as_id_array(kept, f"interactions, column {kept.name!r}")]
+    if table is not None:
+        sources.append(table.ids)
+    own_vectors = {name: spec for name, spec in vectors.items() if spec.of == owner}
+    if table is not None and own_vectors:
+        known = IdMap.from_values(
+            [as_id_array(given.dropna(), f"interactions, column {given.name!r}"), table.ids], owner
+        )
+        for name, spec in own_vectors.items():
+            unknown = spec.ids[known.find(spec.ids) < 0]
+            if len(unknown):
+                raise DataError(
+                    f"modality {name!r}: vectors of {owner}s that are neither in the {owner} table nor in the log: "
+                    f"{_listed(pd.unique(unknown))}"
+                )
+    return IdMap.from_values([*sources, *(spec.ids for spec in own_vectors.values())], owner)
+
+
+def _as_vectors(name: str, spec: Vectors) -> Vectors:
+    """Checks the form of precomputed vectors; returns them as a float32 matrix with an id array."""
+    what = f"modality {name!r}"
+    tensor = spec.matrix
+    if hasattr(tensor, "detach"):  # a torch tensor, perhaps on a device
+        tensor = tensor.detach().cpu()
+    try:
+        matrix = np.asarray(tensor)
+    except ValueError as error:
+        raise DataError(f"{what}: the matrix is ragged; every row needs the same width") from error
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
+        raise DataError(
+            f"{what}: expected a dense matrix of numbers [rows, dim], got shape {matrix.shape} of {matrix.dtype}"
+        )
+    if matrix.shape[1] == 0:
+        raise DataError(f"{what}: the matrix has no columns")
+    ids = as_id_array(spec.ids, f"{what}, ids")
+    if len(ids) != len(matrix):
+        raise DataError(f"{what}: {len(matrix)} rows but {len(ids)} ids; give one id per row")
+    if spec.of not in ("item", "user"):
+        raise DataError(f"{what}: vectors are of='item' or of='user', not {spec.of!r}")
+    with np.errstate(over="ignore"):
+        return Vectors(np.ascontiguousarray(matrix, dtype=np.float32), ids, spec.of)
+
+
+def _clean_vectors(name: str, spec: Vectors, cleaning: Cleaning, elsewhere: dict[str, int]) -> Vectors:
+    _check_name(name)
+    kept = np.isfinite(spec.matrix).all(axis=1)
+    if not kept.all():
+        if cleaning.invalid == "error":
+            row = int((~kept).argmax())
+            raise DataError(f"modality {name!r}: row {row} ({spec.of} {spec.ids[row]!r}) is not finite")
+        elsewhere[f"modality {name!r}: not finite"] = int((~kept).sum())
+    if cleaning.feature_outliers is not None:
+        outliers = _outliers(spec.matrix, kept, cleaning.feature_outliers)
+        if outliers.any():
+            elsewhere[f"modality {name!r}: outlier"] = int(outliers.sum())
+        kept &= ~outliers
+    return spec if kept.all() else Vectors(spec.matrix[kept], spec.ids[kept], spec.of)
+
+
+def _outliers(matrix: NDArray[np.float32], finite: NDArray[np.bool_], bound: float) -> NDArray[np.bool_]:
+    """Marks the finite rows that lie unusually far from the mean row."""
+    centre = matrix[finite].mean(axis=0, dtype=np.float64)
+    distance = np.full(len(matrix), -np.inf)
+    distance[finite] = np.linalg.norm(matrix[finite] - centre, axis=1)
+    typical, spread = distance[finite].mean(), distance[finite].std()
+    return np.asarray(distance > typical + bound * spread)
+
+
+def _checked_media(
+    name: str, spec: ModalitySpec, tables: Mapping[Owner, _SideTable | None], media_root: str | Path | None
+) -> MediaSpec:
+    _check_name(name)
+    if not isinstance(spec, MediaSpec):
+        raise DataError(f"modality {name!r}: expected Text, Image, Audio, Video or Vectors, got {type(spec).__name__}")
+    table = tables.get(spec.of)
+    if table is None:
+        raise DataError(f"modality {name!r} reads a table of {spec.of}s, but {spec.of}s= was not given")
+    for column in spec_columns(spec):
+        if column not in table.frame:
+            raise DataError(
+                f"modality {name!r}: the {spec.of} table has no column {column!r}; "
+                f"there are {', '.join(map(repr, table.frame.columns))}"
+            )
+    if media_root is not None and not isinstance(spec, Text) and spec.media_root is None:
+        return replace(spec, media_root=media_root)
+    return spec
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name or name in _RESERVED:
+        raise DataError(f"a modality cannot be called {name!r}; choose another name than {' and '.join(_RESERVED)}")
+
+
+def _edges(
+    name: str, given: Any, catalogue: Mapping[Owner, IdMap], cleaning: Cleaning, elsewhere: dict[str, int]
+) -> RelationEdges:
+    """Reads a relation; edges with an unknown end or an unreadable weight are dropped and counted."""
+    relation = given if isinstance(given, Relation) else Relation(given)
+    what = f"relation {name!r}"
+    frame, _ = read_frame(relation.frame, what)
+    for column in ("source_id", "target_id"):
+        if column not in frame:
+            raise DataError(f"{what}: no column {column!r}; there are {', '.join(map(repr, frame.columns))}")
+    weight = np.ones(len(frame)) if "weight" not in frame else parse_numbers(frame["weight"])
+    ids = catalogue[relation.between]
+    source, target = (_positions(frame[end], ids, f"{what}, column {end!r}") for end in ("source_id", "target_id"))
+    kept = np.ones(len(frame), dtype=bool)
+    for rows, reason in (
+        ((source < 0) | (target < 0), f"unknown {relation.between}"),
+        (~np.isfinite(weight), "weight is not a finite number"),
+    ):
+        newly = rows & kept
+        if newly.any() and cleaning.invalid == "error":
+            raise DataError(f"{what}: row {int(newly.argmax())}: {reason}")
+        if newly.any():
+            elsewhere[f"{what}: {reason}"] = int(newly.sum())
+        kept &= ~newly
+    return RelationEdges(relation.between, source[kept], target[kept], weight[kept].astype(np.float32))
+
+
+def _positions(column: pd.Series, ids: IdMap, what: str) -> NDArray[np.int64]:
+    """Returns the catalogue position of each cell, -1 where it is missing or unknown."""
+    positions = np.full(len(column), -1, dtype=np.int64)
+    present = column.notna().to_numpy()
+    positions[present] = ids.find(as_id_array(column[present], what))
+    return positions
+
+
+def _events(log: Log, positive: NDArray[np.bool_], catalogue: Mapping[Owner, IdMap]) -> Events:
+    log = log.take(positive)
+    return Events(
+        user_index=catalogue["user"].index_of(log.user_ids),
+        item_index=catalogue["item"].index_of(log.item_ids),
+        weight=log.weight,
+        timestamp=log.timestamp,
+        columns={str(name): log.columns[name].to_numpy() for name in log.columns},
+    )
+
+
+def _aligned(table: _SideTable | None, ids: IdMap) -> pd.DataFrame | None:
+    """Brings a side table into catalogue order; ids without a row get missing cells."""
+    if table is None:
+        return None
+    rows = IdMap(table.ids, ids.what).find(ids.ids)
+    absent = int((rows < 0).sum())
+    if absent:
+        logger.info("%d %ss of the log have no row in the %s table", absent, ids.what, ids.what)
+    return table.frame.reindex(np.where(rows < 0, len(table.frame), rows)).reset_index(drop=True)
+
+
+def _listed(ids: NDArray[Any]) -> str:
+    shown = ", ".join(repr(value) for value in ids[:_SHOWN].tolist())
+    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")

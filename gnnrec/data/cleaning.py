@@ -1,0 +1,203 @@
+"""Decides which rows of a log, and which feature rows, are kept, and reports why the others are not."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.data.log import Log
+from gnnrec.errors import ConfigError, DataError
+
+__all__ = ["STRICT", "Cleaning", "CleaningReport", "clean_log"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is removed from the data. The default removes only invalid rows and exact duplicates.
+
+    The rules on numbers of events never take an item or user that has media (or a row in a side
+    table) out of the catalogue; it stays there without events.
+
+    Attributes:
+        invalid: Whether rows with a missing id, a weight that is not finite, an unreadable timestamp, an
+            unknown end of a relation or a feature that is not finite are dropped or are an error.
+        duplicates: Whether rows that equal an earlier one in every column are dropped or kept.
+        min_user_events: Users with fewer events leave, repeatedly together with ``min_item_events`` until
+            all counts hold (the k-core).
+        min_item_events: Items with fewer events leave.
+        max_user_events: Users with more events leave first (robots, shared accounts).
+        feature_outliers: Rows of ``Vectors`` leave whose distance from the mean row lies more than this
+            many standard deviations above the mean distance.
+
+    Raises:
+        ConfigError: A bound is not positive or a policy is unknown.
+    """
+
+    invalid: Literal["drop", "error"] = "drop"
+    duplicates: Literal["drop", "keep"] = "drop"
+    min_user_events: int | None = None
+    min_item_events: int | None = None
+    max_user_events: int | None = None
+    feature_outliers: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("invalid", ("drop", "error")), ("duplicates", ("drop", "keep"))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"cleaning.{name} is one of {choices}, not {getattr(self, name)!r}")
+        for name in ("min_user_events", "min_item_events", "max_user_events", "feature_outliers"):
+            bound = getattr(self, name)
+            if bound is not None and not bound > 0:
+                raise ConfigError(f"cleaning.{name} must be positive, not {bound!r}; leave it out to switch it off")
+
+
+# What ``cleaning=None`` means: nothing is removed, and an invalid row is an error.
+STRICT = Cleaning(invalid="error", duplicates="keep")
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """How many rows were removed, and why.
+
+    Attributes:
+        rows_in: Rows of the log as it was given.
+        rows_out: Positive events that are left.
+        removed: Reason → rows of the log; they add up to ``rows_in - rows_out``.
+        removed_elsewhere: Reason → rows of side tables, relations and features.
+    """
+
+    rows_in: int
+    rows_out: int
+    removed: Mapping[str, int] = field(default_factory=dict)
+    removed_elsewhere: Mapping[str, int] = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Returns the report as (what, count) rows for a table."""
+        return [
+            ("rows in", self.rows_in),
+            *self.removed.items(),
+            ("events out", self.rows_out),
+            *self.removed_elsewhere.items(),
+        ]
+
+    def __str__(self) -> str:
+        removed = [f"{count:,} {reason}" for reason, count in {**self.removed, **self.removed_elsewhere}.items()]
+        return f"{self.rows_in:,} rows → {self.rows_out:,} events; removed: {', '.join(removed) or 'nothing'}"
+
+
+def clean_log(
+    log: Log, cleaning: Cleaning, positive_from: float | None = None
+) -> tuple[Log, NDArray[np.bool_], CleaningReport]:
+    """Removes rows from a log.
+
+    Args:
+        log: The log as read.
+        cleaning: What to remove.
+        positive_from: Rows with a smaller weight are no positive events.
+
+    Returns:
+        The rows that are left, a mask ``[rows left]`` of those that are positive events (the others only
+        tell that their users and items exist), and the report.
+
+    Raises:
+        DataError: A row is invalid and ``cleaning.invalid`` is ``"error"``, ``positive_from`` is given but the
+            log has no weight, or no event is left.
+    """
+    removed: dict[str, int] = {}
+    rows_in = len(log)
+    log = _drop_invalid(log, cleaning, removed)
+    if cleaning.duplicates == "drop":
+        log = _drop_duplicates(log, removed)
+    positive = _positive_rows(log, positive_from, removed)
+    kept = _apply_event_bounds(log, positive, cleaning, removed)
+    report = CleaningReport(rows_in, int((kept & positive).sum()), removed)
+    if report.rows_out == 0:
+        raise DataError(f"interactions: no events are left: {report}")
+    return log.take(kept), positive[kept], report
+
+
+def _drop_invalid(log: Log, cleaning: Cleaning, removed: dict[str, int]) -> Log:
+    valid = np.ones(len(log), dtype=bool)
+    for fault in log.faults:
+        newly = fault.rows & valid  # a row with two faults is counted once
+        if not newly.any():
+            continue
+        if cleaning.invalid == "error":
+            raise DataError(f"interactions: row {int(newly.argmax())}, column {fault.column!r}: {fault.reason}")
+        removed[f"{fault.reason} ({fault.column!r})"] = int(newly.sum())
+        valid &= ~newly
+    if valid.all():
+        return log
+    logger.warning("removed %d invalid rows of the log: %s", int((~valid).sum()), removed)
+    return log.take(valid)
+
+
+def _drop_duplicates(log: Log, removed: dict[str, int]) -> Log:
+    """Keeps the first of rows that are equal in all columns, the unnamed ones included."""
+    parts = [log.user_ids.rename(None), log.item_ids.rename(None)]
+    parts += [pd.Series(values, log.user_ids.index) for values in (log.weight, log.timestamp) if values is not None]
+    rows = pd.concat([*parts, *(log.columns[name] for name in log.columns)], axis=1, ignore_index=True)
+    try:
+        repeated = rows.duplicated().to_numpy()
+    except TypeError as error:
+        raise DataError(
+            f"interactions: a column holds lists ({error}); keep lists in the item or user table"
+        ) from error
+    if not repeated.any():
+        return log
+    removed["exact duplicate"] = int(repeated.sum())
+    logger.info("removed %d exact duplicates from the log", removed["exact duplicate"])
+    return log.take(~repeated)
+
+
+def _positive_rows(log: Log, positive_from: float | None, removed: dict[str, int]) -> NDArray[np.bool_]:
+    if positive_from is None:
+        return np.ones(len(log), dtype=bool)
+    if log.weight is None:
+        raise DataError("positive_from= needs a weight column in the interactions (or columns={'weight': ...})")
+    positive = log.weight >= np.float32(positive_from)
+    if not positive.all():
+        removed[f"weight below {positive_from:g}"] = int((~positive).sum())
+    return positive
+
+
+def _apply_event_bounds(
+    log: Log, positive: NDArray[np.bool_], cleaning: Cleaning, removed: dict[str, int]
+) -> NDArray[np.bool_]:
+    """Marks the rows whose user and item keep within the allowed numbers of positive events."""
+    kept = np.ones(len(log), dtype=bool)
+    if (cleaning.max_user_events, cleaning.min_user_events, cleaning.min_item_events) == (None, None, None):
+        return kept
+    user, num_users = _codes(log.user_ids)
+    item, num_items = _codes(log.item_ids)
+    if cleaning.max_user_events is not None:
+        events_of_user = np.bincount(user[positive], minlength=num_users)
+        kept = (events_of_user <= cleaning.max_user_events)[user]
+        _count(removed, f"user with more than {cleaning.max_user_events} events", ~kept & positive)
+    before = kept
+    while True:  # an item that leaves may take a user below the bound, and so on
+        counted = kept & positive
+        enough_of_user = np.bincount(user[counted], minlength=num_users) >= (cleaning.min_user_events or 0)
+        enough_of_item = np.bincount(item[counted], minlength=num_items) >= (cleaning.min_item_events or 0)
+        core = kept & enough_of_user[user] & enough_of_item[item]
+        if np.array_equal(core, kept):
+            break
+        kept = core
+    _count(removed, "user or item with too few events", before & ~kept & positive)
+    return kept
+
+
+def _codes(ids: pd.Series) -> tuple[NDArray[np.int64], int]:
+    codes, distinct = pd.factorize(ids)
+    return codes.astype(np.int64), len(distinct)
+
+
+def _count(removed: dict[str, int], reason: str, rows: NDArray[np.bool_]) -> None:
+    if rows.any():
+        removed[reason] = int(rows.sum())
+        logger.info("removed %d events: %s", removed[reason], reason)

@@ -1,0 +1,199 @@
+"""Reads any frame or file into pandas, and gives answers back in the library that the caller uses."""
+
+import glob
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import narwhals as nw
+import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from gnnrec.errors import DataError, MissingPackageError
+
+__all__ = ["FrameLibrary", "read_frame", "to_library"]
+
+logger = logging.getLogger(__name__)
+
+FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
+
+# Cells of text files that mean "nothing here". Words such as "NA" or "None" stay: they are names of things.
+_MISSING = ["", "NaN", "nan", "NULL", "null"]
+
+
+def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLibrary]:
+    """Reads a frame or file(s) into pandas and says which library it came from.
+
+    Args:
+        source: A pandas, polars, pyarrow or any other frame that narwhals knows (lazy ones are
+            collected), or a path or glob of CSV, TSV, Parquet, JSON lines or ``.inter`` files.
+            Several files are concatenated in sorted order.
+        what: What the frame is, for messages.
+
+    Returns:
+        The rows under a fresh index, with plain NumPy columns where nothing is missing, and the
+        library that answers should be given in (pandas for files and for unusual libraries).
+
+    Raises:
+        DataError: Nothing matches the path, the extension is unknown, a file cannot be parsed or
+            is empty, the files' columns differ, or the source is not a frame.
+    """
+    if isinstance(source, str | Path):
+        return _plain(_read_files(str(source), what)), "pandas"
+    try:
+        frame = nw.from_native(source)
+    except TypeError as error:
+        raise DataError(
+            f"{what}: expected a pandas, polars or pyarrow frame or a path, got {type(source).__name__}"
+        ) from error
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    native = frame.to_native()
+    if isinstance(native, pd.DataFrame):
+        _check_columns(list(native.columns), what)
+        return _plain(native), "pandas"
+    library: FrameLibrary = "polars" if frame.implementation.is_polars() else "pyarrow"
+    if not (frame.implementation.is_polars() or frame.implementation.is_pyarrow()):
+        library = "pandas"
+    return _plain(_from_arrow(frame.to_arrow())), library
+
+
+def to_library(frame: pd.DataFrame, library: str) -> Any:
+    """Returns a pandas answer as a frame of the given library.
+
+    Raises:
+        MissingPackageError: The library is polars and polars is not installed.
+        DataError: The library is none of pandas, polars and pyarrow.
+    """
+    if library == "pandas":
+        return frame
+    if library == "pyarrow":
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    if library == "polars":
+        try:
+            import polars
+        except ImportError as error:
+            raise MissingPackageError("answers in polars need it: pip install polars") from error
+        return polars.from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
+    raise DataError(f"unknown frame library {library!r}; choose pandas, polars or pyarrow")
+
+
+def _read_files(pattern: str, what: str) -> pd.DataFrame:
+    """Reads the file, or all files of the glob, in sorted order."""
+    paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise DataError(f"{what}: no file matches {pattern!r}")
+    frames = [_read_file(Path(path), what) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if list(frame.columns) != list(frames[0].columns):
+            raise DataError(
+                f"{what}: {path!r} has the columns {list(frame.columns)}, {paths[0]!r} has {list(frames[0].columns)}"
+            )
+    if len(paths) > 1:
+        logger.info("%s: read %d files of %s", what, len(paths), pattern)
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def _read_file(path: Path, what: str) -> pd.DataFrame:
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix not in _READERS:
+        raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
+    try:
+        frame = _READERS[suffix](path)
+    except (OSError, ValueError, pa.ArrowException) as error:  # pandas' and JSON's parse errors are ValueErrors
+        raise DataError(f"{what}: cannot read {str(path)!r}: {error}") from error
+    if len(frame) == 0:
+        raise DataError(f"{what}: {str(path)!r} holds no rows")
+    _check_columns(list(frame.columns), f"{what}: {str(path)!r}")
+    return frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return _read_delimited(path, ",")
+
+
+def _read_tsv(path: Path) -> pd.DataFrame:
+    return _read_delimited(path, "\t")
+
+
+def _read_inter(path: Path) -> pd.DataFrame:
+    """Reads the log format of MMRec and RecBole; the latter writes types into the header (``user_id:token``)."""
+    frame = _read_delimited(path, "\t")
+    frame.columns = frame.columns.str.replace(r":(token|float)(_seq)?$", "", regex=True)
+    return frame
+
+
+def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
+    # Nullable columns: an integer id beside an empty cell would otherwise become a rounded float.
+    return pd.read_csv(
+        path, sep=separator, na_values=_MISSING, keep_default_na=False, low_memory=False, dtype_backend="numpy_nullable"
+    )
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """Reads one JSON object a line, or a single JSON array of objects."""
+    with pa.input_stream(path) as stream:  # unpacks .gz
+        content = stream.read()
+    if content.lstrip().startswith(b"["):
+        return _from_arrow(pa.Table.from_pylist(json.loads(content)))
+    return _from_arrow(pyarrow.json.read_json(pa.BufferReader(content)))
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return _from_arrow(pq.read_table(path))
+
+
+_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".inter": _read_inter,
+    ".parquet": _read_parquet,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
+    ".json": _read_json,
+}
+
+
+def _from_arrow(table: pa.Table) -> pd.DataFrame:
+    nullable = {
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.uint64(): pd.UInt64Dtype(),
+    }
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
+    return frame
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Gives the frame a fresh index, string column names and, where nothing is missing, NumPy columns.
+
+    Integers with gaps stay nullable, because as floats large ids would be rounded.
+    """
+    frame = frame.reset_index(drop=True)
+    frame.columns = frame.columns.astype(str)
+    for name in frame.columns:
+        column = frame[name]
+        if not pd.api.types.is_extension_array_dtype(column.dtype):
+            continue
+        if pd.api.types.is_float_dtype(column.dtype):
+            frame[name] = column.to_numpy(dtype="float64", na_value=float("nan"))
+        elif pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
+            frame[name] = column.to_numpy(dtype="int64")
+        elif pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
+            frame[name] = column.to_numpy(dtype="bool")
+    return frame
+
+
+def _check_columns(names: list[Any], what: str) -> None:
+    repeated = sorted({str(name) for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{what}: several columns are called {', '.join(map(repr, repeated))}; rename them")

@@ -1,0 +1,159 @@
+"""Turns the frame of interactions into typed columns, and marks the rows in which one cannot be read."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.config import suggest
+from gnnrec.data.schema import COLUMN_ALIASES
+from gnnrec.errors import DataError
+
+__all__ = ["Fault", "Log", "find_column", "parse_numbers", "parse_timestamps", "read_log"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """One way in which rows can be invalid.
+
+    Attributes:
+        column: The column at fault, as the frame calls it.
+        reason: What is wrong, in words.
+        rows: ``[num_rows]`` boolean, true for the invalid rows.
+    """
+
+    column: str
+    reason: str
+    rows: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """Interactions in typed columns, one entry for each row of the frame.
+
+    Attributes:
+        user_ids: ``[num_rows]`` as the frame has them, possibly missing.
+        item_ids: ``[num_rows]`` as the frame has them, possibly missing.
+        weight: ``[num_rows]`` float32, not finite where it cannot be read; ``None`` without the column.
+        timestamp: ``[num_rows]`` float64 seconds, not finite where it cannot be read; ``None`` without the column.
+        columns: All other columns.
+        faults: What is invalid in which rows.
+    """
+
+    user_ids: pd.Series
+    item_ids: pd.Series
+    weight: NDArray[np.float32] | None
+    timestamp: NDArray[np.float64] | None
+    columns: pd.DataFrame
+    faults: tuple[Fault, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: NDArray[np.bool_]) -> "Log":
+        """Returns the marked rows, in order, without their faults."""
+        return Log(
+            user_ids=self.user_ids[rows],
+            item_ids=self.item_ids[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            timestamp=None if self.timestamp is None else self.timestamp[rows],
+            columns=self.columns[rows],
+        )
+
+
+def read_log(frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
+    """Finds the columns of a log and reads them.
+
+    Args:
+        frame: The interactions, at least one row.
+        columns: Role (``user_id``, ``item_id``, ``weight``, ``timestamp``) → name of the column, where
+            the name is not one of the aliases.
+
+    Raises:
+        DataError: The frame is empty, has no user or item column, or lacks a column that ``columns`` names.
+    """
+    if len(frame) == 0:
+        raise DataError("interactions: the frame holds no rows")
+    for role, name in columns.items():
+        if role not in COLUMN_ALIASES:
+            raise DataError(f"columns= has the unknown role {role!r}{suggest(role, COLUMN_ALIASES)}")
+        if role in ("weight", "timestamp") and name not in frame.columns:
+            raise DataError(f"interactions: no column {name!r} for {role}; there are {_names(frame)}")
+    names = {role: find_column(frame, role, "interactions", columns) for role in COLUMN_ALIASES}
+    user, item = names["user_id"], names["item_id"]
+    for role, found in (("user_id", user), ("item_id", item)):
+        if found is None:
+            raise DataError(
+                f"interactions: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
+                f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
+            )
+    assert user is not None
+    assert item is not None
+    weight, timestamp = names["weight"], names["timestamp"]
+    faults = [
+        Fault(user, "missing user id", frame[user].isna().to_numpy()),
+        Fault(item, "missing item id", frame[item].isna().to_numpy()),
+    ]
+    weights = seconds = None
+    if weight is not None:
+        with np.errstate(over="ignore"):
+            weights = parse_numbers(frame[weight]).astype(np.float32)
+        faults.append(Fault(weight, "weight is not a finite number", ~np.isfinite(weights)))
+    if timestamp is not None:
+        seconds = parse_timestamps(frame[timestamp])
+        faults.append(Fault(timestamp, "timestamp cannot be read", ~np.isfinite(seconds)))
+    return Log(
+        user_ids=frame[user],
+        item_ids=frame[item],
+        weight=weights,
+        timestamp=seconds,
+        columns=frame.drop(columns=[name for name in names.values() if name is not None]),
+        faults=tuple(faults),
+    )
+
+
+def find_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str]) -> str | None:
+    """Returns the column that plays a role: the one the caller named, else the best alias; ``None`` without one."""
+    if columns.get(role) in frame.columns:
+        return columns[role]
+    taken = set(columns.values())
+    matches = [name for name in COLUMN_ALIASES[role] if name in frame.columns and name not in taken]
+    if len(matches) > 1:
+        logger.warning("%s: columns %s could all be %s; using %r", what, matches, role, matches[0])
+    return matches[0] if matches else None
+
+
+def parse_numbers(column: pd.Series) -> NDArray[np.float64]:
+    """Returns a column as float64; what is not a number becomes NaN."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def parse_timestamps(column: pd.Series) -> NDArray[np.float64]:
+    """Returns numbers as they are, and dates and ISO 8601 texts as seconds since 1970 UTC; else NaN.
+
+    Texts without a time zone are taken as UTC.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return parse_numbers(column)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return _seconds(pd.to_datetime(column, utc=True))
+    text = column.astype(object).where(column.notna(), None)
+    is_number = text.map(lambda value: isinstance(value, int | float | str))
+    numbers = parse_numbers(text.where(is_number, None))
+    dates = pd.to_datetime(text.astype("string"), format="ISO8601", errors="coerce", utc=True)
+    return np.where(np.isnan(numbers), _seconds(dates), numbers)
+
+
+def _seconds(dates: pd.Series) -> NDArray[np.float64]:
+    elapsed = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    return np.asarray(elapsed.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _names(frame: pd.DataFrame) -> str:
+    return ", ".join(map(repr, frame.columns))

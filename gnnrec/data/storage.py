@@ -1,0 +1,137 @@
+"""Writes a data set as a checksummed folder of safetensors and Parquet files, and reads it back."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from gnnrec.data.cleaning import CleaningReport
+from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.ids import IdMap
+from gnnrec.data.schema import Audio, Image, ModalitySpec, Text, Vectors, Video
+from gnnrec.errors import DataError
+from gnnrec.storage import read_folder, write_folder
+
+__all__ = ["FORMAT_VERSION", "load_dataset", "save_dataset"]
+
+FORMAT_VERSION = 1
+
+_KIND = "dataset"
+_SPECS: Mapping[str, type[ModalitySpec]] = {spec.__name__: spec for spec in (Text, Image, Audio, Video)}
+
+
+def save_dataset(dataset: Dataset, path: str | Path) -> None:
+    """Writes a data set; see :meth:`gnnrec.data.dataset.Dataset.save`."""
+    tables = {
+        "user_ids": pd.DataFrame({"id": dataset.users.ids}),
+        "item_ids": pd.DataFrame({"id": dataset.items.ids}),
+        "user_table": dataset.user_table,
+        "item_table": dataset.item_table,
+        "event_columns": pd.DataFrame(dict(dataset.events.columns)) if dataset.events.columns else None,
+    }
+
+    def write(folder: Path) -> None:
+        save_file(_arrays(dataset), folder / "arrays.safetensors")
+        for name, table in tables.items():
+            if table is not None:
+                _write_table(table, folder / f"{name}.parquet")
+
+    facts = {
+        "frame_library": dataset.frame_library,
+        "modalities": {name: _spec_facts(spec) for name, spec in dataset.modalities.items()},
+        "relations": {name: edges.between for name, edges in dataset.relations.items()},
+        "cleaning_report": None if dataset.cleaning_report is None else dataclasses.asdict(dataset.cleaning_report),
+    }
+    write_folder(path, write, _KIND, FORMAT_VERSION, facts)
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """Reads a data set; see :meth:`gnnrec.data.dataset.Dataset.load`."""
+    folder = Path(path)
+    manifest = read_folder(folder, _KIND, FORMAT_VERSION)
+    facts = manifest["facts"]
+    arrays = load_file(folder / "arrays.safetensors")
+    tables = {
+        Path(name).stem: pd.read_parquet(folder / name) for name in manifest["files"] if name.endswith(".parquet")
+    }
+    users, items = IdMap(tables["user_ids"]["id"], "user"), IdMap(tables["item_ids"]["id"], "item")
+    event_columns = tables.get("event_columns", pd.DataFrame())
+    report = facts["cleaning_report"]
+    return Dataset(
+        users=users,
+        items=items,
+        events=Events(
+            user_index=arrays["events.user_index"],
+            item_index=arrays["events.item_index"],
+            weight=arrays.get("events.weight"),
+            timestamp=arrays.get("events.timestamp"),
+            columns={str(name): event_columns[name].to_numpy() for name in event_columns},
+        ),
+        user_table=tables.get("user_table"),
+        item_table=tables.get("item_table"),
+        modalities={name: _spec(name, saved, arrays, users, items) for name, saved in facts["modalities"].items()},
+        relations={
+            name: RelationEdges(
+                between,
+                *(arrays[f"relation.{name}.{part}"] for part in ("source_index", "target_index", "weight")),
+            )
+            for name, between in facts["relations"].items()
+        },
+        frame_library=facts["frame_library"],
+        cleaning_report=None if report is None else CleaningReport(**report),
+    )
+
+
+def _arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
+    events = dataset.events
+    arrays: dict[str, NDArray[Any] | None] = {
+        "events.user_index": events.user_index,
+        "events.item_index": events.item_index,
+        "events.weight": events.weight,
+        "events.timestamp": events.timestamp,
+    }
+    for name, spec in dataset.modalities.items():
+        if isinstance(spec, Vectors):
+            ids = dataset.items if spec.of == "item" else dataset.users
+            arrays[f"modality.{name}.matrix"] = spec.matrix
+            arrays[f"modality.{name}.owner_index"] = ids.index_of(spec.ids)
+    for name, edges in dataset.relations.items():
+        arrays[f"relation.{name}.source_index"] = edges.source_index
+        arrays[f"relation.{name}.target_index"] = edges.target_index
+        arrays[f"relation.{name}.weight"] = edges.weight
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+
+
+def _write_table(table: pd.DataFrame, file: Path) -> None:
+    try:
+        table.to_parquet(file, index=False)
+    except pa.ArrowException as error:
+        if isinstance(error, OSError):
+            raise
+        raise DataError(f"{file.stem}: a column cannot be saved as Parquet, make it of one type: {error}") from error
+
+
+def _spec_facts(spec: ModalitySpec) -> dict[str, Any]:
+    if isinstance(spec, Vectors):
+        return {"kind": "Vectors", "of": spec.of}
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+    return {"kind": type(spec).__name__, **plain}
+
+
+def _spec(
+    name: str, saved: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], users: IdMap, items: IdMap
+) -> ModalitySpec:
+    fields = {key: value for key, value in saved.items() if key != "kind"}
+    if saved["kind"] == "Vectors":
+        ids = items if saved["of"] == "item" else users
+        return Vectors(
+            arrays[f"modality.{name}.matrix"], ids.ids_of(arrays[f"modality.{name}.owner_index"]), saved["of"]
+        )
+    return _SPECS[saved["kind"]](**fields)
