@@ -99,8 +99,7 @@ def _add_modality(graph: HeteroData, name: str, feature: Features, config: Graph
     graph[name].x = x
     graph[name, "describes", feature.of].edge_index = torch.stack([torch.arange(len(x)), owner_index])
     if feature.of == "item" and config.similar_items and len(x):
-        num_items = graph["item"].num_nodes
-        edge_index, weight = similarity_edges(x, owner_index, num_items, config.similar_items)
+        edge_index, weight = similarity_edges(feature, config.similar_items)
         graph["item", f"similar_by_{name}", "item"].edge_index = edge_index
         graph["item", f"similar_by_{name}", "item"].edge_weight = weight
 

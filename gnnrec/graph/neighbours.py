@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import ConfigError
+from gnnrec.modalities.features import Features, mean_per_owner
 
 __all__ = ["co_occurrence_edges", "nearest_neighbours", "similarity_edges", "top_entries_per_row"]
 
@@ -46,30 +47,26 @@ def nearest_neighbours(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, T
     return similarity, index
 
 
-def similarity_edges(values: Tensor, owner_index: Tensor, num_items: int, k: int) -> tuple[Tensor, Tensor]:
+def similarity_edges(features: Features, k: int) -> tuple[Tensor, Tensor]:
     """Links each item to the items whose content is most like its own (Zhang et al. 2021, LATTICE, eq. 1 to 3).
 
-    An item with several rows (pictures, text parts) is compared by their mean. Edges of negative similarity are
-    left out.
+    An item with several rows (pictures, text parts) is compared by their mean; one without gets no edge. Edges of
+    negative similarity are left out.
 
     Args:
-        values: ``[num_rows, dim]`` vectors of one modality.
-        owner_index: ``[num_rows]`` the item of each row.
-        num_items: Items in the catalogue; those without a row get no edge.
+        features: Vectors of one modality.
         k: Neighbours of each item.
 
     Returns:
         ``edge_index [2, num_edges]`` (neighbour, item) and the cosine similarity ``[num_edges]``.
     """
-    present, position = torch.unique(owner_index, return_inverse=True)
-    means = torch.zeros(len(present), values.shape[1]).index_add_(0, position, F.normalize(values.float()))
+    means, owner = mean_per_owner(features)
     similarity, index = nearest_neighbours(means, means, k + 1)
-    target = torch.arange(len(present))[:, None].expand_as(index)
+    target = torch.arange(len(owner))[:, None].expand_as(index)
     keep = (index != target) & (similarity > 0)
     # Identical items may push an item out of its own list: never keep more than k.
     keep &= keep.cumsum(dim=1) <= k
-    edge_index = torch.stack([present[index[keep]], present[target[keep]]])
-    return edge_index, similarity[keep]
+    return torch.stack([owner[index[keep]], owner[target[keep]]]), similarity[keep]
 
 
 def co_occurrence_edges(matrix: sp.csr_matrix, k: int, minimum_shared: int = 2) -> tuple[Tensor, Tensor]:

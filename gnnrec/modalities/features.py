@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gnnrec.data.schema import Owner
 
-__all__ = ["EncoderCard", "Features", "MediaReport"]
+__all__ = ["EncoderCard", "Features", "MediaReport", "mean_per_owner"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,15 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+def mean_per_owner(features: Features) -> tuple[Tensor, Tensor]:
+    """Averages the unit vectors of owners that have several rows.
+
+    Returns:
+        ``[num_owners, dim]`` and the owners ``[num_owners]``, ascending.
+    """
+    owner_index = torch.from_numpy(np.array(features.owner_index))
+    owners, position = torch.unique(owner_index, return_inverse=True)
+    unit = F.normalize(torch.from_numpy(np.array(features.values)))
+    return torch.zeros(len(owners), features.dim).index_add_(0, position, unit), owners

@@ -74,7 +74,7 @@ class AttentionFusion(nn.Module):
         self.key.reset_parameters()
 
     def forward(self, rows: ModalityRows, identity: Tensor | None) -> Fused:
-        """Fuses ``rows``; ``identity`` is ``[num_nodes, dim]``, or ``None`` for nodes that have none."""
+        """Fuses ``rows``; ``identity`` is ``[num_nodes, dim]``, zero where a node has none."""
         query = self.query.expand(rows.num_nodes, -1)
         if identity is not None:
             query = query + self.identity_query(identity)

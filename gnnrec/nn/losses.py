@@ -60,7 +60,7 @@ class _FullSoftmax(torch.autograd.Function):
         return loss / batch
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         user_gradient, item_gradient = ctx.saved_tensors
         return gradient * user_gradient, gradient * item_gradient, None, None
 

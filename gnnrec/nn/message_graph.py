@@ -47,8 +47,8 @@ class MessageGraph:
         x_dict: Modality → ``[num_rows, width]``.
         owner_dict: Modality → ``[num_rows]``.
         described: Modality → node type that it describes.
-        warm_users: ``[num_users]`` bool: has a training interaction.
-        warm_items: ``[num_items]`` bool: has a training interaction.
+        user_degree: ``[num_users]`` training interactions of each user.
+        item_degree: ``[num_items]`` training interactions of each item.
     """
 
     num_users: int
@@ -59,8 +59,8 @@ class MessageGraph:
     x_dict: Mapping[str, Tensor]
     owner_dict: Mapping[str, Tensor]
     described: Mapping[str, str]
-    warm_users: Tensor
-    warm_items: Tensor
+    user_degree: Tensor
+    item_degree: Tensor
 
     @classmethod
     def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
@@ -91,8 +91,8 @@ class MessageGraph:
             x_dict=x_dict,
             owner_dict=owner_dict,
             described=described,
-            warm_users=(torch.bincount(edge_index[0], minlength=num_users) > 0).to(device),
-            warm_items=(torch.bincount(edge_index[1], minlength=num_items) > 0).to(device),
+            user_degree=torch.bincount(edge_index[0], minlength=num_users).to(device),
+            item_degree=torch.bincount(edge_index[1], minlength=num_items).to(device),
         )
 
     @property

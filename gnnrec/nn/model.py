@@ -39,7 +39,7 @@ class ModelConfig:
     hops: int = 2
     fusion: str = "attention"
     content: Literal["add", "concatenate", "none"] = "add"
-    content_scale: float = 0.3
+    content_scale: float = 1.0
     relation_weight: float = 0.3
     identity_dropout: float = 0.1
     feature_dropout: float = 0.0
@@ -66,6 +66,7 @@ class Embeddings:
     Attributes:
         user: ``[num_users, dim]``, ready for the inner product.
         item: ``[num_items, dim]``, ready for the inner product.
+        user_mixed: ``[num_users, dim]`` before decoding.
         layer_zero: ``[num_users + num_items, dim]`` identity and content.
         messages: ``[num_users + num_items, dim]`` what each node sends to its neighbours over all layers.
         propagated: ``[num_users + num_items, dim]`` before the item–item and user–user relations.
@@ -74,6 +75,7 @@ class Embeddings:
 
     user: Tensor
     item: Tensor
+    user_mixed: Tensor
     layer_zero: Tensor
     messages: Tensor
     propagated: Tensor
@@ -138,8 +140,8 @@ class MultimodalGraphModel(nn.Module):
             hidden_items: ``[num_items]`` bool: items to embed as if they were new.
         """
         user_rows, item_rows = self._aligned(self.users, graph, "user"), self._aligned(self.items, graph, "item")
-        user_zero, _ = self.users(user_rows, graph.warm_users)
-        item_zero, content = self.items(item_rows, graph.warm_items)
+        user_zero, _ = self.users(user_rows, graph.user_degree)
+        item_zero, content = self.items(item_rows, graph.item_degree)
         layer_zero = torch.cat([user_zero, item_zero])
         operator = graph.interactions if interactions is None else interactions
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
@@ -149,10 +151,12 @@ class MultimodalGraphModel(nn.Module):
         if hidden_items is not None:
             item_own = torch.where(hidden_items[:, None], self.new_items(item_rows, graph.num_items), item)
             unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
+        user_mixed = self.user_relations(user, user, graph.relations["user"], {})
         decode = DECODERS[self.config.decoder]
         return Embeddings(
-            user=decode(self.user_relations(user, user, graph.relations["user"], {})),
+            user=decode(user_mixed),
             item=decode(self.item_relations(item_own, item, graph.relations["item"], unlinked)),
+            user_mixed=user_mixed,
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,
@@ -169,9 +173,7 @@ class MultimodalGraphModel(nn.Module):
         Returns:
             ``[num_items, dim]``, before item–item relations.
         """
-        if rows is None:
-            return self.items.identity.weight.new_zeros(num_items, self.items.identity.embedding_dim)
-        layer_zero, _ = self.items(rows, None)
+        layer_zero, _ = self.items(rows, torch.zeros(num_items, device=self.items.identity.weight.device))
         own: Tensor = layer_zero / (self.config.hops + 1)
         return own
 

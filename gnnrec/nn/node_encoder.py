@@ -1,4 +1,9 @@
-"""Gives every node of one type its layer-0 embedding: identity plus the fused content of its modalities."""
+"""Gives every node of one type its layer-0 embedding: identity plus the fused content of its modalities.
+
+Content is a prior and interactions are evidence: beside the identity of a node with degree ``d`` its content counts
+``k / (k + d)``, with a learned ``k`` (the shrinkage of a posterior mean, Efron & Morris 1973). A node without
+interactions is all content; one with hundreds is what its users make of it.
+"""
 
 from collections.abc import Mapping
 
@@ -43,6 +48,7 @@ class NodeEncoder(nn.Module):
         self.alignment = Alignment(dims, dim)
         self.fusion = FUSIONS[fusion](len(dims), dim) if dims else None
         self.content_scale = nn.Parameter(torch.empty(())) if dims else None
+        self.log_evidence = nn.Parameter(torch.empty(())) if dims and not self.concatenate else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -52,6 +58,8 @@ class NodeEncoder(nn.Module):
         if self.fusion is not None and self.content_scale is not None:
             self.fusion.reset_parameters()  # type: ignore[operator]
             nn.init.constant_(self.content_scale, self.initial_content_scale)
+        if self.log_evidence is not None:
+            nn.init.zeros_(self.log_evidence)
 
     def align(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_nodes: int) -> ModalityRows:
         """Projects the given modalities into the common space.
@@ -71,22 +79,26 @@ class NodeEncoder(nn.Module):
             num_nodes=num_nodes,
         )
 
-    def forward(self, rows: ModalityRows | None, known: Tensor | None) -> tuple[Tensor, Fused | None]:
+    def forward(self, rows: ModalityRows | None, degree: Tensor) -> tuple[Tensor, Fused | None]:
         """Embeds the nodes before any propagation.
 
         Args:
             rows: Aligned vectors, or ``None`` for nodes without media.
-            known: ``[num_nodes]`` bool: nodes whose identity was trained; ``None`` if none was (new nodes).
+            degree: ``[num_nodes]`` interactions of each node; one without any has no trained identity. All zero, it
+                may be of any length: the nodes are new.
 
         Returns:
             ``[num_nodes, dim]`` (twice as wide when concatenated) and the fused content.
         """
-        num_nodes = len(known) if known is not None else rows.num_nodes if rows is not None else 0
-        identity = self.identity.weight.new_zeros(num_nodes, self.identity.embedding_dim)
-        if known is not None:
+        known = degree > 0
+        identity = self.identity.weight.new_zeros(len(degree), self.identity.embedding_dim)
+        if known.any():
             identity = torch.where(known[:, None], self.identity.weight, identity)
         if rows is None or self.fusion is None or self.content_scale is None:
             return identity, None
-        fused: Fused = self.fusion(rows, None if known is None or self.concatenate else identity)
+        fused: Fused = self.fusion(rows, None if self.concatenate else identity)
         content = fused.x * self.content_scale * rows.z.shape[1] ** -0.5
-        return torch.cat([identity, content], dim=1) if self.concatenate else identity + content, fused
+        if self.log_evidence is None:
+            return torch.cat([identity, content], dim=1), fused
+        evidence = self.log_evidence.exp()
+        return identity + content * (evidence / (evidence + degree))[:, None], fused

@@ -59,7 +59,7 @@ class _Product(torch.autograd.Function):
         return (matrix @ x.float()).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return (ctx.transpose @ gradient.float().contiguous()).to(gradient.dtype), None, None
 
 

@@ -1,1 +1,14 @@
 """Everything that ranks items, neural or classical, behind one protocol."""
+
+from collections.abc import Mapping
+
+from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.item_knn import ItemKnnRanker
+from gnnrec.rankers.neural import NeuralRanker
+from gnnrec.rankers.popularity import PopularityRanker
+
+__all__ = ["RANKERS", "ItemKnnRanker", "NeuralRanker", "PopularityRanker", "Ranker", "RankerState", "RankingTask"]
+
+RANKERS: Mapping[str, type[Ranker]] = {
+    ranker.name: ranker for ranker in (NeuralRanker, ItemKnnRanker, PopularityRanker)
+}

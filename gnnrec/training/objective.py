@@ -32,15 +32,15 @@ class Objective:
 
     def __init__(self, graph: MessageGraph, config: TrainingConfig) -> None:
         self.config = config
-        self.warm_index = torch.nonzero(graph.warm_items).flatten()
-        self.position = torch.cumsum(graph.warm_items.long(), 0) - 1
+        warm = graph.item_degree > 0
+        self.warm_index = torch.nonzero(warm).flatten()
+        self.position = torch.cumsum(warm.long(), 0) - 1
         self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
         loss = config.loss
         if loss == "auto":
             loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
         self.ranking_loss = getattr(self, "_" + loss.replace("-", "_"))
-        item_degree = torch.bincount(graph.edge_index[1], minlength=graph.num_items)
-        self.item_share = item_degree / item_degree.sum()
+        self.item_share = graph.item_degree / graph.item_degree.sum()
 
     def __call__(
         self, embeddings: Embeddings, user_index: Tensor, item_index: Tensor, generator: torch.Generator

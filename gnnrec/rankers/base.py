@@ -1,0 +1,122 @@
+"""The protocol that every ranker follows: fitted on a graph, it scores all items for known and for new people."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from gnnrec.errors import UnsupportedError
+from gnnrec.modalities.features import Features
+from gnnrec.training.loop import EpochRecord, TrainingResult, Validation
+
+__all__ = ["Capability", "Ranker", "RankerState", "RankingTask"]
+
+Capability: TypeAlias = Literal["attach", "vectors"]
+
+
+@dataclass(frozen=True, eq=False)
+class RankingTask:
+    """What a ranker is fitted on.
+
+    Attributes:
+        graph: The heterogeneous graph of the training data (see ``gnnrec.graph.build_graph``).
+        interactions: ``[num_users, num_items]`` binary training pairs, the same as in ``graph``.
+        validation: Measures user and item vectors after an epoch.
+        seed: Fixes everything random.
+        device: Where to train.
+        run_dir: Folder for checkpoints, if any.
+        resume: Go on from the checkpoint in ``run_dir``.
+        on_epoch: Called with the record of each epoch.
+    """
+
+    graph: HeteroData
+    interactions: sp.csr_matrix
+    validation: Validation | None = None
+    seed: int = 0
+    device: str = "cpu"
+    run_dir: Path | None = None
+    resume: bool = False
+    on_epoch: Callable[[EpochRecord], None] | None = None
+
+
+@dataclass(frozen=True)
+class RankerState:
+    """A ranker as plain tensors and JSON values, for saving.
+
+    Attributes:
+        tensors: Name → tensor.
+        facts: JSON values.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Ranker(ABC):
+    """A fitted ranker. It is never changed: ``attach`` and ``update`` return a new one."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, task: RankingTask, config: Any) -> tuple[Self, TrainingResult | None]:
+        """Fits the ranker; also returns the history of its training, if it has epochs."""
+
+    @abstractmethod
+    def score(self, user_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items for known users: ``[num_users_given, num_items]``."""
+
+    @abstractmethod
+    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        """Scores all items for new people ``[num_people, num_items]`` from their histories of the same shape."""
+
+    @abstractmethod
+    def similar(self, item_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items by their similarity to the given ones: ``[num_given, num_items]``."""
+
+    @abstractmethod
+    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
+        """Takes in new events without retraining.
+
+        Args:
+            interactions: ``[num_users, num_items]`` all pairs, old and new; new users come last.
+            changed_users: Users with new pairs, new users included.
+        """
+
+    @abstractmethod
+    def state(self) -> RankerState:
+        """Returns everything that :meth:`from_state` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: RankerState) -> Self:
+        """Rebuilds the ranker, bit by bit."""
+
+    def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
+        """Appends items that have only media.
+
+        Args:
+            added: Modality → prepared vectors of the new items, owners counted from 0.
+            known: Modality → prepared vectors of the known items.
+            num_added: How many items are new.
+
+        Raises:
+            UnsupportedError: The ranker has no use for media.
+        """
+        raise UnsupportedError(f"the ranker {self.name!r} cannot add items without retraining; 'neural' can")
+
+    def vectors(self, kind: Literal["user", "item"]) -> Tensor:
+        """Returns ``[num_users, dim]`` or ``[num_items, dim]`` whose inner product is the score.
+
+        Raises:
+            UnsupportedError: The ranker has no vectors.
+        """
+        raise UnsupportedError(f"the ranker {self.name!r} has no {kind} vectors; 'neural' has")

@@ -1,0 +1,67 @@
+"""Turns the histories of new people into user vectors, in closed form."""
+
+import itertools
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+__all__ = ["fold_in_by_least_squares", "fold_in_by_propagation"]
+
+_BLOCK_ENTRIES = 4_000_000  # numbers of the stacked outer products held at once
+
+
+def fold_in_by_propagation(histories: sp.csr_matrix, messages: Tensor, item_degree: Tensor) -> Tensor:
+    """Propagates from the items of a history to a new user node: one row of the normalised adjacency.
+
+    Because layers add up linearly, one product with the items' summed messages equals all layers of LightGCN for a
+    node to which nobody listens (He et al. 2020, eq. 3 and 4). Cost: ``O(num_entries × dim)``.
+
+    Args:
+        histories: ``[num_people, num_items]`` binary.
+        messages: ``[num_items, dim]`` what each item sends over all layers.
+        item_degree: ``[num_items]`` degrees of the items in training.
+
+    Returns:
+        ``[num_people, dim]``; zero for an empty history.
+    """
+    length = np.maximum(np.diff(histories.indptr), 1)
+    per_item = sp.diags(1 / np.sqrt(np.maximum(item_degree.numpy(), 1).astype(np.float64)))
+    rows = sp.diags(1 / np.sqrt(length)) @ histories @ per_item
+    return torch.from_numpy(np.asarray(rows @ messages.numpy(), dtype=np.float32))
+
+
+def fold_in_by_least_squares(
+    histories: sp.csr_matrix, item_vectors: Tensor, *, unseen_weight: float = 0.05, ridge: float = 0.1
+) -> Tensor:
+    """Fits a new user's vector to 1 on the history and 0 elsewhere (Hu et al. 2008, eq. 4, with fixed items).
+
+    ``p = (V_h' V_h + w V'V + ridge I)^-1 V_h' 1``. Cost: ``O(num_entries × dim² + num_people × dim³)``.
+
+    Args:
+        histories: ``[num_people, num_items]`` binary.
+        item_vectors: ``[num_items, dim]``.
+        unseen_weight: ``w``, how much the items outside the history count.
+        ridge: Shrinks the answer.
+
+    Returns:
+        ``[num_people, dim]``; zero for an empty history.
+    """
+    dim = item_vectors.shape[1]
+    base = unseen_weight * item_vectors.T @ item_vectors + ridge * torch.eye(dim)
+    answer = torch.zeros(histories.shape[0], dim)
+    bounds = np.searchsorted(histories.indptr * dim**2 // _BLOCK_ENTRIES, np.arange(_num_blocks(histories, dim) + 1))
+    bounds[-1] = histories.shape[0]
+    for start, end in itertools.pairwise(bounds):
+        block = histories[start:end]
+        chosen = item_vectors[torch.from_numpy(block.indices.astype(np.int64))]
+        row = torch.from_numpy(np.repeat(np.arange(end - start), np.diff(block.indptr)))
+        outer = torch.zeros(end - start, dim, dim).index_add_(0, row, chosen[:, :, None] * chosen[:, None, :])
+        total = torch.zeros(end - start, dim).index_add_(0, row, chosen)
+        answer[start:end] = torch.linalg.solve(base + outer, total)
+    return answer
+
+
+def _num_blocks(histories: sp.csr_matrix, dim: int) -> int:
+    return int(histories.nnz * dim**2 // _BLOCK_ENTRIES) + 1

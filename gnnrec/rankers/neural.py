@@ -1,0 +1,226 @@
+"""Ranks by the embeddings of the trained graph model, and embeds new items and new people with the same model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnnrec.config import from_dict, to_dict
+from gnnrec.graph.neighbours import nearest_neighbours
+from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.nn.decode import DECODERS
+from gnnrec.nn.message_graph import GraphShape, MessageGraph
+from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
+from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.training.config import TrainingConfig
+from gnnrec.training.loop import TrainingResult, train
+
+__all__ = ["NeuralConfig", "NeuralRanker", "ServingTensors"]
+
+
+@dataclass(frozen=True)
+class NeuralConfig:
+    """Options of the neural ranker.
+
+    Attributes:
+        model: Shape of the model.
+        training: How it is trained.
+        similar_items: Neighbours by content of a new item, as in the training graph.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    similar_items: int = 10
+
+
+@dataclass(frozen=True, eq=False)
+class ServingTensors:
+    """What a trained model leaves behind for answering, on the CPU.
+
+    Attributes:
+        user: ``[num_users, dim]``, ready for the inner product.
+        item: ``[num_items, dim]``, ready for the inner product.
+        user_base: ``[num_users, dim]`` a user's embedding less what the user's own history adds.
+        item_messages: ``[num_items, dim]`` what each item adds to the users who chose it.
+        item_propagated: ``[num_items, dim]`` what each item sends to its neighbours by content.
+        item_degree: ``[num_items]`` interactions in training.
+    """
+
+    user: Tensor
+    item: Tensor
+    user_base: Tensor
+    item_messages: Tensor
+    item_propagated: Tensor
+    item_degree: Tensor
+
+
+class NeuralRanker(Ranker):
+    """A trained :class:`~gnnrec.nn.model.MultimodalGraphModel`, ready to answer.
+
+    A new event of a user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
+    equals a full propagation in which the items do not hear of the event. A new item hears from its media and from
+    its neighbours by content, and nobody hears from it, so the answers for known items stay as they were.
+
+    Args:
+        model: The trained model.
+        serving: Its embeddings.
+        config: Options.
+        shape: Of the training graph.
+    """
+
+    name: ClassVar[str] = "neural"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"attach", "vectors"})
+
+    def __init__(
+        self, model: MultimodalGraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape
+    ) -> None:
+        self.model = model
+        self.serving = serving
+        self.config = config
+        self.shape = shape
+
+    @classmethod
+    def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
+        """Trains the model on the task's graph."""
+        torch.manual_seed(task.seed)
+        graph = MessageGraph.from_hetero_data(task.graph, task.device)
+        model = MultimodalGraphModel(graph.shape, config.model).to(task.device)
+        result = train(
+            model,
+            graph,
+            config.training,
+            seed=task.seed,
+            validation=task.validation,
+            run_dir=task.run_dir,
+            resume=task.resume,
+            on_epoch=task.on_epoch,
+        )
+        serving = _serving_tensors(model, graph, task.interactions)
+        return cls(model.cpu(), serving, config, graph.shape), result
+
+    def score(self, user_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items for known users."""
+        return self.serving.user[torch.from_numpy(user_index)] @ self.serving.item.T
+
+    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+        """Scores all items for new people; the average person's scores for an empty history."""
+        return self._user_vectors(histories, None) @ self.serving.item.T
+
+    def similar(self, item_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items by the cosine of their embeddings."""
+        unit = torch.nn.functional.normalize(self.serving.item)
+        return unit[torch.from_numpy(item_index)] @ unit.T
+
+    def vectors(self, kind: Literal["user", "item"]) -> Tensor:
+        """Returns the embeddings whose inner product is the score."""
+        return self.serving.user if kind == "user" else self.serving.item
+
+    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
+        """Recomputes the vectors of users with new events; items stay as they are."""
+        serving = self.serving
+        num_added = interactions.shape[0] - len(serving.user)
+        base = torch.cat([serving.user_base, serving.user_base.new_zeros(num_added, serving.user_base.shape[1])])
+        user = torch.cat([serving.user, serving.user.new_zeros(num_added, serving.user.shape[1])])
+        rows = torch.from_numpy(changed_users)
+        user[rows] = self._user_vectors(interactions[changed_users], base[rows])
+        return self._with(replace(serving, user=user, user_base=base))
+
+    @torch.no_grad()
+    def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
+        """Embeds new items from their media and from the known items that are most like them."""
+        serving = self.serving
+        x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in added.items() if len(feature)}
+        x_dict = {name: x for name, x in x_dict.items() if name in self.model.items.modalities}
+        owner_dict = {name: torch.from_numpy(np.array(added[name].owner_index)) for name in x_dict}
+        rows = self.model.items.align(x_dict, owner_dict, num_added) if x_dict else None
+        own = self.model.new_items(rows, num_added)
+        mixed = own
+        for name, weight in self.model.item_relations.weights().items():
+            modality = name.removeprefix("similar_by_")
+            if modality in x_dict and len(known[modality]):
+                mixed = mixed + weight * self._neighbour_mean(added[modality], known[modality], num_added)
+        item = DECODERS[self.config.model.decoder](mixed)
+        return self._with(
+            replace(
+                serving,
+                item=torch.cat([serving.item, item]),
+                item_messages=torch.cat([serving.item_messages, own * (self.config.model.hops > 0)]),
+                item_propagated=torch.cat([serving.item_propagated, own]),
+                item_degree=torch.cat([serving.item_degree, serving.item_degree.new_ones(num_added)]),
+            )
+        )
+
+    def state(self) -> RankerState:
+        """Returns weights, embeddings and options."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"serving.{name}": value for name, value in vars(self.serving).items()}
+        return RankerState(tensors, {"config": to_dict(self.config), "shape": to_dict(self.shape)})
+
+    @classmethod
+    def from_state(cls, state: RankerState) -> Self:
+        """Rebuilds the ranker."""
+        config = from_dict(NeuralConfig, state.facts["config"])
+        shape = from_dict(GraphShape, state.facts["shape"])
+        model = MultimodalGraphModel(shape, config.model)
+        model.load_state_dict(_below("model.", state.tensors))
+        serving = ServingTensors(**_below("serving.", state.tensors))
+        return cls(model.eval(), serving, config, shape)
+
+    def _with(self, serving: ServingTensors) -> Self:
+        return type(self)(self.model, serving, self.config, self.shape)
+
+    def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
+        """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
+        serving = self.serving
+        if self.config.model.hops:
+            vectors = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
+            vectors = vectors if base is None else base + vectors
+        else:
+            vectors = fold_in_by_least_squares(histories, serving.item)
+        unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
+        decoded = DECODERS[self.config.model.decoder](vectors)
+        nothing = unknown & (vectors == 0).all(dim=1)
+        return torch.where(nothing[:, None], serving.user.mean(dim=0), decoded)
+
+    def _neighbour_mean(self, added: Features, known: Features, num_added: int) -> Tensor:
+        """Returns ``[num_added, dim]``: what each new item hears from its nearest known items in one modality."""
+        added_rows, added_owner = mean_per_owner(added)
+        known_rows, known_owner = mean_per_owner(known)
+        similarity, index = nearest_neighbours(added_rows, known_rows, self.config.similar_items)
+        weight = similarity.clamp(min=0)
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        heard = torch.einsum("nk,nkd->nd", weight, self.serving.item_propagated[known_owner[index]])
+        return heard.new_zeros(num_added, heard.shape[1]).index_copy_(0, added_owner, heard)
+
+
+@torch.no_grad()
+def _serving_tensors(model: MultimodalGraphModel, graph: MessageGraph, interactions: sp.csr_matrix) -> ServingTensors:
+    """Runs the trained model once over the whole graph and keeps what answering needs."""
+    embeddings = model(graph)
+    num_users = graph.num_users
+    user, item = embeddings.user.cpu(), embeddings.item.cpu()
+    messages = embeddings.messages[num_users:].cpu()
+    degree = torch.from_numpy(np.bincount(interactions.indices, minlength=graph.num_items))
+    before_decoding = embeddings.user_mixed.cpu()
+    history = fold_in_by_propagation(interactions, messages, degree)
+    # Users without interactions and without media are nobody in particular: they get the average taste.
+    nobody = (before_decoding == 0).all(dim=1)
+    user = torch.where(nobody[:, None], user[~nobody].mean(dim=0), user)
+    return ServingTensors(
+        user=user,
+        item=item,
+        user_base=before_decoding - history,
+        item_messages=messages,
+        item_propagated=embeddings.propagated[num_users:].cpu(),
+        item_degree=degree,
+    )
+
+
+def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

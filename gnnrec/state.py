@@ -1,0 +1,175 @@
+"""Everything a fitted recommender knows, as one value that is replaced and never changed, and its saved form."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.ids import IdMap
+from gnnrec.data.storage import load_dataset, save_dataset
+from gnnrec.modalities.features import EncoderCard, Features
+from gnnrec.modalities.preparation import Preparation
+from gnnrec.rankers import RANKERS
+from gnnrec.rankers.base import Ranker, RankerState
+from gnnrec.storage import read_folder, write_folder
+
+__all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
+
+FORMAT_VERSION = 1
+
+_KIND = "gnnrec recommender"
+_CATALOGUE, _TENSORS = "catalogue", "tensors.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class RecommenderState:
+    """The truth about a fitted recommender.
+
+    Attributes:
+        catalogue: Ids, tables, media specifications and frame library; it holds no events, and no vectors.
+        train: ``[num_users, num_items]`` binary: the pairs that shaped the ranker, updates included.
+        valid: ``[num_users, num_items]`` binary: the pairs that chose the best epoch.
+        features: Modality → prepared vectors.
+        preparation: How raw vectors become prepared ones.
+        ranker: What scores.
+        history: One record per epoch of the training.
+        best_epoch: Epoch that was kept; 0 without epochs.
+        version: Counts the changes since the fit.
+    """
+
+    catalogue: Dataset
+    train: sp.csr_matrix
+    valid: sp.csr_matrix
+    features: Mapping[str, Features]
+    preparation: Preparation
+    ranker: Ranker
+    history: tuple[Mapping[str, float], ...] = ()
+    best_epoch: int = 0
+    version: int = 0
+
+    @property
+    def users(self) -> IdMap:
+        """Ids of the known users."""
+        return self.catalogue.users
+
+    @property
+    def items(self) -> IdMap:
+        """Ids of the catalogue."""
+        return self.catalogue.items
+
+    @property
+    def seen(self) -> sp.csr_matrix:
+        """``[num_users, num_items]``: what every user has had already, in training or validation."""
+        return self.train + self.valid
+
+    @property
+    def popularity(self) -> NDArray[np.int64]:
+        """``[num_items]``: distinct users of each item in training."""
+        return np.bincount(self.train.indices, minlength=self.train.shape[1])
+
+
+def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, Any]) -> None:
+    """Writes a state as a checksummed folder, all at once or not at all.
+
+    Args:
+        state: What to write.
+        path: The folder; a saved recommender that is already there is replaced.
+        config: The configuration, as plain values.
+
+    Raises:
+        StorageError: The folder cannot be written; what was there before survives.
+    """
+    ranker = state.ranker.state()
+    tensors = {f"ranker.{name}": value for name, value in ranker.tensors.items()}
+    for name in ("train", "valid"):
+        tensors |= _csr_tensors(name, getattr(state, name))
+    for name, feature in state.features.items():
+        tensors[f"features.{name}.values"] = torch.from_numpy(np.array(feature.values))
+        tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
+    tensors |= {f"preparation.{name}": torch.from_numpy(value) for name, value in state.preparation.arrays().items()}
+
+    def write(folder: Path) -> None:
+        save_dataset(state.catalogue, folder / _CATALOGUE)
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, folder / _TENSORS)
+
+    facts = {
+        "config": config,
+        "ranker": state.ranker.name,
+        "ranker_facts": ranker.facts,
+        "features": {name: _feature_facts(feature) for name, feature in state.features.items()},
+        "preparation": state.preparation.facts(),
+        "history": [dict(record) for record in state.history],
+        "best_epoch": state.best_epoch,
+        "state_version": state.version,
+    }
+    write_folder(path, write, _KIND, FORMAT_VERSION, facts)
+
+
+def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
+    """Reads what :func:`save_state` wrote; returns the state and the configuration as plain values.
+
+    Raises:
+        StorageError: The folder is absent, damaged, altered, or of a newer format.
+    """
+    folder = Path(path)
+    facts = read_folder(folder, _KIND, FORMAT_VERSION)["facts"]
+    catalogue = load_dataset(folder / _CATALOGUE)
+    tensors = load_file(folder / _TENSORS)
+    shape = (catalogue.num_users, catalogue.num_items)
+    ranker = RANKERS[facts["ranker"]].from_state(RankerState(_below("ranker.", tensors), facts["ranker_facts"]))
+    arrays = {name: value.numpy() for name, value in _below("preparation.", tensors).items()}
+    state = RecommenderState(
+        catalogue=catalogue,
+        train=_csr_matrix("train", tensors, shape),
+        valid=_csr_matrix("valid", tensors, shape),
+        features={name: _feature(name, saved, tensors) for name, saved in facts["features"].items()},
+        preparation=Preparation.restore(arrays, facts["preparation"]),
+        ranker=ranker,
+        history=tuple(facts["history"]),
+        best_epoch=facts["best_epoch"],
+        version=facts["state_version"],
+    )
+    return state, facts["config"]
+
+
+def _csr_tensors(name: str, matrix: sp.csr_matrix) -> dict[str, Tensor]:
+    return {
+        f"{name}.indptr": torch.from_numpy(matrix.indptr.astype(np.int64)),
+        f"{name}.indices": torch.from_numpy(matrix.indices.astype(np.int64)),
+    }
+
+
+def _csr_matrix(name: str, tensors: Mapping[str, Tensor], shape: tuple[int, int]) -> sp.csr_matrix:
+    indices, indptr = tensors[f"{name}.indices"].numpy(), tensors[f"{name}.indptr"].numpy()
+    return sp.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape)
+
+
+def _feature_facts(feature: Features) -> dict[str, Any]:
+    return {
+        "of": feature.of,
+        "encoder": None if feature.encoder is None else dataclasses.asdict(feature.encoder),
+        "report": dataclasses.asdict(feature.report),
+    }
+
+
+def _feature(name: str, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Features:
+    return Features(
+        name=name,
+        of=saved["of"],
+        values=tensors[f"features.{name}.values"].numpy(),
+        owner_index=tensors[f"features.{name}.owner_index"].numpy(),
+        encoder=None if saved["encoder"] is None else EncoderCard(**saved["encoder"]),
+    )
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
