@@ -44,22 +44,21 @@ def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLib
     """
     if isinstance(source, str | Path):
         return _plain(_read_files(str(source), what)), "pandas"
+    if isinstance(source, pd.DataFrame):
+        _check_columns(list(source.columns), what)
+        return _plain(source), "pandas"
     try:
         frame = nw.from_native(source)
-    except TypeError as error:
+    except (TypeError, nw.exceptions.NarwhalsError) as error:
         raise DataError(
-            f"{what}: expected a pandas, polars or pyarrow frame or a path, got {type(source).__name__}"
+            f"{what}: expected a pandas, polars or pyarrow frame or a path, got {type(source).__name__}: {error}"
         ) from error
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
-    native = frame.to_native()
-    if isinstance(native, pd.DataFrame):
-        _check_columns(list(native.columns), what)
-        return _plain(native), "pandas"
-    library: FrameLibrary = "polars" if frame.implementation.is_polars() else "pyarrow"
-    if not (frame.implementation.is_polars() or frame.implementation.is_pyarrow()):
-        library = "pandas"
-    return _plain(_from_arrow(frame.to_arrow())), library
+    rows = _plain(_from_arrow(frame.to_arrow()))
+    if frame.implementation.is_polars():
+        return rows, "polars"
+    return rows, "pyarrow" if frame.implementation.is_pyarrow() else "pandas"
 
 
 def to_library(frame: pd.DataFrame, library: str) -> Any:

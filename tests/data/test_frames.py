@@ -1,0 +1,120 @@
+import gzip
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from gnnrec.data.frames import read_frame, to_library
+from gnnrec.errors import DataError
+
+ROWS = pd.DataFrame({"user_id": [1, 2, 3], "title": ["a", "NA", "None"], "rating": [1.5, 2.0, 3.0]})
+
+
+def write(frame, path):
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif path.suffix in (".csv", ".gz"):
+        frame.to_csv(path, index=False)
+    elif path.suffix in (".tsv", ".inter"):
+        frame.to_csv(path, index=False, sep="\t")
+    else:
+        frame.to_json(path, orient="records", lines=path.suffix != ".json")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["f.csv", "f.csv.gz", "f.tsv", "f.inter", "f.parquet", "f.jsonl", "f.ndjson", "f.json"]
+)
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_every_file_format_gives_the_same_rows(tmp_path, name, kind):
+    frame, library = read_frame(kind(write(ROWS, tmp_path / name)))
+    assert library == "pandas"
+    assert frame["user_id"].tolist() == [1, 2, 3]
+    assert frame["user_id"].dtype == "int64"
+    assert frame["title"].tolist() == ["a", "NA", "None"]
+    assert frame["rating"].tolist() == [1.5, 2.0, 3.0]
+
+
+def test_recbole_headers_lose_their_types(tmp_path):
+    (tmp_path / "r.inter").write_text("user_id:token\titem_id:token\ttags:token_seq\n1\t2\tx\n")
+    assert list(read_frame(tmp_path / "r.inter")[0].columns) == ["user_id", "item_id", "tags"]
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.parquet", "polars", "pyarrow"])
+def test_large_integer_ids_beside_a_gap_are_not_rounded(tmp_path, name):
+    large = 2**53 + 1
+    frame = pd.DataFrame({"user_id": pd.array([large, None], dtype="Int64"), "x": [1, 2]})
+    if name in ("polars", "pyarrow"):
+        source = to_library(frame, name)
+    elif name == "f.jsonl":
+        source = tmp_path / name
+        source.write_text(f'{{"user_id": {large}, "x": 1}}\n{{"user_id": null, "x": 2}}\n')
+    else:
+        source = write(frame, tmp_path / name)
+    column = read_frame(source)[0]["user_id"]
+    assert column.isna().tolist() == [False, True]
+    assert column.iloc[0] == large
+
+
+def test_a_glob_is_read_in_sorted_order(tmp_path):
+    for name, user in (("part-2.csv", 2), ("part-1.csv", 1), ("part-3.csv", 3)):
+        (tmp_path / name).write_text(f"user_id\n{user}\n")
+    frame, _ = read_frame(str(tmp_path / "part-*.csv"))
+    assert frame["user_id"].tolist() == [1, 2, 3]
+    assert frame.index.tolist() == [0, 1, 2]
+
+
+def test_lazy_frames_are_collected_and_duplicate_indexes_forgotten():
+    assert read_frame(pl.LazyFrame({"a": [1]}))[1] == "polars"
+    assert read_frame(pd.DataFrame({"a": [1, 2]}, index=[7, 7]))[0].index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("f.xlsx", b"x", "known extensions are .csv, .tsv"),
+        ("f.csv", b"", "No columns"),
+        ("f.csv", b"user_id,item_id\n", "holds no rows"),
+        ("f.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 fields"),
+        ("f.csv", b"a\n\xff\xfe\n", "decode"),
+        ("f.csv.gz", b"not gzip", "gzip"),
+        ("f.parquet", b"PAR1", "Parquet"),
+        ("f.jsonl", b"{", "JSON"),
+        ("f.json", b"[{]", "property name"),
+        ("f.json", b"[]", "holds no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name) as caught:
+        read_frame(tmp_path / name, "interactions")
+    assert message.lower() in str(caught.value).lower()
+
+
+def test_absent_files_differing_columns_and_repeated_columns_are_errors(tmp_path):
+    with pytest.raises(DataError, match=r"no file matches '.*none-\*\.csv'"):
+        read_frame(str(tmp_path / "none-*.csv"))
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    (tmp_path / "2.csv").write_text("b\n1\n")
+    with pytest.raises(DataError, match=r"2\.csv"):
+        read_frame(str(tmp_path / "*.csv"))
+    with pytest.raises(DataError, match="several columns are called 'a'"):
+        read_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+def test_answers_come_back_in_the_library_asked_for():
+    assert to_library(ROWS, "pandas") is ROWS
+    assert isinstance(to_library(ROWS, "polars"), pl.DataFrame)
+    assert to_library(ROWS, "polars").rows()[1] == (2, "NA", 2.0)
+    table = to_library(ROWS, "pyarrow")
+    assert isinstance(table, pa.Table)
+    assert table.column_names == ["user_id", "title", "rating"]
+    with pytest.raises(DataError, match="'dask'"):
+        to_library(ROWS, "dask")
+
+
+def test_a_compressed_json_file_is_unpacked(tmp_path):
+    with gzip.open(tmp_path / "f.jsonl.gz", "wt") as file:
+        file.write('{"user_id": 5}\n')
+    assert read_frame(tmp_path / "f.jsonl.gz")[0]["user_id"].tolist() == [5]
