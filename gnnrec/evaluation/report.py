@@ -1,0 +1,225 @@
+"""Draws training curves, recall by item degree, and maps of embeddings, each into one picture file.
+
+The ending of the path chooses the format (``.png``, ``.svg``, ``.pdf``). Needs the ``plot`` extra.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from gnnrec.errors import ConfigError, DataError, MissingPackageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_embeddings", "plot_recall_by_degree", "plot_training"]
+
+# Okabe & Ito, 2008: told apart with any colour vision.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_OTHER = "#B8B8B8"
+_INK, _FAINT = "#333333", "#DDDDDD"
+_MAX_POINTS = 20_000  # more would only paint over each other
+_DOTS_PER_INCH = 150
+
+_logger = logging.getLogger(__name__)
+
+
+def plot_training(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """Draws the loss and the validation metrics over the epochs; a dot marks each metric's best epoch.
+
+    Args:
+        history: One record per epoch: ``epoch``, ``loss`` (and its terms), metrics such as ``recall@20``, in
+            any epochs; ``seconds`` is not drawn.
+        path: File to write.
+
+    Raises:
+        DataError: An empty history.
+        ConfigError: An ending that is no picture format.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not history:
+        raise DataError("the history has no epoch to draw")
+    frame = pd.DataFrame(list(history)).set_index("epoch").dropna(axis=1, how="all")
+    metrics = [name for name in frame.columns if "@" in name or name == "auc"]
+    terms = [name for name in frame.columns if name not in (*metrics, "loss", "seconds")]
+    losses = ["loss", *terms] if len(terms) > 1 else ["loss"]  # a single term is the loss
+    figure = _figure(width=9.5 if metrics else 5)
+    panels = figure.subplots(1, 2 if metrics else 1, squeeze=False)[0]
+    _draw_curves(panels[0], frame[losses], "Training loss")
+    if metrics:
+        _draw_curves(panels[1], frame[metrics], "Validation")
+        panels[1].set_ylim(bottom=0)
+        for name, colour in zip(metrics, _cycle(len(metrics)), strict=True):
+            _mark_best(panels[1], frame[name].dropna(), colour)
+    _save(figure, path)
+
+
+def plot_recall_by_degree(slices: Mapping[str, pd.DataFrame], path: str | Path) -> None:
+    """Draws recall for items with few to many training events as bars, one colour per model.
+
+    Args:
+        slices: Model → frame of :func:`gnnrec.evaluation.slices.sliced`, all of the same test pairs. Thin lines
+            show one standard error.
+        path: File to write.
+
+    Raises:
+        DataError: No frame, or frames whose slices or k differ.
+        ConfigError: An ending that is no picture format.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not slices:
+        raise DataError("there is no model to draw")
+    frames = list(slices.values())
+    metric = next(name for name in frames[0].columns if "@" in name)
+    labels = frames[0]["slice"].tolist()
+    for name, frame in slices.items():
+        if metric not in frame or frame["slice"].tolist() != labels:
+            raise DataError(f"{name!r} has other slices or another k than the first model; slice the same test pairs")
+
+    figure = _figure(width=max(6.0, 1.0 + len(labels) * (0.5 + 0.25 * len(slices))))
+    axes = figure.subplots()
+    place, width = np.arange(len(labels)), 0.8 / len(slices)
+    for number, (name, colour) in enumerate(zip(slices, _cycle(len(slices)), strict=True)):
+        frame = slices[name]
+        at = place + (number - (len(slices) - 1) / 2) * width
+        error = frame["standard_error"].fillna(0)
+        style: dict[str, Any] = {"elinewidth": 1, "ecolor": _INK}
+        axes.bar(at, frame[metric], width * 0.92, color=colour, label=name, yerr=error, error_kw=style)
+    pairs = frames[0]["num_pairs"]
+    axes.set_xticks(place, [f"{label}\n({count:,})" for label, count in zip(labels, pairs, strict=True)])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("training events of the item (test pairs)")
+    axes.set_ylim(bottom=0)
+    _dress(axes, _title_of(metric) + " by how well known the items are")
+    if len(slices) > 1:
+        axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path, *, title: str = "Embeddings") -> None:
+    """Draws a map of vectors: their two principal components, coloured by label.
+
+    Principal components are a plain projection, so distances on the map are honest lower bounds of the true ones
+    and the same vectors always give the same map. The six commonest labels get a colour, the rest are grey.
+
+    Args:
+        vectors: ``[num_points, dim]`` with at least two dimensions.
+        labels: ``[num_points]`` category of each point; ``None`` or NaN is grey too.
+        path: File to write.
+        title: Heading of the picture.
+
+    Raises:
+        DataError: Shapes that do not fit, fewer than two points, or values that are not numbers.
+        ConfigError: An ending that is no picture format.
+        MissingPackageError: matplotlib is not installed.
+    """
+    points = np.asarray(vectors, dtype=np.float64)
+    if points.ndim != 2 or min(points.shape) < 2 or len(labels) != len(points):
+        raise DataError(f"a map needs a matrix of two or more points and one label each; got {points.shape}")
+    if not np.isfinite(points).all():
+        raise DataError("some vectors are not finite")
+    position, share = _principal_components(points)
+    category = pd.Series(list(labels), dtype=object)
+    commonest = category.value_counts().index[: len(_COLOURS) - 1].tolist()
+    shown = _spread(len(points))
+
+    figure = _figure(width=7.5, height=5.6)
+    axes = figure.subplots()
+    size = float(np.clip(6000 / len(shown), 3, 28))
+    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.75, "rasterized": True}
+    others = shown[~category.iloc[shown].isin(commonest).to_numpy()]
+    if len(others):
+        axes.scatter(*position[others].T, color=_OTHER, label=f"other ({len(others):,})", zorder=1, **style)
+    for label, colour in zip(commonest, _COLOURS, strict=False):
+        of_label = shown[(category.iloc[shown] == label).to_numpy()]
+        axes.scatter(*position[of_label].T, color=colour, label=f"{label} ({len(of_label):,})", zorder=2, **style)
+    axes.set_xlabel(f"first principal component ({share[0]:.0%} of variance)")
+    axes.set_ylabel(f"second ({share[1]:.0%})")
+    _dress(axes, title)
+    axes.grid(visible=False)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
+    for handle in filter(None, legend.legend_handles):
+        handle.set_alpha(1)
+    _save(figure, path)
+
+
+def _principal_components(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns positions ``[num_points, 2]`` and the share of variance of both components ``[2]``."""
+    centred = points - points.mean(axis=0)
+    variance, direction = np.linalg.eigh(centred.T @ centred)
+    direction = direction[:, :-3:-1]
+    # An eigenvector's sign is arbitrary: let its largest coordinate be positive.
+    direction = direction * np.sign(direction[np.abs(direction).argmax(axis=0), [0, 1]])
+    total = max(variance.sum(), np.finfo(float).tiny)
+    return centred @ direction, variance[:-3:-1].clip(min=0) / total
+
+
+def _spread(num_points: int) -> NDArray[np.int64]:
+    """Returns the points to draw: all, or evenly spaced ones if there are too many."""
+    if num_points > _MAX_POINTS:
+        _logger.info("drawing %d of %d points", _MAX_POINTS, num_points)
+    return np.linspace(0, num_points - 1, min(num_points, _MAX_POINTS)).round().astype(np.int64)
+
+
+def _figure(width: float, height: float = 3.8) -> "Figure":
+    """Returns a figure of its own, apart from pyplot's global state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("pictures need matplotlib: pip install 'gnnrec[plot]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw_curves(axes: "Axes", curves: pd.DataFrame, title: str) -> None:
+    for name, colour in zip(curves.columns, _cycle(len(curves.columns)), strict=True):
+        curve = curves[name].dropna()  # metrics may exist for some epochs only
+        marker = "." if len(curve) == 1 else ""
+        axes.plot(curve.index, curve, color=colour, label=name, linewidth=1.8, marker=marker)
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    _dress(axes, title)
+    if len(curves.columns) > 1:
+        axes.legend(frameon=False)
+
+
+def _mark_best(axes: "Axes", curve: "pd.Series[float]", colour: str) -> None:
+    position = int(np.argmax(curve.to_numpy()))
+    epoch, value = float(curve.index[position]), float(curve.iloc[position])
+    axes.plot(epoch, value, "o", color=colour, markersize=7, clip_on=False)
+    style: dict[str, Any] = {"ha": "center", "color": colour, "fontsize": 9}
+    axes.annotate(f"{value:.4f}", (epoch, value), (0, 8), textcoords="offset points", **style)
+
+
+def _dress(axes: "Axes", title: str) -> None:
+    """Leaves only what is read: a heading, two axes, faint lines across."""
+    axes.set_title(title, loc="left", color=_INK, fontsize=12, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(colors=_INK)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[number % len(_COLOURS)] for number in range(count)]
+
+
+def _title_of(metric: str) -> str:
+    return metric[:1].upper() + metric[1:]
+
+
+def _save(figure: "Figure", path: str | Path) -> None:
+    endings = figure.canvas.get_supported_filetypes()
+    ending = Path(path).suffix.lstrip(".").lower()
+    if ending not in endings:
+        raise ConfigError(f"cannot draw {str(path)!r}: the name must end in one of {', '.join(sorted(endings))}")
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
