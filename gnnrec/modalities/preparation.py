@@ -1,0 +1,102 @@
+"""Makes encoded vectors ready for learning: missing ones are filled by the chosen policy, then all are scaled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from gnnrec.modalities.features import Features
+from gnnrec.modalities.imputation import impute
+from gnnrec.modalities.scaling import FeatureScaler
+
+__all__ = ["FeatureConfig", "Preparation", "prepare"]
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How modality vectors are made ready.
+
+    Attributes:
+        scaling: ``standard`` (mean 0, deviation 1), ``robust`` (median and quartiles), ``whiten`` (uncorrelated),
+            ``l2`` (unit length) or ``none``; fitted on the vectors of users and items with training interactions.
+        missing: What stands for a missing modality: nothing (``absent``), the ``mean`` or ``median`` vector, that of
+            the ``nearest`` owners in the other modalities, or one ``predict``-ed from them.
+    """
+
+    scaling: Literal["none", "standard", "whiten", "robust", "l2"] = "standard"
+    missing: Literal["absent", "mean", "median", "nearest", "predict"] = "absent"
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The fitted scaling of every modality, to be repeated for new items.
+
+    Attributes:
+        scalers: Modality → fitted scaler.
+    """
+
+    scalers: Mapping[str, FeatureScaler]
+
+    def scale(self, features: Features) -> Features:
+        """Scales raw vectors of a modality that was there in training."""
+        return replace(features, values=self.scalers[features.name].transform(features.values))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns the fitted numbers, to be saved."""
+        return {
+            f"{name}.{part}": array for name, scaler in self.scalers.items() for part, array in scaler.arrays().items()
+        }
+
+    def facts(self) -> dict[str, str]:
+        """Returns modality → kind of scaling, to be saved."""
+        return {name: scaler.kind for name, scaler in self.scalers.items()}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> "Preparation":
+        """Rebuilds what :meth:`arrays` and :meth:`facts` describe."""
+        return cls(
+            {
+                name: FeatureScaler.restore(
+                    kind,
+                    {
+                        key.removeprefix(f"{name}."): array
+                        for key, array in arrays.items()
+                        if key.startswith(f"{name}.")
+                    },
+                )
+                for name, kind in facts.items()
+            }
+        )
+
+
+def prepare(
+    features: Mapping[str, Features], config: FeatureConfig, interactions: sp.csr_matrix
+) -> tuple[dict[str, Features], Preparation]:
+    """Fills and scales the vectors of all modalities.
+
+    Only owners with interactions shape the statistics; an item that is new in the catalogue changes nothing.
+
+    Args:
+        features: Modality → raw vectors.
+        config: Options.
+        interactions: ``[num_users, num_items]`` training pairs.
+
+    Returns:
+        The prepared vectors, and the fitted preparation for later items.
+    """
+    warm = {
+        "user": np.diff(interactions.indptr) > 0,
+        "item": np.bincount(interactions.indices, minlength=interactions.shape[1]) > 0,
+    }
+    prepared: dict[str, Features] = {}
+    scalers = {}
+    for kind, known in warm.items():
+        of_kind = {name: feature for name, feature in features.items() if feature.of == kind}
+        for name, feature in impute(of_kind, len(known), config.missing, known).items():
+            fitted_on = feature.values[known[feature.owner_index]]
+            scalers[name] = FeatureScaler.fit(fitted_on if len(fitted_on) else feature.values, config.scaling)
+            prepared[name] = replace(feature, values=scalers[name].transform(feature.values))
+    return {name: prepared[name] for name in features}, Preparation(scalers)

@@ -1,0 +1,59 @@
+"""Turns vectors that the user brings, matched by id, into features in catalogue order."""
+
+import logging
+
+import numpy as np
+
+from gnnrec.data.ids import IdMap, as_id_array
+from gnnrec.data.schema import Vectors
+from gnnrec.errors import DataError
+from gnnrec.modalities.features import Features, MediaReport
+
+__all__ = ["features_from_vectors"]
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5  # how many offending ids an error message lists
+
+
+def features_from_vectors(name: str, spec: Vectors, ids: IdMap) -> Features:
+    """Matches precomputed vectors to their owners.
+
+    Args:
+        name: The modality.
+        spec: The matrix and its ids; an id may occur several times.
+        ids: All owners.
+
+    Returns:
+        One row per row of the matrix, in ascending order of owner; owners without a row lack the modality.
+
+    Raises:
+        DataError: The matrix is not two-dimensional or not finite, its rows and ids are unequally many,
+            or an id is unknown.
+    """
+    matrix = np.asarray(spec.matrix)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "fiub":
+        raise DataError(
+            f"modality {name!r}: expected a matrix [rows, dim] of numbers, got {matrix.dtype} {matrix.shape}"
+        )
+    owners = as_id_array(spec.ids, f"ids of modality {name!r}")
+    if len(owners) != len(matrix):
+        raise DataError(f"modality {name!r}: {len(matrix)} rows but {len(owners)} ids; each row needs its id")
+    owner_index = ids.find(owners)
+    if (owner_index < 0).any():
+        unknown = owners[owner_index < 0]
+        shown = ", ".join(repr(value) for value in unknown[:_SHOWN].tolist())
+        raise DataError(
+            f"modality {name!r}: {len(unknown)} rows belong to unknown {ids.what}s, e.g. {shown}; "
+            f"leave them out or add them to the {ids.what} table"
+        )
+    order = np.argsort(owner_index, kind="stable")
+    values = matrix[order].astype(np.float32)
+    if not np.isfinite(values).all():
+        row = int(order[np.flatnonzero(~np.isfinite(values).all(axis=1))[0]])
+        raise DataError(f"modality {name!r}: row {row} of the matrix is not finite in float32; leave such rows out")
+    given = len(np.unique(owner_index))
+    missing = len(ids) - given
+    if missing:
+        logger.info("modality %s: %d of %d %ss have no vector", name, missing, len(ids), ids.what)
+    return Features(name, spec.of, values, owner_index[order], report=MediaReport(given=given, missing=missing))
