@@ -54,7 +54,7 @@ def plot_training(history: Sequence[Mapping[str, float]], path: str | Path) -> N
     _draw_curves(panels[0], frame[losses], "Training loss")
     if metrics:
         _draw_curves(panels[1], frame[metrics], "Validation")
-        panels[1].set_ylim(bottom=0)
+        panels[1].set_ylim(0, 1.12 * max(float(frame[metrics].max().max()), 1e-3))  # headroom for the best values
         for name, colour in zip(metrics, _cycle(len(metrics)), strict=True):
             _mark_best(panels[1], frame[name].dropna(), colour)
     _save(figure, path)
@@ -126,19 +126,20 @@ def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path,
         raise DataError("some vectors are not finite")
     position, share = _principal_components(points)
     category = pd.Series(list(labels), dtype=object)
-    commonest = category.value_counts().index[: len(_COLOURS) - 1].tolist()
+    counts = category.value_counts()
+    commonest = counts.index[: len(_COLOURS) - 1].tolist()
     shown = _spread(len(points))
 
     figure = _figure(width=7.5, height=5.6)
     axes = figure.subplots()
-    size = float(np.clip(6000 / len(shown), 3, 28))
-    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.75, "rasterized": True}
-    others = shown[~category.iloc[shown].isin(commonest).to_numpy()]
-    if len(others):
-        axes.scatter(*position[others].T, color=_OTHER, label=f"other ({len(others):,})", zorder=1, **style)
+    style: dict[str, Any] = {"s": float(np.clip(12_000 / len(shown), 4, 36)), "linewidths": 0, "alpha": 0.75}
     for label, colour in zip(commonest, _COLOURS, strict=False):
         of_label = shown[(category.iloc[shown] == label).to_numpy()]
-        axes.scatter(*position[of_label].T, color=colour, label=f"{label} ({len(of_label):,})", zorder=2, **style)
+        axes.scatter(*position[of_label].T, color=colour, label=f"{label} ({counts[label]:,})", zorder=2, **style)
+    others = ~category.isin(commonest).to_numpy()
+    if others.any():
+        place = position[shown[others[shown]]].T
+        axes.scatter(*place, color=_OTHER, label=f"other ({others.sum():,})", zorder=1, **style)
     axes.set_xlabel(f"first principal component ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({share[1]:.0%})")
     _dress(axes, title)
@@ -146,7 +147,7 @@ def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path,
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
-    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
+    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.5)
     for handle in filter(None, legend.legend_handles):
         handle.set_alpha(1)
     _save(figure, path)
