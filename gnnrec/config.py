@@ -123,9 +123,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return {_convert(arguments[0], k, where): _convert(arguments[1], v, where) for k, v in value.items()}
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint):
+    elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"option {where!r} cannot be {value!r}; expected {_name(hint)}")
 

@@ -1,0 +1,1 @@
+"""Writes what a recommender learned in formats that other programs read."""

@@ -1,0 +1,207 @@
+"""Turns a training set into a fitted state: encode the media, prepare the vectors, build the graph, fit the ranker."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from gnnrec.data.dataset import Dataset, Events
+from gnnrec.data.ids import IdMap
+from gnnrec.data.schema import Vectors
+from gnnrec.data.split import holdout
+from gnnrec.errors import ConfigError, DataError
+from gnnrec.evaluation.protocol import evaluate_rankings
+from gnnrec.graph.build import build_graph
+from gnnrec.modalities.encode import encode_dataset
+from gnnrec.modalities.features import MediaReport
+from gnnrec.modalities.preparation import prepare
+from gnnrec.presets import RecommenderConfig
+from gnnrec.rankers import RANKERS, RankingTask
+from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.state import RecommenderState
+from gnnrec.training.loop import EpochRecord, Validation
+
+__all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FitReport:
+    """What a fit took.
+
+    Attributes:
+        stage_seconds: Stage (``encode``, ``prepare``, ``graph``, ``train``) → wall time.
+        media: Modality → what was given, missing and unreadable.
+    """
+
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    media: dict[str, MediaReport] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times one stage; a stage that runs twice adds up."""
+        started = time.perf_counter()
+        yield
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def fit_state(
+    train: Dataset,
+    valid: Dataset | None,
+    config: RecommenderConfig,
+    *,
+    refit: bool = False,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    cache_dir: Path | None = None,
+    progress: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> tuple[RecommenderState, FitReport]:
+    """Walks the whole road from a data set to a fitted state.
+
+    Args:
+        train: What the ranker learns from.
+        valid: What chooses the best epoch; a tenth of the pairs of ``train`` is held out when not given.
+        config: Every option.
+        refit: When the pairs were held out here, fit once more on all of them, for as many epochs as were best.
+        run_dir: Folder for checkpoints.
+        resume: Go on from the checkpoint in ``run_dir``.
+        cache_dir: Folder of encoded media.
+        progress: Show progress bars.
+        on_epoch: Called with the record of each epoch.
+
+    Raises:
+        DataError: There is no event to learn from.
+        ConfigError: An option does not fit the data.
+    """
+    if len(train.events) == 0:
+        raise DataError("the training set has no events; check the split or the cleaning rules")
+    device = resolve_device(config.device)
+    report = FitReport()
+    chosen_here = valid is None
+    if valid is None:
+        train_part, valid = holdout(train, fraction=0.1, seed=config.seed)
+        logger.info("no validation set given: %d of %d events held out", len(valid.events), len(train.events))
+    else:
+        train_part = train
+
+    with report.stage("encode"):
+        media = train_part if _learns_from_media(config) else replace(train_part, modalities={})
+        features = encode_dataset(media, cache_dir=cache_dir, device=device, progress=progress)
+        report.media = {name: feature.report for name, feature in features.items()}
+    interactions = train_part.interaction_matrix()
+    with report.stage("prepare"):
+        prepared, preparation = prepare(features, config.features, interactions)
+
+    valid_pairs = pairs_between(valid, train.users, train.items)
+    valid_pairs = valid_pairs - valid_pairs.multiply(interactions)  # a repeat of a training pair measures nothing
+    valid_pairs.eliminate_zeros()
+    validation: Validation | None = _validation(valid_pairs, interactions, config.training.select_by)
+    if valid_pairs.nnz == 0:
+        logger.warning("no validation pair is of a known user and item: all %d epochs run", config.training.epochs)
+        validation = None
+
+    def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: Validation | None) -> Any:
+        with report.stage("graph"):
+            graph = build_graph(matrix, prepared, train.relations, config.graph)
+        # A refit is another run than the one that chose the epochs, with checkpoints of its own.
+        folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
+        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch)
+        with report.stage("train"):
+            return RANKERS[config.ranker].fit(task, _ranker_config(config))  # type: ignore[arg-type]
+
+    ranker, result = fit_on(interactions, config, validation)
+    if refit and chosen_here:
+        interactions = train.interaction_matrix()
+        valid_pairs = sp.csr_matrix(interactions.shape, dtype=np.float32)
+        if result is not None:
+            config = config.with_options({"epochs": result.best_epoch})
+        ranker, result = fit_on(interactions, config, None)
+    state = RecommenderState(
+        catalogue=_catalogue(train),
+        train=interactions,
+        valid=valid_pairs,
+        features=prepared,
+        preparation=preparation,
+        ranker=ranker,
+        history=result.history if result is not None else (),
+        best_epoch=result.best_epoch if result is not None else 0,
+    )
+    return state, report
+
+
+def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
+    """Returns the distinct pairs of a data set in the positions of another catalogue.
+
+    Pairs of users or items that the other catalogue lacks are left out, and the log says how many.
+
+    Returns:
+        ``[num_users, num_items]`` binary float32.
+    """
+    matrix = dataset.interaction_matrix().tocoo()
+    row, column = users.find(dataset.users.ids)[matrix.row], items.find(dataset.items.ids)[matrix.col]
+    known = (row >= 0) & (column >= 0)
+    if not known.all():
+        logger.info("%d of %d held-out pairs are of users or items unseen in training", (~known).sum(), len(known))
+    data = np.ones(int(known.sum()), dtype=np.float32)
+    return sp.csr_matrix((data, (row[known], column[known])), shape=(len(users), len(items)))
+
+
+def resolve_device(device: str) -> str:
+    """Returns the device to use; ``auto`` is the first CUDA device if there is one.
+
+    Raises:
+        ConfigError: The device does not exist here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"option 'device' cannot be {device!r}: {error}") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"option 'device' is {device!r}, but torch finds no CUDA device here; use 'cpu' or 'auto'")
+    return device
+
+
+def _validation(pairs: sp.csr_matrix, mask: sp.csr_matrix, select_by: str) -> Validation:
+    metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", select_by)))
+
+    def measure(user: Tensor, item: Tensor) -> Mapping[str, float]:
+        def score(user_index: Tensor) -> Tensor:
+            return user[user_index.to(user.device)] @ item.T
+
+        return evaluate_rankings(score, pairs, mask=mask, metrics=metrics).values
+
+    return measure
+
+
+def _learns_from_media(config: RecommenderConfig) -> bool:
+    return config.ranker == "neural" and (config.model.content != "none" or config.graph.similar_items > 0)
+
+
+def _ranker_config(config: RecommenderConfig) -> Any:
+    if config.ranker == "neural":
+        return NeuralConfig(config.model, config.training, config.graph.similar_items)
+    return config.item_knn if config.ranker == "item-knn" else None
+
+
+def _catalogue(train: Dataset) -> Dataset:
+    """Strips a data set of what the state keeps elsewhere: events, edges and the user's own vectors."""
+    nothing = np.zeros(0, dtype=np.int64)
+    specs = {
+        name: Vectors(np.zeros((0, np.shape(spec.matrix)[1]), dtype=np.float32), nothing, spec.of)
+        if isinstance(spec, Vectors)
+        else spec
+        for name, spec in train.modalities.items()
+    }
+    return replace(train, events=Events(nothing, nothing), modalities=specs, relations={}, cleaning_report=None)

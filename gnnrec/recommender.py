@@ -1,0 +1,395 @@
+"""The recommender: from a data set to ranked items, for known and new people and items."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnnrec.answers import allowed_items, ranked_frame
+from gnnrec.config import from_dict, to_dict
+from gnnrec.data.cleaning import Cleaning
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.frames import to_library
+from gnnrec.data.ids import IdArray, as_id_array
+from gnnrec.data.schema import Vectors, spec_columns
+from gnnrec.errors import ConfigError, NotFittedError
+from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
+from gnnrec.export.parquet import export_parquet
+from gnnrec.fitting import FitReport, fit_state, resolve_device
+from gnnrec.growth import encode_new_items, read_new_items, with_events, with_items
+from gnnrec.held_out import evaluate_state
+from gnnrec.presets import RecommenderConfig, preset
+from gnnrec.state import RecommenderState, load_state, save_state
+from gnnrec.training_bar import training_bar
+
+__all__ = ["Recommender", "load"]
+
+_DEFAULT_CLEANING = Cleaning()
+
+
+class Recommender:
+    """Learns from interactions and item media, and answers who would like what.
+
+    A fitted recommender holds one frozen state. ``fit``, ``add_items`` and ``update`` build a new one and then swap
+    the reference, so a failure changes nothing.
+
+    Args:
+        embedding_dim: Width of the vectors of users and items.
+        config: A whole configuration, which the options then change; the defaults when not given.
+        **options: Any option of :class:`~gnnrec.presets.RecommenderConfig` or its groups by its name, such as
+            ``hops=3``, ``loss="bpr"``, ``epochs=20``, ``seed=1``, ``device="cuda"``.
+
+    Raises:
+        ConfigError: An unknown option or an impossible value.
+    """
+
+    def __init__(
+        self, embedding_dim: int | None = None, *, config: RecommenderConfig | None = None, **options: Any
+    ) -> None:
+        if embedding_dim is not None:
+            options["embedding_dim"] = embedding_dim
+        self.config = (config or RecommenderConfig()).with_options(options)
+        self.fit_report: FitReport | None = None
+        self._state: RecommenderState | None = None
+
+    @classmethod
+    def preset(cls, name: str, **options: Any) -> Self:
+        """Returns an unfitted recommender configured as a published model (see ``gnnrec.presets.PRESETS``).
+
+        Raises:
+            ConfigError: There is no such preset or option.
+        """
+        return cls(config=preset(name), **options)
+
+    @property
+    def state(self) -> RecommenderState:
+        """The fitted state.
+
+        Raises:
+            NotFittedError: ``fit`` was not called.
+        """
+        if self._state is None:
+            raise NotFittedError("this recommender is not fitted; call fit, or gnnrec.load")
+        return self._state
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per training epoch: loss, its terms, validation metrics, seconds."""
+        return pd.DataFrame([dict(record) for record in self.state.history])
+
+    def fit(
+        self,
+        train: Dataset,
+        valid: Dataset | None = None,
+        *,
+        refit: bool = False,
+        run_dir: str | Path | None = None,
+        resume: bool = False,
+        cache_dir: str | Path | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """Learns from a data set.
+
+        Args:
+            train: What to learn from.
+            valid: What chooses the best epoch. It never enters the graph or the loss, and may hold unseen users and
+                items. When not given, a tenth of the pairs is held out.
+            refit: Without ``valid``: fit once more on all pairs, for as many epochs as were best.
+            run_dir: Folder for a checkpoint after every epoch.
+            resume: Go on from the checkpoint in ``run_dir``; the result equals that of an uninterrupted run.
+            cache_dir: Folder of encoded media (default ``GNNREC_CACHE_DIR`` or ``~/.cache/gnnrec``).
+            progress: Show progress bars where standard error is a terminal.
+
+        Raises:
+            DataError: The data cannot be learned from.
+            ConfigError: An option does not fit the data, or a checkpoint belongs to another run.
+        """
+        with training_bar(self.config, enabled=progress) as on_epoch:
+            state, report = fit_state(
+                train,
+                valid,
+                self.config,
+                refit=refit,
+                run_dir=_path(run_dir),
+                resume=resume,
+                cache_dir=_path(cache_dir),
+                progress=progress,
+                on_epoch=on_epoch,
+            )
+        self._state, self.fit_report = state, report
+        return self
+
+    def recommend(
+        self,
+        users: Any,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        include_items: Iterable[Any] | None = None,
+        exclude_items: Iterable[Any] | None = None,
+        on_unknown: Literal["raise", "skip", "popular"] = "raise",
+    ) -> Any:
+        """Ranks items for known users.
+
+        Args:
+            users: Ids of the users.
+            k: Items per user; fewer when fewer are left.
+            exclude_seen: Leave out what the user had in training or validation.
+            include_items: Only these items.
+            exclude_items: None of these items.
+            on_unknown: For an unknown user ``raise``, ``skip`` the user, or give the most ``popular`` items.
+
+        Returns:
+            A frame ``user_id, item_id, score, rank`` in the library of the fitted log, in the order of ``users``.
+
+        Raises:
+            UnknownIdError: An unknown user or filtered item.
+            ConfigError: ``k`` is not positive, or ``on_unknown`` is none of the three.
+        """
+        state = self.state
+        if on_unknown not in ("raise", "skip", "popular"):
+            raise ConfigError(f"on_unknown is 'raise', 'skip' or 'popular', not {on_unknown!r}")
+        ids = as_id_array(users, "users")
+        index = state.users.index_of(ids) if on_unknown == "raise" else state.users.find(ids)
+        if on_unknown == "skip":
+            ids, index = ids[index >= 0], index[index >= 0]
+
+        def score(rows: NDArray[np.int64]) -> Tensor:
+            known = index[rows] >= 0
+            scores = torch.from_numpy(state.popularity.astype(np.float32)).repeat(len(rows), 1)
+            scores[torch.from_numpy(known)] = state.ranker.score(index[rows][known])
+            return scores
+
+        seen = None
+        if exclude_seen:
+            # The row behind the last user is that of strangers: they have seen nothing.
+            padded = sp.vstack([state.seen, sp.csr_matrix((1, len(state.items)))], format="csr")
+            seen = padded[np.where(index < 0, len(state.users), index)]
+        allowed = allowed_items(state.items, include_items, exclude_items)
+        frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed)
+        return to_library(frame, state.catalogue.frame_library)
+
+    def recommend_for(
+        self,
+        histories: Sequence[Iterable[Any]] | Mapping[Any, Iterable[Any]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        include_items: Iterable[Any] | None = None,
+        exclude_items: Iterable[Any] | None = None,
+    ) -> Any:
+        """Ranks items for people without an id, from what they chose (fold-in).
+
+        Args:
+            histories: One collection of item ids per person, or a mapping from a name to it. An empty history gets
+                what people like on average.
+            k: Items per person; fewer when fewer are left.
+            exclude_seen: Leave out the items of the history.
+            include_items: Only these items.
+            exclude_items: None of these items.
+
+        Returns:
+            A frame ``query, item_id, score, rank``; ``query`` is the name or the position of the history.
+
+        Raises:
+            UnknownIdError: A history holds an unknown item.
+            ConfigError: ``k`` is not positive.
+        """
+        state = self.state
+        names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
+        lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
+        items = state.items.index_of([item for history in lists for item in history])
+        starts = np.concatenate([[0], np.cumsum([len(history) for history in lists])]).astype(np.int64)
+        shape = (len(lists), len(state.items))
+        matrix = sp.csr_matrix((np.ones(len(items), dtype=np.float32), items, starts), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1.0
+
+        def score(rows: NDArray[np.int64]) -> Tensor:
+            return state.ranker.fold_in(matrix[rows])
+
+        allowed = allowed_items(state.items, include_items, exclude_items)
+        seen = matrix if exclude_seen else None
+        frame = ranked_frame(
+            score, np.array(names, dtype=object), "query", state.items, k, exclude=seen, allowed=allowed
+        )
+        return to_library(frame.infer_objects(), state.catalogue.frame_library)
+
+    def similar_items(self, items: Any, k: int = 10) -> Any:
+        """Finds the items most like the given ones.
+
+        Returns:
+            A frame ``query, item_id, score, rank``; an item is not its own neighbour.
+
+        Raises:
+            UnknownIdError: An unknown item.
+            ConfigError: ``k`` is not positive.
+        """
+        state = self.state
+        ids = as_id_array(items, "items")
+        index = state.items.index_of(ids)
+        itself = sp.csr_matrix(
+            (np.ones(len(index), dtype=np.float32), (np.arange(len(index)), index)),
+            shape=(len(index), len(state.items)),
+        )
+        frame = ranked_frame(
+            lambda rows: state.ranker.similar(index[rows]), ids, "query", state.items, k, exclude=itself
+        )
+        return to_library(frame, state.catalogue.frame_library)
+
+    def add_items(self, items: Any = None, vectors: Mapping[str, Vectors] | None = None) -> Self:
+        """Adds items that have media but no interactions; they can be recommended at once, without retraining.
+
+        Answers for the items known before do not change.
+
+        Args:
+            items: A frame or path with ``item_id`` and the media columns of the fitted item table.
+            vectors: Modality → vectors of the new items, instead of or beside the columns.
+
+        Raises:
+            DataError: An id that exists, an unknown modality, vectors of another width, or an item without media.
+            EncoderError: The encoder of the fit is not to be had.
+            UnsupportedError: The ranker cannot add items.
+        """
+        state = self.state
+        ids, table = read_new_items(state, items, vectors)
+        specs = dict(state.catalogue.modalities) | dict(vectors or {})
+        specs = {
+            name: spec
+            for name, spec in specs.items()
+            if name in (vectors or {}) or (spec.of == "item" and name in state.features and _is_given(spec, table))
+        }
+        device = resolve_device(self.config.device)
+        features = encode_new_items(state, ids, table, specs, device=device)
+        self._state = with_items(state, ids, table, features)
+        return self
+
+    def update(
+        self,
+        interactions: Any,
+        *,
+        cleaning: Cleaning | None = _DEFAULT_CLEANING,
+        columns: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Takes in new events of known and new users without retraining.
+
+        Users with new events get new vectors, as one propagation step from their whole history gives them; item
+        vectors stay as they are until the next fit.
+
+        Args:
+            interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
+            cleaning: What to remove from it; ``None`` makes an invalid row an error.
+            columns: Role → column name, where it is not a known alias.
+
+        Raises:
+            UnknownIdError: An item is not in the catalogue; add it first.
+            DataError: The log cannot be used.
+        """
+        log = Dataset.from_frames(interactions, cleaning=cleaning, columns=columns)
+        users, items = log.users.ids_of(log.events.user_index), log.items.ids_of(log.events.item_index)
+        self._state = with_events(self.state, users, items)
+        return self
+
+    def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:
+        """Returns the ids ``[n]`` and vectors ``[n, dim]`` whose inner product is the score.
+
+        Raises:
+            UnsupportedError: The ranker has no vectors.
+            ConfigError: ``kind`` is neither ``user`` nor ``item``.
+        """
+        if kind not in ("user", "item"):
+            raise ConfigError(f"there are embeddings of 'user' and 'item', not of {kind!r}")
+        ids = self.state.users.ids if kind == "user" else self.state.items.ids
+        return ids, self.state.ranker.vectors(kind).numpy().copy()
+
+    def evaluate(
+        self,
+        test: Dataset,
+        metrics: Sequence[str] = DEFAULT_METRICS,
+        *,
+        mask: Literal["train+valid", "train"] = "train+valid",
+        candidates: Literal["all", "cold"] = "all",
+        history: Dataset | None = None,
+    ) -> Evaluation:
+        """Measures the ranking of all items against held-out events.
+
+        Items and users of ``test`` that training never saw are attached by the code of :meth:`add_items` and
+        :meth:`update`, on a state that is then thrown away.
+
+        Args:
+            test: The held-out events.
+            metrics: Names such as ``recall@20``.
+            mask: Which pairs are hidden from the rankings: ``train+valid``, or ``train`` as MMRec does.
+            candidates: Rank ``all`` items, or only ``cold`` ones (without training interactions).
+            history: Events by which unseen users are folded in; without it, they are strangers.
+
+        Raises:
+            ConfigError: An unknown metric or option.
+        """
+        device = resolve_device(self.config.device)
+        return evaluate_state(
+            self.state, test, metrics, mask=mask, candidates=candidates, history=history, device=device
+        )
+
+    def export(self, path: str | Path, formats: Sequence[str] = ("parquet",)) -> list[Path]:
+        """Writes the embeddings for other programs; returns the files.
+
+        Args:
+            path: Folder to write into.
+            formats: ``parquet``: ``items.parquet`` and ``users.parquet`` with an id and an ``embedding`` column.
+
+        Raises:
+            ConfigError: An unknown format.
+            StorageError: The folder cannot be written.
+            UnsupportedError: The ranker has no vectors.
+        """
+        if unknown := sorted(set(formats) - {"parquet"}):
+            raise ConfigError(f"unknown export format {unknown[0]!r}; choose from parquet")
+        if not formats:
+            raise ConfigError("formats: name at least one, such as 'parquet'")
+        return export_parquet(self.embeddings("user"), self.embeddings("item"), Path(path))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the fitted recommender as a folder of safetensors, Parquet and JSON files, all or nothing.
+
+        Raises:
+            NotFittedError: There is nothing to save.
+            StorageError: The folder cannot be written; what was there before survives.
+        """
+        save_state(self.state, path, to_dict(self.config))
+
+    def __repr__(self) -> str:
+        if self._state is None:
+            return f"Recommender(ranker={self.config.ranker!r}, not fitted)"
+        return (
+            f"Recommender(ranker={self.config.ranker!r}, {len(self.state.users)} users, {len(self.state.items)} items)"
+        )
+
+
+def load(path: str | Path) -> Recommender:
+    """Reads a recommender that :meth:`Recommender.save` wrote; it answers bit for bit as before.
+
+    Raises:
+        StorageError: The folder is absent, damaged, altered, or of a newer format.
+    """
+    state, config = load_state(path)
+    recommender = Recommender(config=from_dict(RecommenderConfig, config))
+    recommender._state = state
+    return recommender
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _is_given(spec: Any, table: pd.DataFrame | None) -> bool:
+    """Whether the columns that a media specification reads are in the table of new items."""
+    if table is None or isinstance(spec, Vectors):
+        return False
+    return any(column in table.columns for column in spec_columns(spec))
