@@ -51,7 +51,7 @@ def sliced(
     if test.shape != train.shape:
         raise DataError(f"test has the shape {test.shape}, train {train.shape}")
     places = evaluation.top_items.shape[1]
-    if not 1 <= k <= places and places < test.shape[1]:
+    if k < 1 or (k > places and places < test.shape[1]):
         raise ConfigError(f"k={k}, but the evaluation kept {places} places; evaluate a metric such as 'recall@{k}'")
 
     pairs = sp.csr_matrix((np.ones(test.nnz, dtype=np.int8), test.indices, test.indptr), test.shape)

@@ -177,14 +177,13 @@ def why_cold(
 
     Returns:
         One row per item: ``item_index, num_events, component, component_items`` (items in its component),
-        ``modalities`` (how many it has), ``neighbours`` (how many), ``is_cold``, ``reason``.
+        ``is_cold``, ``modalities`` and ``neighbours`` (how many it has; only if they were given), ``reason``.
 
     Raises:
         DataError: Shapes that do not fit or item indices out of range.
     """
     num_items = interactions.shape[1]
-    modalities = modalities or {}
-    for name, present in modalities.items():
+    for name, present in (modalities or {}).items():
         if np.shape(present) != (num_items,):
             raise DataError(f"modality {name!r}: presence has the shape {np.shape(present)} for {num_items} items")
     if neighbours is not None and neighbours.shape != (num_items, num_items):
@@ -198,11 +197,13 @@ def why_cold(
             "num_events": num_events,
             "component": components.of_item,
             "component_items": components.sizes["num_items"].to_numpy()[components.of_item],
-            "modalities": sum((np.asarray(present, dtype=np.int64) for present in modalities.values()), np.int64(0)),
-            "neighbours": 0 if neighbours is None else np.diff(neighbours.indptr),
             "is_cold": (num_events < min_events) | (components.of_item > 0),
         }
     )
+    if modalities is not None:
+        frame["modalities"] = sum((np.asarray(has, dtype=np.int64) for has in modalities.values()), np.int64(0))
+    if neighbours is not None:
+        frame["neighbours"] = np.diff(neighbours.indptr)
     frame["reason"] = _reasons(frame, min_events)
     if items is None:
         return frame[frame["is_cold"]].reset_index(drop=True)
@@ -246,28 +247,19 @@ def _binary(interactions: sp.csr_matrix) -> sp.csr_array:
 
 
 def _reasons(frame: pd.DataFrame, min_events: int) -> NDArray[np.object_]:
-    """Writes one sentence per row: what is missing, then what is there instead."""
+    """Writes what keeps each item cold, then what it has to be placed by."""
     events = frame["num_events"].astype(str)
     cause = np.select(
         [frame["num_events"] == 0, frame["num_events"] < min_events, frame["component"] > 0],
         [
             "no events",
-            "only " + events + f" of {min_events} events",
-            "cut off: its component has " + frame["component_items"].astype(str) + " items",
+            f"fewer than {min_events} events (" + events + ")",
+            "cut off from the largest component (items in its own: " + frame["component_items"].astype(str) + ")",
         ],
-        "warm: " + events + " events",
-    ).astype(object)
-    help_at_hand = np.select(
-        [
-            (frame["modalities"] == 0) & (frame["neighbours"] == 0),
-            frame["neighbours"] == 0,
-            frame["modalities"] == 0,
-        ],
-        [
-            "neither media nor neighbours",
-            "has media (" + frame["modalities"].astype(str) + ") but no neighbours",
-            "no media but " + frame["neighbours"].astype(str) + " neighbours",
-        ],
-        "has media (" + frame["modalities"].astype(str) + ") and " + frame["neighbours"].astype(str) + " neighbours",
-    ).astype(object)
-    return np.asarray(cause + "; " + help_at_hand, dtype=object)
+        "warm (events: " + events + ")",
+    )
+    reason = pd.Series(cause, index=frame.index, dtype=object)
+    for name in ("modalities", "neighbours"):
+        if name in frame:
+            reason = reason + np.where(frame[name] > 0, f"; {name}: " + frame[name].astype(str), f"; no {name}")
+    return reason.to_numpy(dtype=object)

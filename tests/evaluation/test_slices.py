@@ -66,5 +66,7 @@ def test_what_cannot_be_sliced() -> None:
         sliced(EVALUATION, TEST, TRAIN, by="degree", k=2)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="evaluate a metric such as 'recall@3'"):
         sliced(EVALUATION, TEST, TRAIN, k=3)
+    with pytest.raises(ConfigError, match="k=0"):
+        sliced(EVALUATION, TEST, TRAIN, k=0)
     with pytest.raises(DataError, match="shape"):
         sliced(EVALUATION, TEST, TRAIN[:4], k=2)

@@ -94,14 +94,15 @@ def test_why_cold() -> None:
     assert frame["num_events"].tolist() == [1, 0]
     assert frame["component_items"].tolist() == [1, 1]
     assert frame["reason"].tolist() == [
-        "cut off: its component has 1 items; no media but 1 neighbours",
-        "no events; has media (2) and 2 neighbours",
+        "cut off from the largest component (items in its own: 1); no modalities; neighbours: 1",
+        "no events; modalities: 2; neighbours: 2",
     ]
     warm = why_cold(PATH, items=[1])
+    assert "neighbours" not in warm
     assert not warm["is_cold"].item()
-    assert warm["reason"].item() == "warm: 2 events; neither media nor neighbours"
+    assert warm["reason"].item() == "warm (events: 2)"
     few = why_cold(PATH, modalities, min_events=2).set_index("item_index")
-    assert few.loc[2, "reason"] == "only 1 of 2 events; has media (1) but no neighbours"
+    assert few.loc[2, "reason"] == "fewer than 2 events (1); modalities: 1"
 
 
 def test_networkx_graph_is_bipartite_and_weighted() -> None:
