@@ -112,7 +112,7 @@ def cold_users(valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Splitter
     return partial(_split_cold, owner="user", valid=valid, test=test, seed=seed)
 
 
-def column(name: str, train: Any = 0, valid: Any = 1, test: Any = 2) -> Splitter:
+def column(name: str, train: Any = 0, valid: Any = 1, test: Any = 2, *, cold: Owner | None = None) -> Splitter:
     """Follows a column of the log, such as the ``x_label`` of published splits.
 
     Args:
@@ -120,8 +120,10 @@ def column(name: str, train: Any = 0, valid: Any = 1, test: Any = 2) -> Splitter
         train: Its value in training rows.
         valid: Its value in validation rows.
         test: Its value in test rows.
+        cold: ``"item"`` or ``"user"`` for published cold-start splits: those that occur only in later
+            parts leave the earlier ones, as :func:`cold_items` and :func:`cold_users` do it.
     """
-    return partial(_split_column, name=name, train=train, valid=valid, test=test)
+    return partial(_split_column, name=name, labels=(train, valid, test), cold=cold)
 
 
 def holdout(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -203,25 +205,42 @@ def _split_cold(
     part = np.full(len(ids), _TRAIN)
     part[order[:num_test]] = _TEST
     part[order[num_test : num_test + num_valid]] = _VALID
-    train, known, tested = _parts(dataset, part[entity])
+    return _take_out(_parts(dataset, part[entity]), owner, part)
+
+
+def _take_out(
+    parts: tuple[Dataset, Dataset, Dataset], owner: Owner, part: NDArray[np.int64]
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Takes the test entities out of valid, and both held-out sets out of train."""
+    train, valid, test = parts
     if owner == "item":
-        return train.without(items=part != _TRAIN), known.without(items=part == _TEST), tested
-    return train.without(users=part != _TRAIN), known.without(users=part == _TEST), tested
+        return train.without(items=part != _TRAIN), valid.without(items=part == _TEST), test
+    return train.without(users=part != _TRAIN), valid.without(users=part == _TEST), test
 
 
-def _split_column(dataset: Dataset, name: str, train: Any, valid: Any, test: Any) -> tuple[Dataset, Dataset, Dataset]:
+def _split_column(
+    dataset: Dataset, name: str, labels: tuple[Any, Any, Any], cold: Owner | None
+) -> tuple[Dataset, Dataset, Dataset]:
     if name not in dataset.events.columns:
         known = ", ".join(map(repr, dataset.events.columns)) or "no further columns"
         raise DataError(f"the log has no column {name!r} to split by; it has {known}")
     values = dataset.events.columns[name]
     part = np.full(len(values), -1)
-    for label, number in ((train, _TRAIN), (valid, _VALID), (test, _TEST)):
+    for number, label in enumerate(labels):
         part[np.asarray(values == label, dtype=bool)] = number
     if not (part == _TRAIN).any():
-        raise DataError(f"column {name!r} never says {train!r} (train); it holds {pd.unique(values)[:5].tolist()}")
+        raise DataError(f"column {name!r} never says {labels[0]!r} (train); it holds {pd.unique(values)[:5].tolist()}")
     if (part < 0).any():
         logger.warning("%d events are in no part: their %r is something else", int((part < 0).sum()), name)
-    return _parts(dataset, part)
+    parts = _parts(dataset, part)
+    if cold is None:
+        return parts
+    num_entities = dataset.num_items if cold == "item" else dataset.num_users
+    first_part = np.full(num_entities, _TRAIN)  # of the parts in which an item or user occurs, the earliest
+    for number in (_TEST, _VALID, _TRAIN):
+        events = parts[number].events
+        first_part[events.item_index if cold == "item" else events.user_index] = number
+    return _take_out(parts, cold, first_part)
 
 
 def _parts(dataset: Dataset, part: NDArray[np.int64]) -> tuple[Dataset, Dataset, Dataset]:
