@@ -258,7 +258,7 @@ _CARDS = {
         ),
         DatasetCard(
             name="ml-1m",
-            title="MovieLens 1M as implicit feedback in LightGCN's format, with descriptions written by a language model.",
+            title="MovieLens 1M as implicit feedback, with descriptions that a language model wrote.",
             source="github.com/Kuan-007/LightGCN-ssl (log) and github.com/ziqiangcui/CoLaKG (descriptions).",
             licence=f"{_GROUPLENS_LICENCE} The repositories state no licence.",
             size="6,040 users, 3,706 movies, 1,000,209 pairs: 797,758 train, 202,451 test.",

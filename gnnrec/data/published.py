@@ -102,15 +102,15 @@ def read_movielens_1m(folder: Path) -> Dataset:
 def read_movielens_1m_implicit(folder: Path) -> Dataset:
     """Reads MovieLens 1M in LightGCN's format, with titles, genres and written descriptions.
 
-    The ids are the benchmark's; the column ``movie_id`` of the item table has MovieLens' own.
+    The ids are the benchmark's; the column ``movielens_id`` of the item table has MovieLens' own.
     """
     with _naming(folder):
-        items = pd.read_csv(folder / "item_list.txt", sep=r"\s+", names=["movie_id", "item_id"])
-        movies = _read_dat(folder / "movies.dat", ["movie_id", "title", "genres"])
+        items = pd.read_csv(folder / "item_list.txt", sep=r"\s+", names=["movielens_id", "item_id"])
+        movies = _read_dat(folder / "movies.dat", ["movielens_id", "title", "genres"])
         written = json.loads((folder / "colakg" / "llm_response_item.json").read_text(encoding="utf-8"))
-    items = items.merge(movies, on="movie_id", how="left")
+    items = items.merge(movies, on="movielens_id", how="left")
     items["genres"] = _spoken_genres(items["genres"])
-    items["description"] = items["movie_id"].astype(str).map(written)
+    items["description"] = items["movielens_id"].astype(str).map(written)
     return Dataset.from_frames(
         _read_lightgcn(folder), items=items, modalities={**_TITLE_GENRES, "description": Text("description")}
     )
@@ -178,7 +178,8 @@ def _users_100k(folder: Path) -> pd.DataFrame:
 
 def _read_dat(path: Path, names: list[str]) -> pd.DataFrame:
     """Reads MovieLens' ``a::b::c`` lines."""
-    return pd.read_csv(path, sep="::", names=names, engine="python", encoding="latin-1")
+    frame: pd.DataFrame = pd.read_csv(path, sep="::", names=names, engine="python", encoding="latin-1")
+    return frame
 
 
 def _read_lightgcn(folder: Path) -> pd.DataFrame:
@@ -205,7 +206,8 @@ def _labelled(folder: Path, files: dict[str, str], **options: Any) -> pd.DataFra
     """Reads one file per part into a log with ``x_label``."""
     with _naming(folder):
         frames = [pd.read_csv(folder / file, **options).assign(x_label=_PARTS[part]) for part, file in files.items()]
-    return pd.concat(frames, ignore_index=True)
+    log: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return log
 
 
 def _spoken_genres(genres: pd.Series) -> pd.Series:

@@ -176,6 +176,18 @@ def test_column_follows_the_log(caplog):
         data.split(split.column("x_label", train="train"))
 
 
+def test_column_can_take_cold_items_or_users_out():
+    frame = pd.DataFrame(
+        {"user_id": [1, 2, 3, 1], "item_id": [10, 11, 12, 12], "x_label": [0, 1, 2, 2], "timestamp": 0}
+    )
+    data = Dataset.from_frames(frame, items=pd.DataFrame({"item_id": [10, 11, 12, 13]}))
+    by_item = data.split(split.column("x_label", cold="item"))
+    assert [part.items.ids.tolist() for part in by_item] == [[10, 13], [10, 11, 13], [10, 11, 12, 13]]
+    assert [pairs(part) for part in by_item] == [{(1, 10)}, {(2, 11)}, {(3, 12), (1, 12)}]
+    by_user = data.split(split.column("x_label", cold="user"))
+    assert [part.users.ids.tolist() for part in by_user] == [[1], [1, 2], [1, 2, 3]]
+
+
 @settings(deadline=None, max_examples=60)
 @given(logs, st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 3))
 def test_holdout_leaves_every_user_and_item_a_training_pair(frame, fraction, seed):
