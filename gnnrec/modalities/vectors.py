@@ -48,7 +48,8 @@ def features_from_vectors(name: str, spec: Vectors, ids: IdMap) -> Features:
             f"leave them out or add them to the {ids.what} table"
         )
     order = np.argsort(owner_index, kind="stable")
-    values = matrix[order].astype(np.float32)
+    with np.errstate(over="ignore"):  # found out and named below
+        values = matrix[order].astype(np.float32)
     if not np.isfinite(values).all():
         row = int(order[np.flatnonzero(~np.isfinite(values).all(axis=1))[0]])
         raise DataError(f"modality {name!r}: row {row} of the matrix is not finite in float32; leave such rows out")

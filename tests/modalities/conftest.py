@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "initializer_range": 0.5}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"a b c d e f g the red green blue cat dog film".split()]
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.5,
+}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefg", "the", "red", "green", "blue", "cat", "dog", "film", "."]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from gnnrec.errors import EncoderError, MediaError
+from gnnrec.modalities.features import EncoderCard
+from gnnrec.modalities.video import VideoEncoder, read_frames
+
+RED, GREEN, BLUE = (220, 20, 20), (20, 200, 20), (20, 20, 220)
+
+
+class MeanColour:
+    modality = "image"
+    card = EncoderCard("mean-colour", "image", 3, preprocessing={"scale": "255"})
+
+    def encode(self, batch):
+        assert len(batch) <= 32
+        return np.array([np.asarray(picture).mean(axis=(0, 1)) / 255 for picture in batch], dtype=np.float32)
+
+
+def test_frames_are_evenly_spaced(write_video):
+    path = write_video("clip.mp4", [RED, GREEN, BLUE])
+    colours = [np.asarray(frame).mean(axis=(0, 1)).argmax() for frame in read_frames(path, 6)]
+    assert colours == [0, 0, 1, 1, 2, 2]
+    assert np.asarray(read_frames(path, 1)[0]).mean(axis=(0, 1)).argmax() == 1  # the middle
+
+
+def test_more_frames_than_the_clip_has(write_video):
+    assert len(read_frames(write_video("clip.mp4", [RED]), 40)) == 40
+
+
+def test_damaged_absent_and_soundless_clips(tmp_path, write_video, write_sound):
+    path = write_video("clip.mp4", [RED])
+    (tmp_path / "cut.mp4").write_bytes(path.read_bytes()[:200])
+    for bad in (tmp_path / "cut.mp4", tmp_path / "absent.mp4"):
+        with pytest.raises(MediaError, match="not a readable video"):
+            read_frames(bad, 2)
+    with pytest.raises(MediaError, match="holds no pictures"):
+        read_frames(write_sound("s.wav"), 2)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean+std"])
+def test_pooling(write_video, pooling):
+    clips = [read_frames(write_video(f"{i}.mp4", colours), 20) for i, colours in enumerate([[RED, BLUE], [GREEN]])]
+    vectors = VideoEncoder(MeanColour(), 20, pooling).encode(clips)
+    each = np.stack(
+        [np.concatenate([MeanColour().encode(clip[:10]), MeanColour().encode(clip[10:])]) for clip in clips]
+    )
+    expected = {
+        "mean": each.mean(axis=1),
+        "max": each.max(axis=1),
+        "mean+std": np.concatenate([each.mean(axis=1), each.std(axis=1)], axis=1),
+    }[pooling]
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    assert VideoEncoder(MeanColour(), 20, pooling).encode([]).shape == (0, expected.shape[1])
+
+
+def test_card_tells_frames_and_pooling():
+    card = VideoEncoder(MeanColour(), 4, "mean+std").card
+    assert (card.name, card.modality, card.dim) == ("mean-colour", "video", 6)
+    assert card.preprocessing == {"scale": "255", "frames": "4", "frame_pooling": "mean+std"}
+    with pytest.raises(EncoderError, match="not 0 and 'mean'"):
+        VideoEncoder(MeanColour(), 0)
