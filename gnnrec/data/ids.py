@@ -31,6 +31,8 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
     if isinstance(values, str | bytes):
         raise DataError(f"{what}: expected a collection of ids, got the single value {values!r}")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
+        if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
+            raise DataError(f"{what}: {values.max()} does not fit into 64 bits with sign; use strings")
         return values.astype(np.int64, copy=False)
     series = pd.Series(values if isinstance(values, pd.Series | pd.Index | np.ndarray | Sequence) else list(values))
     if len(series) == 0:
@@ -39,7 +41,9 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
         raise DataError(f"{what}: row {int(np.flatnonzero(series.isna())[0])} has no id")
     kind = pd.api.types.infer_dtype(series, skipna=False)
     if kind == "integer":
-        return series.to_numpy(dtype=np.int64)
+        return as_id_array(
+            series.to_numpy(dtype=np.uint64 if series.max() > np.iinfo(np.int64).max else np.int64), what
+        )
     if kind in ("floating", "mixed-integer-float"):
         numbers = series.to_numpy(dtype=np.float64)
         broken = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]

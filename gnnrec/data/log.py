@@ -1,5 +1,6 @@
 """Turns the frame of interactions into typed columns, and marks the rows in which one cannot be read."""
 
+import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ def parse_timestamps(column: pd.Series) -> NDArray[np.float64]:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return _seconds(pd.to_datetime(column, utc=True))
     text = column.astype(object).where(column.notna(), None)
-    is_number = text.map(lambda value: isinstance(value, int | float | str))
-    numbers = parse_numbers(text.where(is_number, None))
+    is_date = text.map(lambda value: isinstance(value, datetime.date | np.datetime64)).astype(bool)
+    numbers = parse_numbers(text.where(~is_date, None))
     dates = pd.to_datetime(text.astype("string"), format="ISO8601", errors="coerce", utc=True)
     return np.where(np.isnan(numbers), _seconds(dates), numbers)
 

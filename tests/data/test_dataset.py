@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -366,3 +367,18 @@ def test_impossible_cleaning_options_are_refused():
     for options in ({"min_user_events": 0}, {"feature_outliers": -1.0}, {"invalid": "ignore"}, {"max_user_events": 0}):
         with pytest.raises(ConfigError, match=next(iter(options))):
             Cleaning(**options)
+
+
+def test_a_data_set_saved_by_the_first_format_still_loads():
+    data = Dataset.load(Path(__file__).parent / "golden" / "dataset-1")
+    assert pairs(data) == [("u1", "a"), ("u2", "b"), ("u1", "b")]
+    assert data.events.weight.tolist() == [1, 2, 3]
+    assert data.events.timestamp.tolist() == [30, 20, 10]
+    assert data.events.columns["x_label"].tolist() == [0, 1, 2]
+    assert data.item_table["title"].tolist() == ["A", " ", "C"]
+    assert data.user_table["age"].tolist() == [1, 2, 3]
+    assert data.modalities["vgg"].matrix.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert data.modalities["vgg"].ids.tolist() == ["c", "a", "c"]
+    assert data.modalities["poster"] == Image("pictures", media_root="root")
+    assert data.relations["follows"].target_index.tolist() == [2, 1]
+    assert data.cleaning_report.rows_in == 3

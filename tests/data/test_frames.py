@@ -1,4 +1,5 @@
 import gzip
+import sys
 
 import pandas as pd
 import polars as pl
@@ -6,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gnnrec.data.frames import read_frame, to_library
-from gnnrec.errors import DataError
+from gnnrec.errors import DataError, MissingPackageError
 
 ROWS = pd.DataFrame({"user_id": [1, 2, 3], "title": ["a", "NA", "None"], "rating": [1.5, 2.0, 3.0]})
 
@@ -118,3 +119,9 @@ def test_a_compressed_json_file_is_unpacked(tmp_path):
     with gzip.open(tmp_path / "f.jsonl.gz", "wt") as file:
         file.write('{"user_id": 5}\n')
     assert read_frame(tmp_path / "f.jsonl.gz")[0]["user_id"].tolist() == [5]
+
+
+def test_polars_answers_without_polars_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingPackageError, match="pip install polars"):
+        to_library(ROWS, "polars")

@@ -37,6 +37,8 @@ def test_ids_become_integers_or_strings(values, expected):
         ([1.0, np.inf], "inf is not an id"),
         ([1, "a"], "all integers or all strings"),
         ([True, False], "all integers or all strings"),
+        (np.array([2**63], dtype=np.uint64), "9223372036854775808 does not fit"),
+        ([2**63, 1], "9223372036854775808 does not fit"),
         ([b"x"], "all integers or all strings"),
     ],
 )

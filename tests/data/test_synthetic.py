@@ -1,4 +1,5 @@
 import colorsys
+import sys
 import wave
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gnnrec.data.synthetic import shop
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, MissingPackageError
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,9 @@ def test_impossible_shops_are_refused():
         shop(num_tastes=9)
     with pytest.raises(ConfigError, match="at least as many"):
         shop(num_items=3)
+
+
+def test_pictures_without_pillow_say_what_to_install(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingPackageError, match=r"gnnrec\[image\]"):
+        small.write_media(tmp_path)
