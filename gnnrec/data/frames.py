@@ -186,7 +186,8 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_float_dtype(column.dtype):
             frame[name] = column.to_numpy(dtype="float64", na_value=float("nan"))
         elif pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
-            frame[name] = column.to_numpy(dtype=column.dtype.numpy_dtype)
+            unsigned = pd.api.types.is_unsigned_integer_dtype(column.dtype)
+            frame[name] = column.to_numpy(dtype="uint64" if unsigned else "int64")
         elif pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
             frame[name] = column.to_numpy(dtype="bool")
     return frame
