@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
+from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError
@@ -32,6 +33,8 @@ from gnnrec.training.loop import EpochRecord, Validation
 __all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
 
 logger = logging.getLogger(__name__)
+
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass
@@ -87,12 +90,17 @@ def fit_state(
         raise DataError("the training set has no events; check the split or the cleaning rules")
     device = resolve_device(config.device)
     report = FitReport()
-    chosen_here = valid is None
-    if valid is None:
-        train_part, valid = holdout(train, fraction=0.1, seed=config.seed)
-        logger.info("no validation set given: %d of %d events held out", len(valid.events), len(train.events))
-    else:
-        train_part = train
+    train_part, valid_pairs = train, None
+    if valid is not None:
+        valid_pairs = pairs_between(valid, train.users, train.items)
+        if valid_pairs.nnz == 0:
+            logger.warning("no validation pair is of a known user and a known item; choosing epochs without them")
+            valid_pairs = None
+    chosen_here = valid_pairs is None
+    if valid_pairs is None:
+        train_part, held_out = holdout(train, fraction=0.1, seed=config.seed)
+        valid_pairs = held_out.interaction_matrix()
+        logger.info("%d of %d events held out to choose the best epoch", len(held_out.events), len(train.events))
 
     with report.stage("encode"):
         media = train_part if _learns_from_media(config) else replace(train_part, modalities={})
@@ -102,13 +110,11 @@ def fit_state(
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
 
-    valid_pairs = pairs_between(valid, train.users, train.items)
-    valid_pairs = valid_pairs - valid_pairs.multiply(interactions)  # a repeat of a training pair measures nothing
+    valid_pairs = sp.csr_matrix(valid_pairs - valid_pairs.multiply(interactions))  # repeats measure nothing
     valid_pairs.eliminate_zeros()
-    validation: Validation | None = _validation(valid_pairs, interactions, config.training.select_by)
-    if valid_pairs.nnz == 0:
-        logger.warning("no validation pair is of a known user and item: all %d epochs run", config.training.epochs)
-        validation = None
+    validation: Validation | None = None
+    if valid_pairs.nnz:
+        validation = _validation(valid_pairs, interactions, config.training.select_by)
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: Validation | None) -> Any:
         with report.stage("graph"):
@@ -117,12 +123,12 @@ def fit_state(
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
         task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch)
         with report.stage("train"):
-            return RANKERS[config.ranker].fit(task, _ranker_config(config))  # type: ignore[arg-type]
+            return RANKERS[config.ranker].fit(task, _ranker_config(config))
 
     ranker, result = fit_on(interactions, config, validation)
     if refit and chosen_here:
         interactions = train.interaction_matrix()
-        valid_pairs = sp.csr_matrix(interactions.shape, dtype=np.float32)
+        valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
         if result is not None:
             config = config.with_options({"epochs": result.best_epoch})
         ranker, result = fit_on(interactions, config, None)
@@ -152,8 +158,7 @@ def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix
     known = (row >= 0) & (column >= 0)
     if not known.all():
         logger.info("%d of %d held-out pairs are of users or items unseen in training", (~known).sum(), len(known))
-    data = np.ones(int(known.sum()), dtype=np.float32)
-    return sp.csr_matrix((data, (row[known], column[known])), shape=(len(users), len(items)))
+    return pair_matrix(row[known], column[known], (len(users), len(items)))
 
 
 def resolve_device(device: str) -> str:
@@ -197,11 +202,10 @@ def _ranker_config(config: RecommenderConfig) -> Any:
 
 def _catalogue(train: Dataset) -> Dataset:
     """Strips a data set of what the state keeps elsewhere: events, edges and the user's own vectors."""
-    nothing = np.zeros(0, dtype=np.int64)
     specs = {
-        name: Vectors(np.zeros((0, np.shape(spec.matrix)[1]), dtype=np.float32), nothing, spec.of)
+        name: Vectors(np.zeros((0, np.shape(spec.matrix)[1]), dtype=np.float32), _NOTHING, spec.of)
         if isinstance(spec, Vectors)
         else spec
         for name, spec in train.modalities.items()
     }
-    return replace(train, events=Events(nothing, nothing), modalities=specs, relations={}, cleaning_report=None)
+    return replace(train, events=Events(_NOTHING, _NOTHING), modalities=specs, relations={}, cleaning_report=None)

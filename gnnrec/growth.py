@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gnnrec.data.frames import read_frame
 from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.data.schema import ModalitySpec, Vectors
 from gnnrec.errors import DataError, UnknownIdError
 from gnnrec.modalities.encode import encode_modality
@@ -133,8 +133,8 @@ def with_items(
     return replace(
         state,
         catalogue=replace(state.catalogue, items=state.items.extend(ids.ids), item_table=item_table),
-        train=_resized(state.train, shape),
-        valid=_resized(state.valid, shape),
+        train=enlarged(state.train, shape),
+        valid=enlarged(state.valid, shape),
         features=merged,
         ranker=ranker,
         version=state.version + 1,
@@ -158,8 +158,8 @@ def with_events(state: RecommenderState, user_ids: IdArray, item_ids: IdArray) -
     users = state.users.extend(added)
     user_index = users.index_of(user_ids)
     shape = (len(users), len(state.items))
-    new = sp.csr_matrix((np.ones(len(user_index), dtype=np.float32), (user_index, item_index)), shape=shape)
-    train = _binary(_resized(state.train, shape) + new)
+    old = state.train.tocoo()
+    train = pair_matrix(np.append(old.row, user_index), np.append(old.col, item_index), shape)
     user_table = state.catalogue.user_table
     if user_table is not None and len(added):
         user_table = _stacked(user_table, pd.DataFrame(index=range(len(added)), columns=user_table.columns))
@@ -170,7 +170,7 @@ def with_events(state: RecommenderState, user_ids: IdArray, item_ids: IdArray) -
         state,
         catalogue=replace(state.catalogue, users=users, user_table=user_table),
         train=train,
-        valid=_resized(state.valid, shape),
+        valid=enlarged(state.valid, shape),
         ranker=state.ranker.update(train, np.unique(user_index)),
         version=state.version + 1,
     )
@@ -198,14 +198,3 @@ def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     empty = {name: table[name].dtype for name in table.columns if rows[name].isna().all()}
     rows = rows.astype({name: kind if kind.kind in "fO" else object for name, kind in empty.items()})
     return pd.concat([table, rows], ignore_index=True)
-
-
-def _resized(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
-    resized = matrix.copy()
-    resized.resize(shape)
-    return resized
-
-
-def _binary(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    matrix.data[:] = 1.0
-    return matrix

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.ids import IdMap
+from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.fitting import pairs_between
@@ -50,7 +50,7 @@ def evaluate_state(
     lost = test.items.ids[state.items.find(test.items.ids) < 0]
     items = state.items.extend(lost)
     shape = (len(users), len(items))
-    nobody = sp.csr_matrix((1, len(state.items)), dtype=np.float32)
+    nobody = pair_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), (1, len(state.items)))
 
     def score(user_index: Tensor) -> Tensor:
         index = user_index.numpy()
@@ -61,9 +61,7 @@ def evaluate_state(
             scores[torch.from_numpy(~known), : len(state.items)] = ranker.fold_in(nobody)
         return scores
 
-    hidden = state.train if mask == "train" else state.seen
-    hidden = hidden.copy()
-    hidden.resize(shape)
+    hidden = enlarged(state.train if mask == "train" else state.seen, shape)
     chosen = None
     if candidates == "cold":
         chosen = np.ones(len(items), dtype=np.bool_)

@@ -105,9 +105,9 @@ PRESETS: Mapping[str, RecommenderConfig] = {
         training=_PAIRWISE,
     ),
     # Sarwar et al. 2001: cosine between the users of two items.
-    "item-knn": RecommenderConfig(ranker="item-knn"),
+    "item-knn": RecommenderConfig(ranker="item-knn", graph=_NO_DERIVED_RELATIONS),
     # The number of users of an item.
-    "popularity": RecommenderConfig(ranker="popularity"),
+    "popularity": RecommenderConfig(ranker="popularity", graph=_NO_DERIVED_RELATIONS),
 }
 
 

@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +16,7 @@ from gnnrec.data.cleaning import Cleaning
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
 from gnnrec.data.ids import IdArray, as_id_array
+from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.data.schema import Vectors, spec_columns
 from gnnrec.errors import ConfigError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
@@ -169,8 +169,8 @@ class Recommender:
         seen = None
         if exclude_seen:
             # The row behind the last user is that of strangers: they have seen nothing.
-            padded = sp.vstack([state.seen, sp.csr_matrix((1, len(state.items)))], format="csr")
-            seen = padded[np.where(index < 0, len(state.users), index)]
+            with_stranger = enlarged(state.seen, (len(state.users) + 1, len(state.items)))
+            seen = with_stranger[np.where(index < 0, len(state.users), index)]
         allowed = allowed_items(state.items, include_items, exclude_items)
         frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed)
         return to_library(frame, state.catalogue.frame_library)
@@ -205,11 +205,8 @@ class Recommender:
         names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
         lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
         items = state.items.index_of([item for history in lists for item in history])
-        starts = np.concatenate([[0], np.cumsum([len(history) for history in lists])]).astype(np.int64)
-        shape = (len(lists), len(state.items))
-        matrix = sp.csr_matrix((np.ones(len(items), dtype=np.float32), items, starts), shape=shape)
-        matrix.sum_duplicates()
-        matrix.data[:] = 1.0
+        person = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
+        matrix = pair_matrix(person, items, (len(lists), len(state.items)))
 
         def score(rows: NDArray[np.int64]) -> Tensor:
             return state.ranker.fold_in(matrix[rows])
@@ -234,10 +231,7 @@ class Recommender:
         state = self.state
         ids = as_id_array(items, "items")
         index = state.items.index_of(ids)
-        itself = sp.csr_matrix(
-            (np.ones(len(index), dtype=np.float32), (np.arange(len(index)), index)),
-            shape=(len(index), len(state.items)),
-        )
+        itself = pair_matrix(np.arange(len(index)), index, (len(index), len(state.items)))
         frame = ranked_frame(
             lambda rows: state.ranker.similar(index[rows]), ids, "query", state.items, k, exclude=itself
         )

@@ -69,7 +69,8 @@ class RecommenderState:
     @property
     def seen(self) -> sp.csr_matrix:
         """``[num_users, num_items]``: what every user has had already, in training or validation."""
-        return self.train + self.valid
+        seen: sp.csr_matrix = self.train + self.valid
+        return seen
 
     @property
     def popularity(self) -> NDArray[np.int64]:

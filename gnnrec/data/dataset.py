@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import Cleaning, CleaningReport
 from gnnrec.data.ids import IdMap
+from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors
 from gnnrec.data.summary import DatasetSummary, summarise
 from gnnrec.errors import DataError
@@ -173,12 +174,7 @@ class Dataset:
 
     def interaction_matrix(self) -> sp.csr_matrix:
         """Returns the distinct pairs as a binary float32 matrix ``[num_users, num_items]``."""
-        pairs = sp.coo_matrix(
-            (np.ones(len(self.events), dtype=np.float32), (self.events.user_index, self.events.item_index)),
-            shape=(self.num_users, self.num_items),
-        ).tocsr()
-        pairs.data[:] = 1.0
-        return pairs
+        return pair_matrix(self.events.user_index, self.events.item_index, (self.num_users, self.num_items))
 
     def describe(self) -> DatasetSummary:
         """Returns how much there is, how dense it is, and who lacks which media."""

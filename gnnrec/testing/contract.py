@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from gnnrec.data.pairs import pair_matrix
 from gnnrec.errors import UnsupportedError
 from gnnrec.modalities.encoder import Encoder
 from gnnrec.modalities.features import Features
@@ -41,7 +42,8 @@ def check_ranker(ranker: type[Ranker], config: Any, *, learns_taste: bool = True
         _check(purity > 0.6, f"rankings follow the planted taste (purity {purity:.2f}, chance .25)")
         purity = planted.purity(fitted.fold_in(planted.train).numpy(), everybody)
         _check(purity > 0.6, f"fold-in follows the planted taste (purity {purity:.2f}, chance .25)")
-    empty = sp.csr_matrix((1, num_items), dtype=np.float32)
+    nothing = np.zeros(0, dtype=np.int64)
+    empty = pair_matrix(nothing, nothing, (1, num_items))
     _check(bool(torch.isfinite(fitted.fold_in(empty)).all()), "an empty history gives finite scores")
     _check(fitted.similar(np.array([0, 5])).shape == (2, num_items), "similar gives one row per item")
 

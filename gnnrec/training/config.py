@@ -1,5 +1,6 @@
 """The options of a training run."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +11,9 @@ from gnnrec.errors import ConfigError
 __all__ = ["TrainingConfig"]
 
 _AUXILIARY = ("alignment", "regularisation")
+
+# A pass over a small log must not be a handful of steps, nor a step a handful of pairs.
+_LEAST_STEPS, _LEAST_BATCH = 30, 64
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class TrainingConfig:
             ``regularisation`` (length of embeddings).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
         epochs: At most this many passes over the interactions.
-        batch_size: Positive pairs per step.
+        batch_size: Positive pairs per step; fewer on small data, so that an epoch has at least 30 steps.
         learning_rate: Of Adam.
         patience: Stop after this many epochs without a better validation score.
         select_by: Validation metric that picks the best epoch.
@@ -43,6 +47,10 @@ class TrainingConfig:
     patience: int = 8
     select_by: str = "recall@20"
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def pairs_per_step(self, num_edges: int) -> int:
+        """Returns the batch size for so many training pairs."""
+        return min(self.batch_size, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
     def __post_init__(self) -> None:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):

@@ -140,7 +140,7 @@ def _run_epoch(
     interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
     hidden_share = model.config.identity_dropout if model.items.modalities else 0.0
     totals: dict[str, float] = {}
-    for batch in torch.split(torch.randperm(num_edges, generator=generator), config.batch_size):
+    for batch in torch.split(torch.randperm(num_edges, generator=generator), config.pairs_per_step(num_edges)):
         hidden = None
         if hidden_share:
             hidden = (torch.rand(graph.num_items, generator=generator) < hidden_share).to(device)
