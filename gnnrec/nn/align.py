@@ -19,16 +19,16 @@ class Alignment(nn.Module):
 
     def __init__(self, dims: Mapping[str, int], dim: int) -> None:
         super().__init__()
-        self.projections = nn.ModuleDict(
-            {name: nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim)) for name, width in dims.items()}
-        )
+        # A list, since a ModuleDict refuses names with a dot or of its own methods; a modality may be called anything.
+        self.names = tuple(dims)
+        self.projections = nn.ModuleList(nn.Sequential(nn.Linear(w, dim), nn.LayerNorm(dim)) for w in dims.values())
 
     def reset_parameters(self) -> None:
         """Draws every projection anew."""
-        for projection in self.projections.values():
+        for projection in self.projections:
             for layer in projection:  # type: ignore[attr-defined]
                 layer.reset_parameters()
 
     def forward(self, x_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns modality → ``[num_rows, dim]`` for each given modality ``[num_rows, width]``."""
-        return {name: self.projections[name](x) for name, x in x_dict.items()}
+        return {name: self.projections[self.names.index(name)](x) for name, x in x_dict.items()}

@@ -38,31 +38,40 @@ def full_softmax(users: Tensor, items: Tensor, positive_index: Tensor, temperatu
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, positive_index: Tensor, temperature: float) -> Tensor:
-        batch, num_items = len(users), len(items)
-        users, items = users.float() / temperature, items.float()
-        user_gradient = torch.empty_like(users)
-        item_gradient = torch.zeros_like(items)
-        loss = torch.zeros((), device=users.device)
-        rows = max(1, _BLOCK_SCORES // num_items)
-        for start in range(0, batch, rows):
-            block, positive = users[start : start + rows], positive_index[start : start + rows]
-            scores = block @ items.T
-            highest = scores.max(dim=1, keepdim=True).values
-            positive_score = scores.gather(1, positive[:, None])
-            probability = scores.sub_(highest).exp_()
-            total = probability.sum(dim=1, keepdim=True)
-            loss += (total.log() + highest - positive_score).sum()
-            probability.div_(total)
-            probability.scatter_add_(1, positive[:, None], torch.full_like(total, -1.0))
-            torch.mm(probability, items, out=user_gradient[start : start + len(block)])
-            item_gradient.addmm_(probability.T, block)
-        ctx.save_for_backward(user_gradient.div_(batch * temperature), item_gradient.div_(batch))
-        return loss / batch
+        # Sums over thousands of items need single precision, whatever autocast says.
+        with torch.autocast(users.device.type, enabled=False):
+            loss, user_gradient, item_gradient = _loss_and_gradients(users, items, positive_index, temperature)
+        ctx.save_for_backward(user_gradient, item_gradient)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         user_gradient, item_gradient = ctx.saved_tensors
         return gradient * user_gradient, gradient * item_gradient, None, None
+
+
+def _loss_and_gradients(
+    users: Tensor, items: Tensor, positive_index: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, num_items = len(users), len(items)
+    users, items = users.float() / temperature, items.float()
+    user_gradient = torch.empty_like(users)
+    item_gradient = torch.zeros_like(items)
+    loss = torch.zeros((), device=users.device)
+    rows = max(1, _BLOCK_SCORES // num_items)
+    for start in range(0, batch, rows):
+        block, positive = users[start : start + rows], positive_index[start : start + rows]
+        scores = block @ items.T
+        highest = scores.max(dim=1, keepdim=True).values
+        positive_score = scores.gather(1, positive[:, None])
+        probability = scores.sub_(highest).exp_()
+        total = probability.sum(dim=1, keepdim=True)
+        loss += (total.log() + highest - positive_score).sum()
+        probability.div_(total)
+        probability.scatter_add_(1, positive[:, None], torch.full_like(total, -1.0))
+        torch.mm(probability, items, out=user_gradient[start : start + len(block)])
+        item_gradient.addmm_(probability.T, block)
+    return loss / batch, user_gradient.div_(batch * temperature), item_gradient.div_(batch)
 
 
 def sampled_softmax(

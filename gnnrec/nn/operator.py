@@ -55,8 +55,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
         ctx.transpose = transpose
-        # Half precision has no sparse product on CPU and loses small messages on GPU.
-        return (matrix @ x.float()).to(x.dtype)
+        # Half precision, autocast or not, has no sparse product on CPU and loses small messages on GPU.
+        with torch.autocast(x.device.type, enabled=False):
+            return (matrix @ x.float()).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
