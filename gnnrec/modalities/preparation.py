@@ -1,16 +1,16 @@
 """Makes encoded vectors ready for learning: missing ones are filled by the chosen policy, then all are scaled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gnnrec.modalities.features import Features
-from gnnrec.modalities.imputation import impute
-from gnnrec.modalities.scaling import FeatureScaler
+from gnnrec.modalities.imputation import ImputationPolicy, impute
+from gnnrec.modalities.scaling import FeatureScaler, ScalingKind, fit_scaler, scale_features
 
 __all__ = ["FeatureConfig", "Preparation", "prepare"]
 
@@ -26,8 +26,8 @@ class FeatureConfig:
             the ``nearest`` owners in the other modalities, or one ``predict``-ed from them.
     """
 
-    scaling: Literal["none", "standard", "whiten", "robust", "l2"] = "standard"
-    missing: Literal["absent", "mean", "median", "nearest", "predict"] = "absent"
+    scaling: ScalingKind = "standard"
+    missing: ImputationPolicy = "absent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,34 +42,26 @@ class Preparation:
 
     def scale(self, features: Features) -> Features:
         """Scales raw vectors of a modality that was there in training."""
-        return replace(features, values=self.scalers[features.name].transform(features.values))
+        return scale_features(features, self.scalers[features.name])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the fitted numbers, to be saved."""
         return {
-            f"{name}.{part}": array for name, scaler in self.scalers.items() for part, array in scaler.arrays().items()
+            f"{name}.{part}": array for name, scaler in self.scalers.items() for part, array in scaler.arrays.items()
         }
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, ScalingKind]:
         """Returns modality → kind of scaling, to be saved."""
         return {name: scaler.kind for name, scaler in self.scalers.items()}
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> "Preparation":
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, ScalingKind]) -> "Preparation":
         """Rebuilds what :meth:`arrays` and :meth:`facts` describe."""
-        return cls(
-            {
-                name: FeatureScaler.restore(
-                    kind,
-                    {
-                        key.removeprefix(f"{name}."): array
-                        for key, array in arrays.items()
-                        if key.startswith(f"{name}.")
-                    },
-                )
-                for name, kind in facts.items()
-            }
-        )
+        fitted: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts}
+        for key, array in arrays.items():
+            name, part = key.rsplit(".", 1)
+            fitted[name][part] = array
+        return cls({name: FeatureScaler(kind, fitted[name]) for name, kind in facts.items()})
 
 
 def prepare(
@@ -97,6 +89,6 @@ def prepare(
         of_kind = {name: feature for name, feature in features.items() if feature.of == kind}
         for name, feature in impute(of_kind, len(known), config.missing, known).items():
             fitted_on = feature.values[known[feature.owner_index]]
-            scalers[name] = FeatureScaler.fit(fitted_on if len(fitted_on) else feature.values, config.scaling)
-            prepared[name] = replace(feature, values=scalers[name].transform(feature.values))
+            scalers[name] = fit_scaler(fitted_on, config.scaling if len(fitted_on) else "none")
+            prepared[name] = scale_features(feature, scalers[name])
     return {name: prepared[name] for name in features}, Preparation(scalers)
