@@ -36,12 +36,7 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
         MediaError: The file is absent, damaged, cut short, empty or silent.
         MissingPackageError: soundfile or soxr is not installed.
     """
-    try:
-        import soundfile
-        import soxr
-    except ImportError as error:
-        raise MissingPackageError("sounds need soundfile and soxr: pip install 'gnnrec[audio]'") from error
-
+    soundfile, soxr = _sound_packages()
     try:
         _refuse_cut_wav(Path(path))
         with soundfile.SoundFile(path) as file:
@@ -62,9 +57,12 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
 
 
 def sound_seconds(path: str | Path) -> float:
-    """Returns the length that a sound file states, or 0 when it cannot be read."""
-    import soundfile
+    """Returns the length that a sound file states, or 0 when it cannot be read.
 
+    Raises:
+        MissingPackageError: soundfile or soxr is not installed.
+    """
+    soundfile, _ = _sound_packages()
     try:
         return float(soundfile.info(str(path)).duration)
     except (OSError, RuntimeError):
@@ -138,6 +136,15 @@ def from_hub(name: str, device: str = "cpu") -> TransformersAudio:
     """
     loaded = load_hub_model(name, "AutoFeatureExtractor", device=device, extra="audio")
     return TransformersAudio(loaded, device=device)
+
+
+def _sound_packages() -> tuple[Any, Any]:
+    try:
+        import soundfile
+        import soxr
+    except ImportError as error:
+        raise MissingPackageError("sounds need soundfile and soxr: pip install 'gnnrec[audio]'") from error
+    return soundfile, soxr
 
 
 def _window_samples(extractor: Any) -> int:

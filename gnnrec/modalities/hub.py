@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from safetensors import SafetensorError
+
 from gnnrec.errors import EncoderError, MissingPackageError
 from gnnrec.modalities.packaged import files_sha256
 
@@ -15,6 +17,7 @@ __all__ = ["HubModel", "load_hub_model"]
 logger = logging.getLogger(__name__)
 
 _ASIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.jinja"]  # configuration, vocabularies
+_UNUSED = ("pooler", "masked_spec_embed")  # weights that checkpoints often lack and that no vector depends on
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,18 @@ def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **o
         raise EncoderError(f"encoder {name!r}: {folder} holds no *.safetensors weights")
     try:
         with _without_progress_bar():
-            model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
+            model, loading = transformers.AutoModel.from_pretrained(
+                str(folder), local_files_only=True, output_loading_info=True
+            )
             loaded = getattr(transformers, preprocessor).from_pretrained(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise EncoderError(f"encoder {name!r} cannot be loaded from {folder}: {error}") from error
+    random = [key for key in loading["missing_keys"] if not any(part in key for part in _UNUSED)]
+    if random:
+        raise EncoderError(
+            f"encoder {name!r}: the files in {folder} lack {len(random)} weights, e.g. {sorted(random)[0]}; "
+            f"they would be random numbers. Is it a whole model and not an adapter?"
+        )
     model.requires_grad_(requires_grad=False).eval().to(device)
     return HubModel(card_name, model, loaded, package, revision, files_sha256(weights))
 

@@ -139,7 +139,10 @@ class FeatureStore:
                     (json.dumps(list(keys)),),
                 )
                 known = {key for (key,) in there}
-                fresh = {key: row for row, key in enumerate(keys) if key not in known}
+                fresh: dict[str, int] = {}
+                for row, key in enumerate(keys):
+                    if key not in known:
+                        fresh.setdefault(key, row)
                 new_keys, new_values = list(fresh), np.asarray(values[list(fresh.values())], dtype="<f4")
                 start = 0
                 while start < len(new_keys):

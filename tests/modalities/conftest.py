@@ -1,6 +1,7 @@
 """Small randomly initialised models in the hub's format, pictures, sounds and clips, all written to disk."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,27 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], None]], int]:
+    """Runs a function in a forked process and returns its number; a forked one need not import everything again."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+
+    def start(work: Callable[[], None]) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child does not use
+            number = os.fork()
+        if number == 0:
+            try:
+                work()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        return number
+
+    return start
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import logging
-import subprocess
-import sys
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -189,36 +189,22 @@ def test_full_disk_costs_only_the_cache(tmp_path, monkeypatch, caplog):
     assert caplog.text.count("going on without the feature cache: no space left") == 1
 
 
-KILLED = """
-import os, sys, numpy as np, pandas as pd
-from gnnrec.data.ids import IdMap
-from gnnrec.data.schema import Text
-from gnnrec.modalities.encode import encode_modality
-from gnnrec.modalities.encoder import register_encoder
-from gnnrec.modalities.features import EncoderCard
-from gnnrec.modalities.store import FeatureStore
-
-class Letters:
-    modality = "text"
-    card = EncoderCard("letters", "text", 3, "here", "1", preprocessing={"pooling": "mean"})
-    batches = 0
-    def encode(self, batch):
-        self.batches += 1
-        if self.batches == 3:
-            os.kill(os.getpid(), 9)
-        return np.array([[text.count(letter) for letter in "abc"] for text in batch], dtype=np.float32)
-
-register_encoder("text", "letters", lambda **options: Letters())
-texts = pd.DataFrame({"plot": ["a" * n for n in range(1, 9)]})
-encode_modality("plot", Text("plot", encoder="letters"), texts, IdMap(range(8)),
-                store=FeatureStore(sys.argv[1]), batch_size=2)
-"""
-
-
-def test_after_a_kill_only_the_rest_is_encoded(tmp_path, letters):
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "features")], timeout=120)
-    assert killed.returncode == -9
+def test_after_a_kill_only_the_rest_is_encoded(tmp_path, letters, in_child):
     texts = ["a" * n for n in range(1, 9)]
+
+    def killed_in_the_third_batch() -> None:
+        whole = Letters.encode
+
+        def encode_or_die(self, batch):
+            if len(self.asked) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(self, batch)
+
+        Letters.encode = encode_or_die
+        encode(TEXT, table(*texts), store=FeatureStore(tmp_path / "features"), batch_size=2)
+
+    _, status = os.waitpid(in_child(killed_in_the_third_batch), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     found = encode(TEXT, table(*texts), store=FeatureStore(tmp_path / "features"), batch_size=2)
     assert letters[0].asked == [texts[4:6], texts[6:8]]
     assert found.values[:, 0].tolist() == list(range(1, 9))

@@ -1,8 +1,6 @@
 import logging
 import os
 import sqlite3
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -142,20 +140,15 @@ def test_unfinished_writing_leaves_nothing_behind(store, monkeypatch):
     assert firsts(store.get(["a", "c"], 3)[1]) == [1, 3]
 
 
-WRITER = """
-import sys, numpy as np
-from gnnrec.modalities.store import FeatureStore
-store = FeatureStore(sys.argv[1])
-start = int(sys.argv[2])
-for i in range(start, start + 40):
-    store.put([str(i), str(1000 + i)], np.array([[i] * 3, [1000 + i] * 3], dtype=np.float32))
-"""
-
-
-def test_two_processes_at_once(store):
+def test_two_processes_at_once(store, in_child):
     """The two share half of their keys; afterwards each key has its own vector, once."""
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(store.folder), start]) for start in ("0", "20")]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+
+    def writer(start: int) -> None:
+        for i in range(start, start + 40):
+            store.put([str(i), str(1000 + i)], rows(i, 1000 + i))
+
+    children = [in_child(lambda start=start: writer(start)) for start in (0, 20)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     keys = [*range(60), *range(1000, 1060)]
     found, values = store.get([str(key) for key in keys], 3)
     assert found.tolist() == list(range(120))

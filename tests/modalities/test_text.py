@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -117,13 +120,31 @@ def test_folder_without_weights(tmp_path):
         resolve("text", str(tmp_path))
 
 
-def test_folder_with_broken_weights(bert_folder, tmp_path):
-    import shutil
-
-    shutil.copytree(bert_folder, tmp_path / "broken")
-    (tmp_path / "broken" / "config.json").write_text("{}")
+def test_damaged_model(bert_folder, tmp_path):
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:100])
     with pytest.raises(EncoderError, match="cannot be loaded from"):
-        resolve("text", str(tmp_path / "broken"))
+        resolve("text", str(folder))
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(EncoderError, match="cannot be loaded from"):
+        resolve("text", str(folder))
+
+
+def test_incomplete_weights_are_refused(bert_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    unused = {name for name in weights if "pooler" in name}
+    save_file({n: w for n, w in weights.items() if n not in unused}, folder / "model.safetensors", {"format": "pt"})
+    same = resolve("text", bert_folder).encode(TEXTS)
+    np.testing.assert_array_equal(resolve("text", str(folder)).encode(TEXTS), same)
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lack 1 weights, e\.g\. encoder\.layer\.1\.output\.dense\.weight"):
+        resolve("text", str(folder))
 
 
 @pytest.fixture(scope="module")
