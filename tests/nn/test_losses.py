@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnrec.nn import losses
+from gnnrec.nn.losses import binary_cross_entropy, bpr, full_softmax, info_nce, sampled_softmax
+
+
+def normal(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("block_scores", [1, 11 * 3, 11 * 5 + 4, 10**6])
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
+def test_full_softmax_equals_cross_entropy(
+    block_scores: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", block_scores)
+    users, items = normal(8, 4).requires_grad_(), normal(11, 4, seed=1).requires_grad_()
+    positive = torch.tensor([0, 10, 3, 3, 3, 7, 0, 1])
+    loss = full_softmax(users, items, positive, temperature)
+    expected = F.cross_entropy(users @ items.T / temperature, positive)
+    torch.testing.assert_close(loss, expected)
+    # Scaled, so that the incoming gradient matters too.
+    for ours, theirs in zip(
+        torch.autograd.grad(2.5 * loss, (users, items)), torch.autograd.grad(2.5 * expected, (users, items)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), batch=st.integers(1, 6), num_items=st.integers(1, 6), size=st.floats(0.01, 200))
+def test_full_softmax_survives_scores_of_any_size(seed: int, batch: int, num_items: int, size: float) -> None:
+    users, items = normal(batch, 3, seed=seed) * size, normal(num_items, 3, seed=seed + 1)
+    positive = torch.randint(num_items, (batch,), generator=torch.Generator().manual_seed(seed))
+    loss = full_softmax(users, items, positive, 0.2)
+    torch.testing.assert_close(loss, F.cross_entropy(users @ items.T / 0.2, positive), atol=1e-3, rtol=1e-4)
+
+
+def test_full_softmax_is_summed_in_single_precision_under_autocast() -> None:
+    users, items, positive = normal(6, 4).requires_grad_(), normal(300, 4, seed=1), torch.arange(6)
+    expected = full_softmax(users, items, positive, 0.2)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = full_softmax(users, items, positive, 0.2)
+    assert torch.equal(loss, expected)
+    assert torch.equal(*(torch.autograd.grad(value, users)[0] for value in (loss, expected)))
+
+
+def test_sampling_every_item_once_gives_the_full_softmax() -> None:
+    users, items = normal(5, 3), normal(9, 3, seed=1)
+    positive = torch.tensor([2, 2, 8, 0, 5])
+    log_expected = torch.zeros(5, 9)
+    log_expected[torch.arange(5), positive] = torch.inf  # the positive is there already
+    loss = sampled_softmax(users, items[positive], items, log_expected, 0.3)
+    torch.testing.assert_close(loss, full_softmax(users, items, positive, 0.3))
+
+
+def test_an_item_drawn_twice_as_often_counts_half() -> None:
+    users, items = normal(4, 3), normal(6, 3, seed=1)
+    positives, twice = normal(4, 3, seed=2), torch.cat([items, items])
+    once = sampled_softmax(users, positives, items, torch.zeros(6), 0.3)
+    torch.testing.assert_close(sampled_softmax(users, positives, twice, torch.full((12,), 2.0).log(), 0.3), once)
+
+
+def test_the_correction_makes_the_normaliser_unbiased() -> None:
+    """The mean over many samples of the corrected sum of exponentials is the sum over all items."""
+    rng = np.random.default_rng(0)
+    num_items, drawn, draws = 12, 5, 4000
+    user, items, positive = normal(1, 3), normal(num_items, 3, seed=1), normal(1, 3, seed=2)
+    probability = rng.dirichlet(np.ones(num_items))
+    positive_score = (user * positive).sum()
+    totals = []
+    for _ in range(draws):
+        chosen = torch.from_numpy(rng.choice(num_items, size=drawn, p=probability))
+        log_expected = torch.from_numpy(np.log(drawn * probability)).float()[chosen]
+        loss = sampled_softmax(user, positive, items[chosen], log_expected, 1.0)
+        totals.append(((loss + positive_score).exp() - positive_score.exp()).item())
+    exact = (user @ items.T).exp().sum().item()
+    standard_error = np.std(totals) / draws**0.5
+    assert standard_error < 0.1 * exact
+    assert abs(np.mean(totals) - exact) < 4 * standard_error
+
+
+def test_sampled_softmax_has_the_gradient_of_its_formula() -> None:
+    users, positives, negatives = (normal(4, 3, seed=seed).double().requires_grad_() for seed in range(3))
+    log_expected = normal(4, 4, seed=3).double()
+    inputs = (users, positives, negatives)
+    assert torch.autograd.gradcheck(lambda u, p, n: sampled_softmax(u, p, n, log_expected, 0.5), inputs)
+
+
+@pytest.mark.parametrize("negatives", [None, 1, 3])
+def test_bpr_is_the_log_of_the_chance_of_the_right_order(negatives: int | None) -> None:
+    positive = normal(6)
+    negative = normal(6, seed=1) if negatives is None else normal(6, negatives, seed=1)
+    wide = negative if negatives else negative[:, None]
+    expected = -torch.sigmoid(positive[:, None] - wide).log().mean()
+    torch.testing.assert_close(bpr(positive, negative), expected)
+    assert bpr(torch.tensor([200.0]), torch.tensor([-200.0])) == 0
+    assert bpr(torch.tensor([-200.0]), torch.tensor([200.0])) == 400
+
+
+@pytest.mark.parametrize("negatives", [1, 4])
+def test_binary_cross_entropy_weighs_positives_and_negatives_alike(negatives: int) -> None:
+    positive, negative = normal(6), normal(6, negatives, seed=1)
+    of_positives = F.binary_cross_entropy_with_logits(positive, torch.ones(6))
+    of_negatives = F.binary_cross_entropy_with_logits(negative, torch.zeros(6, negatives))
+    torch.testing.assert_close(binary_cross_entropy(positive, negative), (of_positives + of_negatives) / 2)
+
+
+def test_info_nce_is_the_symmetric_cross_entropy_of_clip() -> None:
+    left, right = F.normalize(normal(7, 4)).requires_grad_(), F.normalize(normal(7, 4, seed=1)).requires_grad_()
+    logits, target = left @ right.T / 0.1, torch.arange(7)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    loss = info_nce(left, right, 0.1)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(loss, (left, right)), torch.autograd.grad(expected, (left, right)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
