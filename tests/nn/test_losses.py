@@ -26,7 +26,9 @@ def test_full_softmax_equals_cross_entropy(
     torch.testing.assert_close(loss, expected)
     # Scaled, so that the incoming gradient matters too.
     for ours, theirs in zip(
-        torch.autograd.grad(2.5 * loss, (users, items)), torch.autograd.grad(2.5 * expected, (users, items)), strict=True
+        torch.autograd.grad(2.5 * loss, (users, items)),
+        torch.autograd.grad(2.5 * expected, (users, items)),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 
