@@ -74,14 +74,14 @@ class MessageGraph:
         x_dict, owner_dict, described = {}, {}, {}
         for source, name, target in graph.edge_types:
             store = graph[source, name, target]
-            if name == "describes":
-                x_dict[source] = graph[source].x.to(device)
-                owner_dict[source] = store.edge_index[1].to(device)
-                described[source] = target
-            elif source == target:
+            if source == target:
                 num_nodes = num_users if source == "user" else num_items
                 operator = row_normalised_operator(store.edge_index, store.edge_weight, num_nodes)
                 relations[source][name] = operator.to(device)
+            elif name == "describes":
+                x_dict[source] = graph[source].x.to(device)
+                owner_dict[source] = store.edge_index[1].to(device)
+                described[source] = target
         return cls(
             num_users=num_users,
             num_items=num_items,

@@ -41,6 +41,14 @@ def test_everything_arrives(hetero: HeteroData) -> None:
     assert (graph.relations["item"]["co_occurs"] @ torch.tensor([[4.0], [8.0], [0.0]])).tolist() == [[0], [0], [7]]
 
 
+def test_a_relation_may_be_named_like_the_edges_of_media(hetero: HeteroData) -> None:
+    hetero["item", "describes", "item"].edge_index = torch.tensor([[0], [1]])
+    hetero["item", "describes", "item"].edge_weight = torch.tensor([1.0])
+    graph = MessageGraph.from_hetero_data(hetero)
+    assert graph.shape.item_relations == ("co_occurs", "describes")
+    assert graph.shape.item_modalities == {"picture": 2}
+
+
 def test_a_graph_without_interactions_has_no_messages() -> None:
     graph = HeteroData()
     graph["user"].num_nodes, graph["item"].num_nodes = 2, 3
