@@ -12,66 +12,62 @@ __all__ = ["binary_cross_entropy", "bpr", "full_softmax", "info_nce", "sampled_s
 _BLOCK_SCORES = 2_560_000
 
 
-def full_softmax(users: Tensor, items: Tensor, positive_index: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of each positive item against the whole catalogue.
+def full_softmax(users: Tensor, items: Tensor, row: Tensor, positive_index: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of positive items against the whole catalogue.
 
-    ``mean_b( log sum_j exp(u_b · v_j / t) − u_b · v_p(b) / t )``
+    ``mean_b( log sum_j exp(u_r(b) · v_j / t) − u_r(b) · v_p(b) / t )``
 
-    The scores ``[batch, num_items]`` exist only in blocks of rows, and the gradient is formed in the same pass
-    (``softmax − one-hot``), so autograd keeps nothing of that size.
+    A user's scores are formed once, however many positives the user has in the batch. They exist only in blocks of
+    users, and the gradient is formed in the same pass (``softmax − one-hot``), so autograd keeps nothing of that size.
 
-    Cost: ``O(batch × num_items × dim)`` time, three matrix products in all.
+    Cost: ``O(num_users × num_items × dim)`` time, three matrix products in all.
 
     Args:
-        users: ``[batch, dim]``.
+        users: ``[num_users, dim]`` the different users of the batch.
         items: ``[num_items, dim]``.
-        positive_index: ``[batch]`` int64, position of the true item.
+        row: ``[batch]`` int64, position in ``users`` of each positive's user.
+        positive_index: ``[batch]`` int64, position in ``items`` of each positive.
         temperature: ``t`` > 0; .1 to .3 for cosine scores.
 
     Returns:
         A scalar.
     """
-    loss: Tensor = _FullSoftmax.apply(users, items, positive_index, temperature)
+    # Sums over thousands of items need single precision, whatever autocast says.
+    with torch.autocast(users.device.type, enabled=False):
+        loss: Tensor = _FullSoftmax.apply(users, items, row, positive_index, temperature)
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, positive_index: Tensor, temperature: float) -> Tensor:
-        # Sums over thousands of items need single precision, whatever autocast says.
-        with torch.autocast(users.device.type, enabled=False):
-            loss, user_gradient, item_gradient = _loss_and_gradients(users, items, positive_index, temperature)
-        ctx.save_for_backward(user_gradient, item_gradient)
-        return loss
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, row: Tensor, positive_index: Tensor, temperature: float
+    ) -> Tensor:
+        users, items = users.float() / temperature, items.float()
+        count = torch.bincount(row, minlength=len(users)).to(users.dtype)[:, None]
+        # The one-hot part: every pair pulls its two vectors together.
+        user_gradient = torch.zeros_like(users).index_add_(0, row, items[positive_index]).neg_()
+        item_gradient = torch.zeros_like(items).index_add_(0, positive_index, users[row]).neg_()
+        loss = (user_gradient * users).sum()
+        rows = max(1, _BLOCK_SCORES // len(items))
+        for start in range(0, len(users), rows):
+            block, times = users[start : start + rows], count[start : start + rows]
+            scores = block @ items.T
+            highest = scores.amax(dim=1, keepdim=True)
+            probability = scores.sub_(highest).exp_()
+            total = probability.sum(dim=1, keepdim=True)
+            loss += (times * (total.log() + highest)).sum()
+            probability.mul_(times / total)
+            user_gradient[start : start + len(block)] += probability @ items
+            item_gradient.addmm_(probability.T, block)
+        batch = len(row)
+        ctx.save_for_backward(user_gradient.div_(batch * temperature), item_gradient.div_(batch))
+        return loss / batch
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         user_gradient, item_gradient = ctx.saved_tensors
-        return gradient * user_gradient, gradient * item_gradient, None, None
-
-
-def _loss_and_gradients(
-    users: Tensor, items: Tensor, positive_index: Tensor, temperature: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, num_items = len(users), len(items)
-    users, items = users.float() / temperature, items.float()
-    user_gradient = torch.empty_like(users)
-    item_gradient = torch.zeros_like(items)
-    loss = torch.zeros((), device=users.device)
-    rows = max(1, _BLOCK_SCORES // num_items)
-    for start in range(0, batch, rows):
-        block, positive = users[start : start + rows], positive_index[start : start + rows]
-        scores = block @ items.T
-        highest = scores.max(dim=1, keepdim=True).values
-        positive_score = scores.gather(1, positive[:, None])
-        probability = scores.sub_(highest).exp_()
-        total = probability.sum(dim=1, keepdim=True)
-        loss += (total.log() + highest - positive_score).sum()
-        probability.div_(total)
-        probability.scatter_add_(1, positive[:, None], torch.full_like(total, -1.0))
-        torch.mm(probability, items, out=user_gradient[start : start + len(block)])
-        item_gradient.addmm_(probability.T, block)
-    return loss / batch, user_gradient.div_(batch * temperature), item_gradient.div_(batch)
+        return gradient * user_gradient, gradient * item_gradient, None, None, None
 
 
 def sampled_softmax(
@@ -139,5 +135,5 @@ def info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     Returns:
         A scalar.
     """
-    target = torch.arange(len(left), device=left.device)
-    return (full_softmax(left, right, target, temperature) + full_softmax(right, left, target, temperature)) / 2
+    same = torch.arange(len(left), device=left.device)
+    return (full_softmax(left, right, same, same, temperature) + full_softmax(right, left, same, same, temperature)) / 2

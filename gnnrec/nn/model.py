@@ -40,7 +40,7 @@ class ModelConfig:
     fusion: str = "attention"
     content: Literal["add", "concatenate", "none"] = "add"
     content_scale: float = 1.0
-    relation_weight: float = 0.3
+    relation_weight: float = 0.1
     identity_dropout: float = 0.1
     feature_dropout: float = 0.0
     decoder: Literal["cosine", "dot"] = "cosine"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
+from gnnrec.nn.message_graph import MessageGraph
+from gnnrec.nn.model import MultimodalGraphModel
 from gnnrec.storage import read_folder, write_folder
 from gnnrec.training.config import TrainingConfig
 
@@ -20,12 +22,16 @@ _KIND, _VERSION = "gnnrec training checkpoint", 1
 _FOLDER, _TENSORS = "checkpoint", "tensors.safetensors"
 
 
-def fingerprint(config: TrainingConfig, seed: int, model: nn.Module, edge_index: Tensor) -> str:
-    """Digest of everything that determines a run, so that no other run is continued by mistake."""
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    options = to_dict(config) | {"epochs": None, "seed": seed, "model": to_dict(getattr(model, "config", {}))}
-    digest = hashlib.sha256(json.dumps([options, shapes], sort_keys=True).encode())
-    digest.update(edge_index.cpu().numpy().tobytes())
+def fingerprint(config: TrainingConfig, seed: int, model: MultimodalGraphModel, graph: MessageGraph) -> str:
+    """Digest of what determines a run, so that no other run is continued by mistake.
+
+    The values of features are left out: prepared again, they may differ in their last bits. The number of epochs is
+    left out too, so that a run can go on for longer.
+    """
+    options = to_dict(config) | {"epochs": None, "seed": seed}
+    digest = hashlib.sha256(json.dumps([options, to_dict(model.config), to_dict(graph.shape)]).encode())
+    for index in (graph.edge_index, *graph.owner_dict.values()):
+        digest.update(index.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

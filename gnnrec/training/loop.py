@@ -76,7 +76,7 @@ def train(
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=True)
-    checkpoint = Checkpoint(run_dir, fingerprint(config, seed, model, graph.edge_index)) if run_dir else None
+    checkpoint = Checkpoint(run_dir, fingerprint(config, seed, model, graph)) if run_dir else None
     progress = _Progress(history=[], best_epoch=0, best_weights=_weights(model))
     if checkpoint is not None and resume and checkpoint.exists():
         progress = _Progress(*checkpoint.restore(model, optimizer))
@@ -140,7 +140,12 @@ def _run_epoch(
     interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
     hidden_share = model.config.identity_dropout if model.items.modalities else 0.0
     totals: dict[str, float] = {}
-    for batch in torch.split(torch.randperm(num_edges, generator=generator), config.pairs_per_step(num_edges)):
+    order = torch.randperm(num_edges, generator=generator)
+    if config.normalises_over_items:
+        # All pairs of a user share one row of scores, so they go together, and users come in random order.
+        rank = torch.randperm(graph.num_users, generator=generator)[graph.edge_index[0].cpu()]
+        order = rank.argsort(stable=True)
+    for batch in torch.split(order, config.pairs_per_step(num_edges)):
         hidden = None
         if hidden_share:
             hidden = (torch.rand(graph.num_items, generator=generator) < hidden_share).to(device)

@@ -61,7 +61,10 @@ class Objective:
 
     def _softmax(self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator) -> Tensor:
         candidates = embeddings.item[self.warm_index]
-        return losses.full_softmax(embeddings.user[user], candidates, self.position[item], self.config.temperature)
+        users, row = torch.unique(user, return_inverse=True)
+        return losses.full_softmax(
+            embeddings.user[users], candidates, row, self.position[item], self.config.temperature
+        )
 
     def _sampled_softmax(
         self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator
@@ -106,10 +109,11 @@ def _regularisation(embeddings: Embeddings, user: Tensor, item: Tensor) -> Tenso
 
 def _alignment(embeddings: Embeddings, user: Tensor, item: Tensor) -> Tensor:
     """InfoNCE between an item's fused content and what its interactions say of it (Wei et al. 2021, CLCRec, eq. 6)."""
-    if embeddings.item_content is None:
-        return torch.zeros((), device=user.device)
     items = torch.unique(item)
-    items = items[embeddings.item_content.present[items]]
+    if embeddings.item_content is not None:
+        items = items[embeddings.item_content.present[items]]
+    if embeddings.item_content is None or not len(items):
+        return torch.zeros((), device=user.device)
     content = embeddings.item_content.x[items]
     behaviour = embeddings.propagated[len(embeddings.user) + items][:, : content.shape[1]]
     return losses.info_nce(F.normalize(content), F.normalize(behaviour), temperature=0.2)
