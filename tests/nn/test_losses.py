@@ -20,16 +20,14 @@ def test_full_softmax_equals_cross_entropy(
 ) -> None:
     monkeypatch.setattr(losses, "_BLOCK_SCORES", block_scores)
     users, items = normal(8, 4).requires_grad_(), normal(11, 4, seed=1).requires_grad_()
-    positive = torch.tensor([0, 10, 3, 3, 3, 7, 0, 1])
-    loss = full_softmax(users, items, positive, temperature)
-    expected = F.cross_entropy(users @ items.T / temperature, positive)
+    # User 0 has three positives, one of them twice; users 4 and 6 have none.
+    row, positive = torch.tensor([0, 7, 0, 3, 2, 0, 1, 5, 3, 0]), torch.tensor([0, 10, 3, 3, 3, 7, 0, 1, 9, 3])
+    loss = full_softmax(users, items, row, positive, temperature)
+    expected = F.cross_entropy(users[row] @ items.T / temperature, positive)
     torch.testing.assert_close(loss, expected)
     # Scaled, so that the incoming gradient matters too.
-    for ours, theirs in zip(
-        torch.autograd.grad(2.5 * loss, (users, items)),
-        torch.autograd.grad(2.5 * expected, (users, items)),
-        strict=True,
-    ):
+    gradients = (torch.autograd.grad(2.5 * value, (users, items)) for value in (loss, expected))
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -37,27 +35,28 @@ def test_full_softmax_equals_cross_entropy(
 @given(seed=st.integers(0, 2**31), batch=st.integers(1, 6), num_items=st.integers(1, 6), size=st.floats(0.01, 200))
 def test_full_softmax_survives_scores_of_any_size(seed: int, batch: int, num_items: int, size: float) -> None:
     users, items = normal(batch, 3, seed=seed) * size, normal(num_items, 3, seed=seed + 1)
-    positive = torch.randint(num_items, (batch,), generator=torch.Generator().manual_seed(seed))
-    loss = full_softmax(users, items, positive, 0.2)
-    torch.testing.assert_close(loss, F.cross_entropy(users @ items.T / 0.2, positive), atol=1e-3, rtol=1e-4)
+    row, positive = torch.randint(1000, (2, 7), generator=torch.Generator().manual_seed(seed))
+    row, positive = row % batch, positive % num_items
+    loss = full_softmax(users, items, row, positive, 0.2)
+    torch.testing.assert_close(loss, F.cross_entropy(users[row] @ items.T / 0.2, positive), atol=1e-2, rtol=1e-4)
 
 
 def test_full_softmax_is_summed_in_single_precision_under_autocast() -> None:
-    users, items, positive = normal(6, 4).requires_grad_(), normal(300, 4, seed=1), torch.arange(6)
-    expected = full_softmax(users, items, positive, 0.2)
+    users, items, row = normal(6, 4).requires_grad_(), normal(300, 4, seed=1), torch.arange(6)
+    expected = full_softmax(users, items, row, row, 0.2)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = full_softmax(users, items, positive, 0.2)
+        loss = full_softmax(users, items, row, row, 0.2)
     assert torch.equal(loss, expected)
     assert torch.equal(*(torch.autograd.grad(value, users)[0] for value in (loss, expected)))
 
 
 def test_sampling_every_item_once_gives_the_full_softmax() -> None:
-    users, items = normal(5, 3), normal(9, 3, seed=1)
+    users, items, row = normal(5, 3), normal(9, 3, seed=1), torch.arange(5)
     positive = torch.tensor([2, 2, 8, 0, 5])
     log_expected = torch.zeros(5, 9)
-    log_expected[torch.arange(5), positive] = torch.inf  # the positive is there already
+    log_expected[row, positive] = torch.inf  # the positive is there already
     loss = sampled_softmax(users, items[positive], items, log_expected, 0.3)
-    torch.testing.assert_close(loss, full_softmax(users, items, positive, 0.3))
+    torch.testing.assert_close(loss, full_softmax(users, items, row, positive, 0.3))
 
 
 def test_an_item_drawn_twice_as_often_counts_half() -> None:

@@ -1,0 +1,37 @@
+import pytest
+
+from gnnrec.errors import ConfigError
+from gnnrec.training.config import TrainingConfig
+from gnnrec.training.objective import AUXILIARY_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"negatives": 0}, "negatives"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": -1}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"patience": 0}, "patience"),
+        ({"edge_dropout": 1.0}, "edge_dropout"),
+        ({"auxiliary": {"alignement": 1.0}}, "'alignement'; did you mean 'alignment'"),
+        ({"auxiliary": {"alignment": -1.0}}, "'alignment'.*negative"),
+    ],
+)
+def test_impossible_options_are_named(options: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        TrainingConfig(**options)
+
+
+@pytest.mark.parametrize("name", AUXILIARY_LOSSES)
+def test_every_auxiliary_loss_can_be_chosen(name: str) -> None:
+    assert TrainingConfig(auxiliary={name: 0.1}).auxiliary == {name: 0.1}
+
+
+@pytest.mark.parametrize(
+    ("num_edges", "expected"), [(10, 64), (1_920, 64), (3_000, 100), (3_001, 101), (60_000, 2_000), (10**7, 2_048)]
+)
+def test_a_small_log_has_smaller_batches(num_edges: int, expected: int) -> None:
+    assert TrainingConfig().pairs_per_step(num_edges) == expected
+    assert TrainingConfig(batch_size=32).pairs_per_step(num_edges) == 32
