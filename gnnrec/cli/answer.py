@@ -1,0 +1,132 @@
+"""``gnnrec evaluate``, ``recommend`` and ``export``: what a fitted recommender answers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gnnrec.cli.tables import print_frame, write_frame
+from gnnrec.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gnnrec.recommender import Recommender
+
+__all__ = ["evaluate", "export", "recommend"]
+
+_Model = Annotated[Path, typer.Argument(help="Folder that `gnnrec fit` or `Recommender.save` wrote.")]
+_NOTHING: list[str] = []
+
+
+def evaluate(
+    model: _Model,
+    interactions: Annotated[str, typer.Option(help="Held-out events: a path or glob.")],
+    items: Annotated[str | None, typer.Option(help="Table of items, with the media of unseen ones.")] = None,
+    media_root: Annotated[Path | None, typer.Option(help="Folder that relative media paths start from.")] = None,
+    history: Annotated[str | None, typer.Option(help="Earlier events of users that training never saw.")] = None,
+    metrics: Annotated[str, typer.Option(help="Names, with commas between.")] = "recall@20,ndcg@20",
+    mask: Annotated[str, typer.Option(help="Pairs hidden from the rankings: train+valid or train.")] = "train+valid",
+    candidates: Annotated[str, typer.Option(help="Rank all items, or only cold ones.")] = "all",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="CSV, TSV, Parquet or JSON lines file, or -.")
+    ] = None,
+) -> None:
+    """Measure the ranking of all items against held-out events.
+
+    For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
+    """
+    from gnnrec.data.dataset import Dataset
+    from gnnrec.data.schema import Vectors
+
+    recommender = _load(model)
+    specs = recommender.state.catalogue.modalities
+    media = {name: spec for name, spec in specs.items() if spec.of == "item" and not isinstance(spec, Vectors)}
+    test = Dataset.from_frames(
+        interactions, items, modalities=media if items is not None else None, media_root=media_root
+    )
+    evaluation = recommender.evaluate(
+        test,
+        metrics=[name.strip() for name in metrics.split(",") if name.strip()],
+        mask=mask,  # type: ignore[arg-type]  # checked by evaluate
+        candidates=candidates,  # type: ignore[arg-type]
+        history=Dataset.from_frames(history) if history is not None else None,
+    )
+    _give(f"{evaluation.num_users:,} users", evaluation.to_frame(), output)
+
+
+def recommend(
+    model: _Model,
+    user: Annotated[list[str], typer.Option("--user", "-u", help="Id of a user; may be repeated.")] = _NOTHING,
+    users: Annotated[str | None, typer.Option(help="Table with a column user_id; without both, all users.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Items per user.")] = 10,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also what the user had already.")] = False,
+    on_unknown: Annotated[str, typer.Option(help="For unknown users: raise, skip or popular.")] = "raise",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="CSV, TSV, Parquet or JSON lines file, or - for CSV.")
+    ] = None,
+) -> None:
+    """Rank items for users.
+
+    For instance
+
+    `gnnrec recommend run --user 42 -k 5`
+
+    `gnnrec recommend run --users people.csv -k 20 --output lists.parquet`
+    """
+    recommender = _load(model)
+    answer = recommender.recommend(
+        _user_ids(recommender, user, users),
+        k,
+        exclude_seen=not include_seen,
+        on_unknown=on_unknown,  # type: ignore[arg-type]  # checked by recommend
+    )
+    _give("Recommendations", answer, output)
+
+
+def export(
+    model: _Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    format_: Annotated[str, typer.Option("--format", help="Formats, with commas between: parquet.")] = "parquet",
+) -> None:
+    """Write the embeddings of users and items for other programs.
+
+    For instance `gnnrec export run --output vectors --format parquet`
+    """
+    formats = [name.strip() for name in format_.split(",") if name.strip()]
+    for file in _load(model).export(output, formats):
+        typer.echo(str(file))
+
+
+def _load(model: Path) -> "Recommender":
+    from gnnrec.recommender import load
+
+    return load(model / "model" if (model / "model").is_dir() else model)
+
+
+def _user_ids(recommender: "Recommender", single: list[str], table: str | None) -> Any:
+    """Returns the ids that were asked for, in the kind of the fitted ones; all users when none were."""
+    from gnnrec.data.frames import read_frame
+
+    if single and table is not None:
+        raise ConfigError("--user and --users exclude each other")
+    known = recommender.state.users.ids
+    if single:
+        if known.dtype.kind != "i":
+            return single
+        try:
+            return [int(text) for text in single]
+        except ValueError as error:
+            raise DataError(f"--user: the ids of this model are integers ({error})") from error
+    if table is None:
+        return known
+    frame, _ = read_frame(table, "--users")
+    if "user_id" not in frame:
+        raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
+    ids = frame["user_id"]
+    return ids if known.dtype.kind == "i" else ids.astype(str)
+
+
+def _give(title: str, frame: Any, output: str | None) -> None:
+    if output is None:
+        print_frame(title, frame)
+    else:
+        write_frame(frame, output)

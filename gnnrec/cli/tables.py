@@ -1,0 +1,88 @@
+"""Shows results as tables on the terminal, or writes them to a file."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gnnrec.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gnnrec.data.dataset import Dataset
+
+__all__ = ["held_out_frame", "print_frame", "print_rows", "write_frame"]
+
+_FORMATS = (".csv", ".tsv", ".parquet", ".jsonl")
+
+
+def print_rows(title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str] = ()) -> None:
+    """Shows rows under a heading; numbers stand on the right."""
+    rows = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns))
+    for number in range(len(rows[0]) if rows else len(columns)):
+        numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
+        table.add_column(columns[number] if columns else "", justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*map(_shown, row))
+    Console().print(table)
+
+
+def print_frame(title: str, frame: Any) -> None:
+    """Shows a frame of any library as a table."""
+    rows = _pandas(frame)
+    print_rows(title, rows.astype(object).to_numpy().tolist(), list(rows.columns))
+
+
+def write_frame(frame: Any, output: str) -> None:
+    """Writes a frame of any library to a file, in the format that its ending names; ``-`` is CSV on standard output.
+
+    Raises:
+        ConfigError: An unknown ending.
+        StorageError: The file cannot be written.
+    """
+    rows = _pandas(frame)
+    if output == "-":
+        rows.to_csv(sys.stdout, index=False)
+        return
+    ending = Path(output).suffix
+    if ending not in _FORMATS:
+        raise ConfigError(f"--output {output!r} must end in one of {', '.join(_FORMATS)}, or be '-'")
+    try:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        if ending == ".parquet":
+            rows.to_parquet(output, index=False)
+        elif ending == ".jsonl":
+            rows.to_json(output, orient="records", lines=True, force_ascii=False)
+        else:
+            rows.to_csv(output, index=False, sep="," if ending == ".csv" else "\t")
+    except OSError as error:
+        raise StorageError(f"cannot write {output!r}: {error}") from error
+
+
+def held_out_frame(dataset: "Dataset") -> "pd.DataFrame":
+    """Returns the events of a data set in ids, as a log that can be read again."""
+    import pandas as pd
+
+    events = dataset.events
+    columns: dict[str, Any] = {
+        "user_id": dataset.users.ids_of(events.user_index),
+        "item_id": dataset.items.ids_of(events.item_index),
+    }
+    columns |= {name: values for name in ("weight", "timestamp") if (values := getattr(events, name)) is not None}
+    return pd.DataFrame(columns)
+
+
+def _pandas(frame: Any) -> "pd.DataFrame":
+    """Returns a frame of any library as pandas."""
+    from gnnrec.data.frames import read_frame
+
+    return read_frame(frame, "answer")[0]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
