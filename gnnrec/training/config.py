@@ -52,11 +52,6 @@ class TrainingConfig:
         """Returns the batch size for so many training pairs."""
         return min(self.batch_size, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
-    @property
-    def normalises_over_items(self) -> bool:
-        """Whether the loss compares each positive with the whole catalogue, or a sample shared by the batch."""
-        return self.loss in ("auto", "softmax", "sampled-softmax")
-
     def __post_init__(self) -> None:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):
             if getattr(self, name) <= 0:

@@ -28,6 +28,9 @@ class Objective:
     Args:
         graph: The training graph.
         config: Which losses, and their weights.
+
+    Attributes:
+        loss: The ranking loss that ``auto`` came to.
     """
 
     def __init__(self, graph: MessageGraph, config: TrainingConfig) -> None:
@@ -36,10 +39,10 @@ class Objective:
         self.warm_index = torch.nonzero(warm).flatten()
         self.position = torch.cumsum(warm.long(), 0) - 1
         self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
-        loss = config.loss
-        if loss == "auto":
-            loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
-        self.ranking_loss = getattr(self, "_" + loss.replace("-", "_"))
+        self.loss: str = config.loss
+        if self.loss == "auto":
+            self.loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
+        self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
         self.item_share = graph.item_degree / graph.item_degree.sum()
 
     def __call__(

@@ -91,6 +91,26 @@ def test_the_loss_is_the_mean_over_pairs_of_all_terms(graph: MessageGraph) -> No
     assert record["regularisation"] == pytest.approx(0.5 * length.item(), rel=0.02)
 
 
+@pytest.mark.parametrize(("loss", "together"), [("softmax", True), ("sampled-softmax", False), ("bpr", False)])
+def test_every_pair_is_passed_once_and_those_of_a_user_together_where_they_share_scores(
+    loss: str, together: bool, graph: MessageGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = []
+    compute = loop.Objective.__call__
+
+    def spy(self, embeddings, user_index, item_index, generator):
+        passed.append(torch.stack([user_index, item_index]))
+        return compute(self, embeddings, user_index, item_index, generator)
+
+    monkeypatch.setattr(loop.Objective, "__call__", spy)
+    run(graph, TrainingConfig(loss=loss, epochs=1))
+    pairs = torch.cat(passed, dim=1)
+    assert sorted(map(tuple, pairs.T.tolist())) == sorted(map(tuple, graph.edge_index.T.tolist()))
+    assert pairs.tolist() != graph.edge_index.tolist()
+    stretches = torch.unique_consecutive(pairs[0])
+    assert (len(stretches) == len(stretches.unique())) == together
+
+
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(graph: MessageGraph) -> None:
     config = replace(RANDOM, epochs=20, patience=3)
     model, result = run(graph, config, validation=Scripted(0.1, 0.3, 0.2, 0.3, 0.1, 0.9))
