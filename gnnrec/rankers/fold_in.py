@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["fold_in_by_least_squares", "fold_in_by_propagation"]
@@ -51,9 +52,7 @@ def fold_in_by_least_squares(
     dim = item_vectors.shape[1]
     base = unseen_weight * item_vectors.T @ item_vectors + ridge * torch.eye(dim)
     answer = torch.zeros(histories.shape[0], dim)
-    bounds = np.searchsorted(histories.indptr * dim**2 // _BLOCK_ENTRIES, np.arange(_num_blocks(histories, dim) + 1))
-    bounds[-1] = histories.shape[0]
-    for start, end in itertools.pairwise(bounds):
+    for start, end in itertools.pairwise(_block_bounds(histories, dim)):
         block = histories[start:end]
         chosen = item_vectors[torch.from_numpy(block.indices.astype(np.int64))]
         row = torch.from_numpy(np.repeat(np.arange(end - start), np.diff(block.indptr)))
@@ -63,5 +62,8 @@ def fold_in_by_least_squares(
     return answer
 
 
-def _num_blocks(histories: sp.csr_matrix, dim: int) -> int:
-    return int(histories.nnz * dim**2 // _BLOCK_ENTRIES) + 1
+def _block_bounds(histories: sp.csr_matrix, dim: int) -> NDArray[np.int64]:
+    """Returns where each block of people starts, and the end; an empty history takes room as well."""
+    work = np.cumsum(np.maximum(np.diff(histories.indptr), 1), dtype=np.int64) * dim**2
+    starts = np.unique(work // _BLOCK_ENTRIES, return_index=True)[1]
+    return np.append(starts, histories.shape[0])

@@ -141,9 +141,10 @@ class NeuralRanker(Ranker):
         rows = self.model.items.align(x_dict, owner_dict, num_added) if x_dict else None
         own = self.model.new_items(rows, num_added)
         mixed = own
-        for name, weight in self.model.item_relations.weights().items():
-            modality = name.removeprefix("similar_by_")
-            if modality in x_dict and len(known[modality]):
+        weights = self.model.item_relations.weights()
+        for modality in x_dict:
+            weight = weights.get(f"similar_by_{modality}")
+            if weight is not None and len(known[modality]):
                 mixed = mixed + weight * self._neighbour_mean(added[modality], known[modality], num_added)
         item = DECODERS[self.config.model.decoder](mixed)
         return self._with(
@@ -217,7 +218,7 @@ def _serving_tensors(model: MultimodalGraphModel, graph: MessageGraph, interacti
         item=item,
         user_base=before_decoding - history,
         item_messages=messages,
-        item_propagated=embeddings.propagated[num_users:].cpu(),
+        item_propagated=embeddings.propagated[num_users:].cpu().clone(),  # may be the very memory of `item`
         item_degree=degree,
     )
 

@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+
+from gnnrec.data.dataset import RelationEdges
+from gnnrec.graph.build import GraphConfig, build_graph
+from gnnrec.modalities.features import Features
+from gnnrec.nn.message_graph import MessageGraph
+from gnnrec.nn.model import ModelConfig
+from gnnrec.rankers.base import RankerState, RankingTask
+from gnnrec.rankers.fold_in import fold_in_by_least_squares
+from gnnrec.rankers.neural import NeuralConfig, NeuralRanker
+from gnnrec.testing import PlantedGraph
+from gnnrec.training.config import TrainingConfig
+
+CONFIG = NeuralConfig(ModelConfig(embedding_dim=16), TrainingConfig(epochs=12))
+FACTORISATION = NeuralConfig(ModelConfig(embedding_dim=16, hops=0, content="none"), TrainingConfig(epochs=12))
+NO_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
+EVERYBODY = np.arange(120)
+
+
+@pytest.fixture(scope="session")
+def fitted(task: RankingTask) -> NeuralRanker:
+    return NeuralRanker.fit(task, CONFIG)[0]
+
+
+@pytest.fixture(scope="session")
+def factorised(planted: PlantedGraph) -> NeuralRanker:
+    """Knows the interactions and nothing else."""
+    return NeuralRanker.fit(RankingTask(build_graph(planted.train, config=NO_RELATIONS), planted.train), FACTORISATION)[
+        0
+    ]
+
+
+def with_new_user(planted: PlantedGraph, items: list[int]) -> sp.csr_matrix:
+    row = sp.csr_matrix((np.ones(len(items), dtype=np.float32), ([0] * len(items), items)), shape=(1, 80))
+    return sp.vstack([planted.train, row], format="csr")
+
+
+def purity_of_new_items(planted: PlantedGraph, scores: torch.Tensor, k: int = 2) -> float:
+    """Share of each user's best new items that match the user's taste; chance is a quarter."""
+    best = planted.new_items[np.argsort(-scores.numpy()[:, planted.new_items], axis=1)[:, :k]]
+    return float((planted.item_taste[best] == planted.user_taste[:, None]).mean())
+
+
+def test_serving_tensors_are_those_of_the_model(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    with torch.no_grad():
+        embeddings = fitted.model(MessageGraph.from_hetero_data(planted.graph))
+    assert torch.equal(fitted.vectors("item"), embeddings.item)
+    torch.testing.assert_close(fitted.vectors("user"), embeddings.user)
+    torch.testing.assert_close(fitted.score(EVERYBODY), embeddings.user @ embeddings.item.T)
+    unit = F.normalize(embeddings.item)
+    torch.testing.assert_close(fitted.similar(np.array([3, 1])), unit[[3, 1]] @ unit.T)
+
+
+def test_rankings_and_neighbours_follow_the_planted_tastes(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    assert planted.purity(fitted.score(EVERYBODY).numpy(), EVERYBODY) > 0.8
+    similar = fitted.similar(np.arange(80)).numpy() - 2 * np.eye(80)
+    nearest = np.argsort(-similar, axis=1)[:, :5]
+    assert (planted.item_taste[nearest] == planted.item_taste[:, None]).mean() > 0.8
+
+
+def test_new_items_in_the_graph_reach_the_right_users(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    assert purity_of_new_items(planted, fitted.score(EVERYBODY)) > 0.7
+
+
+def test_without_media_nothing_is_known_of_new_items(factorised: NeuralRanker, planted: PlantedGraph) -> None:
+    scores = factorised.score(EVERYBODY)
+    assert not scores[:, planted.new_items].any()
+    assert planted.purity(scores.numpy(), EVERYBODY) > 0.6  # though it has learned
+
+
+@pytest.mark.parametrize("relations", [{}, {"co_occurring_users": 5}])
+def test_an_update_without_new_events_changes_nothing(relations: dict, planted: PlantedGraph) -> None:
+    graph = build_graph(planted.train, planted.features, config=GraphConfig(**relations))
+    ranker, _ = NeuralRanker.fit(RankingTask(graph, planted.train), replace(CONFIG, training=TrainingConfig(epochs=2)))
+    updated = ranker.update(planted.train, EVERYBODY)
+    torch.testing.assert_close(updated.vectors("user"), ranker.vectors("user"), atol=1e-5, rtol=1e-4)
+    assert torch.equal(updated.vectors("item"), ranker.vectors("item"))
+
+
+@pytest.mark.parametrize("name", ["fitted", "factorised"])
+def test_a_new_user_is_the_fold_in_of_the_history(
+    name: str, planted: PlantedGraph, request: pytest.FixtureRequest
+) -> None:
+    ranker: NeuralRanker = request.getfixturevalue(name)
+    grown = with_new_user(planted, [0, 4, 8, 12])
+    updated = ranker.update(grown, np.array([120]))
+    assert torch.equal(updated.score(np.array([120])), ranker.fold_in(grown[120]))
+    assert torch.equal(updated.score(EVERYBODY), ranker.score(EVERYBODY))
+    best = np.argsort(-updated.score(np.array([120])).numpy()[0])[:10]
+    assert (planted.item_taste[best] == 0).mean() > 0.6
+
+
+def test_new_events_move_a_user_as_a_full_propagation_would(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    """... in which the items do not hear of the events: base + history, decoded."""
+    grown = planted.train.tolil()
+    grown[7, 1] = grown[7, 5] = 1
+    grown = grown.tocsr()
+    updated = fitted.update(grown, np.array([7]))
+    serving = fitted.serving
+    history = grown[7].toarray()[0]
+    degree = planted.train.toarray().sum(axis=0).clip(min=1)
+    row = torch.from_numpy(history / np.sqrt(history.sum()) / np.sqrt(degree)).float()
+    expected = F.normalize(serving.user_base[7] + row @ serving.item_messages, dim=0)
+    torch.testing.assert_close(updated.vectors("user")[7], expected)
+    others = np.delete(EVERYBODY, 7)
+    assert torch.equal(updated.vectors("user")[others], fitted.vectors("user")[others])
+
+
+def test_factorisation_solves_for_the_user(factorised: NeuralRanker, planted: PlantedGraph) -> None:
+    vectors = F.normalize(fold_in_by_least_squares(planted.train[:5], factorised.vectors("item")))
+    torch.testing.assert_close(factorised.fold_in(planted.train[:5]), vectors @ factorised.vectors("item").T)
+
+
+def test_nobody_in_particular_has_the_average_taste(fitted: NeuralRanker, factorised: NeuralRanker) -> None:
+    for ranker in (fitted, factorised):
+        scores = ranker.fold_in(sp.csr_matrix((1, 80), dtype=np.float32))
+        average = ranker.vectors("user").mean(dim=0) @ ranker.vectors("item").T
+        torch.testing.assert_close(scores[0], average)
+
+
+def test_a_user_without_events_has_the_average_taste_too(planted: PlantedGraph) -> None:
+    grown = with_new_user(planted, [])
+    task = RankingTask(build_graph(grown, planted.features), grown)
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, training=TrainingConfig(epochs=1)))
+    torch.testing.assert_close(ranker.vectors("user")[120], ranker.vectors("user")[:120].mean(dim=0))
+
+
+def new_items_like(planted: PlantedGraph, noise: float = 0.1) -> tuple[Features, np.ndarray]:
+    """Twenty items whose content is that of known ones, nearly."""
+    models = np.arange(20)
+    values = planted.features["content"].values[models]
+    values = values + noise * np.random.default_rng(0).normal(size=values.shape)
+    return Features("content", "item", values.astype(np.float32), np.arange(20)), planted.item_taste[models]
+
+
+def test_added_items_reach_the_right_users(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    added, taste = new_items_like(planted)
+    attached = fitted.attach({"content": added}, planted.features, 20)
+    scores = attached.score(EVERYBODY).numpy()
+    best = np.argsort(-scores[:, 80:], axis=1)[:, :4]
+    assert (taste[best] == planted.user_taste[:, None]).mean() > 0.7
+    near = attached.similar(np.arange(80, 100)).numpy()[:, :72].argsort(axis=1)[:, -5:]
+    assert (planted.item_taste[near] == taste[:, None]).mean() > 0.7
+    # What was known stays as it was, bit by bit.
+    assert torch.equal(attached.vectors("item")[:80], fitted.vectors("item"))
+    assert torch.equal(attached.vectors("user"), fitted.vectors("user"))
+    assert len(fitted.vectors("item")) == 80
+
+
+def test_an_added_item_equals_one_that_was_in_the_graph_without_events(
+    fitted: NeuralRanker, planted: PlantedGraph
+) -> None:
+    """The last item has no events; taken out of the known ones and added again, it gets the same vector."""
+    known = replace(
+        planted.features["content"], values=planted.features["content"].values[:79], owner_index=np.arange(79)
+    )
+    added = replace(known, values=planted.features["content"].values[79:], owner_index=np.arange(1))
+    attached = fitted.attach({"content": added}, {"content": known}, 1)
+    torch.testing.assert_close(attached.vectors("item")[80], fitted.vectors("item")[79])
+
+
+def test_an_added_item_counts_in_new_histories(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    added, taste = new_items_like(planted)
+    attached = fitted.attach({"content": added}, planted.features, 20)
+    histories = sp.csr_matrix((np.ones(5, dtype=np.float32), ([0] * 5, 80 + np.flatnonzero(taste == 2))), (1, 100))
+    best = np.argsort(-attached.fold_in(histories).numpy()[0, :80])[:10]
+    assert (planted.item_taste[best] == 2).mean() > 0.7
+
+
+def test_items_may_be_added_without_any_media(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    attached = fitted.attach({}, planted.features, 2)
+    assert attached.vectors("item").shape == (82, 16)
+    assert not attached.vectors("item")[80:].any()
+
+
+def test_a_relation_named_like_a_modality_makes_no_neighbours(planted: PlantedGraph) -> None:
+    sequels = RelationEdges("item", np.arange(79), np.arange(1, 80), np.ones(79, dtype=np.float32))
+    graph = build_graph(planted.train, planted.features, {"content": sequels}, GraphConfig(similar_items=0))
+    ranker, _ = NeuralRanker.fit(RankingTask(graph, planted.train), replace(CONFIG, training=TrainingConfig(epochs=1)))
+    added, _ = new_items_like(planted)
+    attached = ranker.attach({"content": added}, planted.features, 20)
+    with torch.no_grad():
+        rows = ranker.model.items.align({"content": torch.from_numpy(added.values)}, {"content": torch.arange(20)}, 20)
+        own = F.normalize(ranker.model.new_items(rows, 20))
+    torch.testing.assert_close(attached.vectors("item")[80:], own)
+
+
+def test_state_keeps_every_bit(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    added, _ = new_items_like(planted)
+    attached = fitted.attach({"content": added}, planted.features, 20)
+    for ranker in (fitted, attached):
+        state = ranker.state()
+        copied = RankerState({name: value.clone() for name, value in state.tensors.items()}, dict(state.facts))
+        again = NeuralRanker.from_state(copied)
+        assert again.config == ranker.config
+        assert again.shape == ranker.shape
+        assert torch.equal(again.score(EVERYBODY), ranker.score(EVERYBODY))
+        further = [one.attach({"content": added}, planted.features, 20) for one in (again, ranker)]
+        assert torch.equal(*(one.vectors("item") for one in further))
+
+
+def test_a_seed_fixes_the_ranker(task: RankingTask) -> None:
+    config = replace(CONFIG, training=TrainingConfig(epochs=1))
+    first, again = (NeuralRanker.fit(task, config)[0] for _ in range(2))
+    other, _ = NeuralRanker.fit(replace(task, seed=1), config)
+    assert torch.equal(first.vectors("item"), again.vectors("item"))
+    assert not torch.equal(first.vectors("item"), other.vectors("item"))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_ranker_fitted_on_a_gpu_answers_on_the_cpu(task: RankingTask, planted: PlantedGraph) -> None:
+    ranker, _ = NeuralRanker.fit(replace(task, device="cuda"), CONFIG)
+    assert ranker.vectors("item").device.type == "cpu"
+    assert planted.purity(ranker.score(EVERYBODY).numpy(), EVERYBODY) > 0.8
+    added, _ = new_items_like(planted)
+    assert ranker.attach({"content": added}, planted.features, 20).score(EVERYBODY).shape == (120, 100)
