@@ -72,6 +72,8 @@ def read_config(kind: type[T], path: str | Path) -> T:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the configuration {str(path)!r}: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"cannot read the configuration {str(path)!r}: it holds {values!r}, not a table of options")
     return from_dict(kind, values)
 
 
