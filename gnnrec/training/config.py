@@ -43,8 +43,8 @@ class TrainingConfig:
     edge_dropout: float = 0.0
     epochs: int = 60
     batch_size: int = 2048
-    learning_rate: float = 0.01
-    patience: int = 8
+    learning_rate: float = 0.005
+    patience: int = 10
     select_by: str = "recall@20"
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -1,0 +1,395 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+import gnnrec as gr
+
+SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
+VECTORS = SHOP.vectors()
+QUICK = {"embedding_dim": 16, "epochs": 6, "learning_rate": 0.02, "device": "cpu"}
+
+
+def dataset(**options):
+    return gr.Dataset.from_frames(SHOP.interactions, SHOP.items, SHOP.users, modalities={"look": VECTORS}, **options)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return dataset().split(gr.split.random(seed=1))
+
+
+@pytest.fixture(scope="module")
+def fitted(parts):
+    train, valid, _ = parts
+    return gr.Recommender(**QUICK).fit(train, valid=valid, progress=False)
+
+
+@pytest.fixture
+def rec(fitted, tmp_path_factory):
+    """A recommender that a test may grow without touching the others'."""
+    copy = gr.Recommender(config=fitted.config)
+    copy._state = fitted.state
+    return copy
+
+
+def pairs(frame):
+    return list(zip(frame["user_id"], frame["item_id"], strict=True))
+
+
+class TestFit:
+    def test_default_beats_popularity_and_finds_the_planted_taste(self, parts, fitted):
+        train, valid, test = parts
+        popular = gr.Recommender.preset("popularity").fit(train, valid=valid, progress=False)
+        ours, theirs = (rec.evaluate(test).values["recall@20"] for rec in (fitted, popular))
+        assert ours > 1.3 * theirs
+        answer = fitted.recommend(train.users.ids, k=5)
+        taste_of_item = dict(zip(SHOP.items["item_id"], SHOP.item_taste, strict=True))
+        taste_of_user = dict(zip(SHOP.users["user_id"], SHOP.user_taste, strict=True))
+        match = [taste_of_item[item] == taste_of_user[user] for user, item in pairs(answer)]
+        assert np.mean(match) > 0.6  # chance is 1 / 4
+
+    def test_same_seed_same_bits_other_seed_other_bits(self, parts):
+        train, valid, _ = parts
+        vectors = [
+            gr.Recommender(**{**QUICK, "epochs": 2, "seed": seed})
+            .fit(train, valid, progress=False)
+            .embeddings("user")[1]
+            for seed in (5, 5, 6)
+        ]
+        np.testing.assert_array_equal(vectors[0], vectors[1])
+        assert not np.allclose(vectors[0], vectors[2])
+
+    def test_without_validation_a_tenth_is_held_out_and_hidden_as_seen(self):
+        train = dataset()
+        rec = gr.Recommender(**QUICK).fit(train, progress=False)
+        all_pairs = train.interaction_matrix().nnz
+        assert rec.state.valid.nnz == pytest.approx(all_pairs / 10, rel=0.2)
+        assert rec.state.train.nnz + rec.state.valid.nnz == all_pairs
+        assert "recall@20" in rec.history
+
+    def test_refit_learns_from_all_pairs_for_the_best_number_of_epochs(self):
+        train = dataset()
+        chosen = gr.Recommender(**QUICK).fit(train, progress=False)
+        final = gr.Recommender(**QUICK).fit(train, refit=True, progress=False)
+        assert final.state.train.nnz == train.interaction_matrix().nnz
+        assert final.state.valid.nnz == 0
+        assert len(final.history) == chosen.state.best_epoch
+
+    def test_validation_may_hold_only_cold_items(self):
+        train, valid, test = dataset().split(gr.split.cold_items(seed=2))
+        rec = gr.Recommender(**QUICK).fit(train, valid=valid, progress=False)
+        among_cold = rec.evaluate(test, ("recall@5",), candidates="cold").values["recall@5"]
+        chance = 5 / (len(test.items) - len(train.items))
+        assert among_cold > 1.5 * chance
+
+    def test_resumed_run_equals_uninterrupted_run(self, parts, tmp_path, monkeypatch):
+        train, valid, _ = parts
+        whole = gr.Recommender(**QUICK).fit(train, valid, run_dir=tmp_path / "whole", progress=False)
+        calls = 0
+
+        def die(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == 4:
+                raise KeyboardInterrupt
+            return original(*args, **kwargs)
+
+        from gnnrec.training import loop
+
+        original = loop._validate
+        monkeypatch.setattr(loop, "_validate", die)
+        with pytest.raises(KeyboardInterrupt):
+            gr.Recommender(**QUICK).fit(train, valid, run_dir=tmp_path / "cut", progress=False)
+        monkeypatch.setattr(loop, "_validate", original)
+        resumed = gr.Recommender(**QUICK).fit(train, valid, run_dir=tmp_path / "cut", resume=True, progress=False)
+        for kind in ("user", "item"):
+            np.testing.assert_array_equal(whole.embeddings(kind)[1], resumed.embeddings(kind)[1])
+        drop = ["seconds"]
+        pd.testing.assert_frame_equal(whole.history.drop(columns=drop), resumed.history.drop(columns=drop))
+
+    def test_unfitted(self):
+        with pytest.raises(gr.errors.NotFittedError, match="call fit"):
+            gr.Recommender().recommend(["u001"])
+
+    def test_unknown_option_names_the_nearest(self):
+        with pytest.raises(gr.errors.ConfigError, match="did you mean 'hops'"):
+            gr.Recommender(hop=2)
+        with pytest.raises(gr.errors.ConfigError, match="embedding_dim"):
+            gr.Recommender(embedding_dim=0)
+        with pytest.raises(gr.errors.ConfigError, match="lightgcn"):
+            gr.Recommender.preset("lightgcm")
+
+    def test_training_set_without_events(self, parts):
+        from gnnrec.data.dataset import Events
+
+        nothing = np.zeros(0, dtype=np.int64)
+        with pytest.raises(gr.errors.DataError, match="no events"):
+            gr.Recommender(**QUICK).fit(parts[0].with_events(Events(nothing, nothing)))
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_absent_device(self, parts):
+        with pytest.raises(gr.errors.ConfigError, match="no CUDA device"):
+            gr.Recommender(**{**QUICK, "device": "cuda"}).fit(parts[0])
+
+
+class TestRecommend:
+    def test_tidy_ranked_and_unseen(self, parts, fitted):
+        train, valid, _ = parts
+        users = list(train.users.ids[[7, 2, 9]])
+        answer = fitted.recommend(users, k=6)
+        assert list(answer.columns) == ["user_id", "item_id", "score", "rank"]
+        assert list(answer["user_id"].unique()) == users
+        assert answer.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == [1, 2, 3, 4, 5, 6]).all()
+        assert (answer.groupby("user_id")["score"].diff().dropna() <= 0).all()
+        seen = set()
+        for part in (train, valid):
+            events = part.events
+            seen |= set(zip(part.users.ids_of(events.user_index), part.items.ids_of(events.item_index), strict=True))
+        assert not seen & set(pairs(answer))
+        again = fitted.recommend(users, k=80, exclude_seen=False)
+        assert len(again) == 3 * 80
+        assert seen & set(pairs(again))
+
+    def test_score_is_the_inner_product_of_the_embeddings(self, fitted):
+        users, user_vectors = fitted.embeddings("user")
+        items, item_vectors = fitted.embeddings("item")
+        answer = fitted.recommend(users[:4], k=3)
+        expected = [
+            user_vectors[list(users).index(user)] @ item_vectors[list(items).index(item)]
+            for user, item in pairs(answer)
+        ]
+        np.testing.assert_allclose(answer["score"], expected, atol=1e-6)
+
+    def test_filters(self, fitted):
+        users, items = fitted.state.users.ids[:5], list(fitted.state.items.ids)
+        answer = fitted.recommend(users, k=80, include_items=items[:10], exclude_items=items[:3], exclude_seen=False)
+        assert set(answer["item_id"]) == set(items[3:10])
+        with pytest.raises(gr.errors.UnknownIdError, match="'nonsense'"):
+            fitted.recommend(users, include_items=["nonsense"])
+        assert len(fitted.recommend(users, include_items=[])) == 0
+
+    def test_more_than_there_is_gives_fewer_rows(self, fitted):
+        user = fitted.state.users.ids[:1]
+        seen = fitted.state.seen[0].nnz
+        assert len(fitted.recommend(user, k=10_000)) == len(fitted.state.items) - seen
+
+    def test_who_has_seen_everything_gets_nothing(self):
+        frame = pd.DataFrame({"user_id": ["all"] * 6 + ["b", "c"], "item_id": [*"abcdef", "a", "b"]})
+        rec = gr.Recommender.preset("popularity").fit(gr.Dataset.from_frames(frame), progress=False)
+        answer = rec.recommend(["all", "b"], k=3)
+        assert set(answer["user_id"]) == {"b"}
+        assert list(rec.recommend(["all"], k=3).columns) == ["user_id", "item_id", "score", "rank"]
+
+    @pytest.mark.parametrize("k", [0, -1, 2.5, True])
+    def test_impossible_k(self, fitted, k):
+        with pytest.raises(gr.errors.ConfigError, match="positive integer"):
+            fitted.recommend(fitted.state.users.ids[:1], k=k)
+
+    def test_unknown_users(self, fitted):
+        known = fitted.state.users.ids[0]
+        with pytest.raises(gr.errors.UnknownIdError, match="'stranger'"):
+            fitted.recommend([known, "stranger"])
+        assert set(fitted.recommend([known, "stranger"], on_unknown="skip")["user_id"]) == {known}
+        popular = fitted.recommend(["stranger"], k=3, on_unknown="popular")
+        best = np.argsort(-fitted.state.popularity, kind="stable")[:3]
+        assert list(popular["item_id"]) == list(fitted.state.items.ids_of(best))
+        with pytest.raises(gr.errors.ConfigError, match="on_unknown"):
+            fitted.recommend([known], on_unknown="ignore")
+
+    def test_one_string_is_not_a_list_of_users(self, fitted):
+        with pytest.raises(gr.errors.DataError, match="single value"):
+            fitted.recommend("u001")
+
+    @pytest.mark.parametrize(("convert", "kind"), [(pl.from_pandas, pl.DataFrame), (pa.Table.from_pandas, pa.Table)])
+    def test_answers_come_in_the_library_of_the_log(self, convert, kind):
+        data = gr.Dataset.from_frames(convert(SHOP.interactions))
+        rec = gr.Recommender.preset("item-knn").fit(data, progress=False)
+        assert isinstance(rec.recommend(data.users.ids[:2], k=2), kind)
+        assert isinstance(rec.similar_items(data.items.ids[:2], k=2), kind)
+        assert isinstance(rec.recommend_for([list(data.items.ids[:2])], k=2), kind)
+
+
+class TestPeopleAndItems:
+    def test_history_finds_the_taste(self, fitted):
+        for taste in range(4):
+            of_taste = SHOP.items["item_id"][SHOP.item_taste == taste]
+            history = list(of_taste[:6])
+            answer = fitted.recommend_for({"somebody": history}, k=8)
+            assert set(answer["query"]) == {"somebody"}
+            assert not set(answer["item_id"]) & set(history)
+            assert answer["item_id"].isin(of_taste).mean() > 0.5
+
+    def test_fold_in_of_a_known_history_resembles_the_known_user(self, fitted):
+        state = fitted.state
+        histories = [list(state.items.ids_of(row.indices)) for row in state.train[:30]]
+        folded = fitted.recommend_for(histories, k=5)
+        known = fitted.recommend(state.users.ids[:30], k=5)
+        sets = [folded.groupby("query")["item_id"].agg(set), known.groupby("user_id")["item_id"].agg(set)]
+        common = np.mean([len(a & b) / 5 for a, b in zip(*sets, strict=True)])
+        assert common > 0.5
+
+    def test_histories_that_say_nothing(self, fitted):
+        assert len(fitted.recommend_for([[]], k=4)) == 4
+        assert len(fitted.recommend_for([], k=4)) == 0
+        with pytest.raises(gr.errors.UnknownIdError, match="'nonsense'"):
+            fitted.recommend_for([["nonsense"]])
+
+    def test_similar_items_share_the_taste_and_leave_out_the_item(self, fitted):
+        items = SHOP.items["item_id"].to_numpy()
+        answer = fitted.similar_items(items[:20], k=5)
+        assert (answer["query"] != answer["item_id"]).all()
+        taste = dict(zip(items, SHOP.item_taste, strict=True))
+        assert np.mean(answer["query"].map(taste) == answer["item_id"].map(taste)) > 0.6
+
+
+class TestGrow:
+    def test_new_items_reach_people_of_their_taste_and_change_nothing_else(self, rec):
+        users = rec.state.users.ids
+        before = rec.recommend(users, k=5)
+        names = [f"new-{taste}" for taste in range(4)]
+        rows = [int(np.flatnonzero(SHOP.item_taste == taste)[0]) for taste in range(4)]
+        rec.add_items(vectors={"look": gr.Vectors(VECTORS.matrix[rows], names)})
+        after = rec.recommend(users, k=5, exclude_items=names)
+        pd.testing.assert_frame_equal(before, after, rtol=1e-5)
+        best_new = rec.recommend(users, k=1, include_items=names)
+        taste_of_user = dict(zip(SHOP.users["user_id"], SHOP.user_taste, strict=True))
+        right = [taste_of_user[user] == int(item[-1]) for user, item in pairs(best_new)]
+        assert np.mean(right) > 0.5  # chance is .25
+        assert set(rec.similar_items(["new-2"], k=3)["item_id"]) <= set(rec.state.items.ids)
+
+    def test_new_item_keeps_its_row_of_the_table(self, rec):
+        frame = pd.DataFrame({"item_id": ["fresh"], "title": ["Fresh bread"], "colour": ["brown"]})
+        rec.add_items(frame, vectors={"look": gr.Vectors(VECTORS.matrix[:1], ["fresh"])})
+        table = rec.state.catalogue.item_table
+        assert len(table) == len(rec.state.items)
+        assert table["title"].iloc[-1] == "Fresh bread"
+
+    @pytest.mark.parametrize(
+        ("items", "vectors", "message"),
+        [
+            (None, {"look": gr.Vectors(VECTORS.matrix[:1], ["i00"])}, "exist already: 'i00'"),
+            (None, {"look": gr.Vectors(np.ones((1, 3)), ["x"])}, "3 wide, the fitted ones 16"),
+            (None, {"smell": gr.Vectors(VECTORS.matrix[:1], ["x"])}, "'smell' was not there"),
+            (None, {"look": gr.Vectors(VECTORS.matrix[:1] * np.nan, ["x"])}, "not finite"),
+            (pd.DataFrame({"item_id": ["x", "x"]}), None, "repeated: 'x'"),
+            (pd.DataFrame({"item_id": ["x"]}), None, "no medium"),
+            (pd.DataFrame({"name": ["x"]}), None, "no column 'item_id'"),
+            (None, None, "no row"),
+            (None, {"look": gr.Vectors(VECTORS.matrix[:1], [7])}, "must be strings"),
+        ],
+    )
+    def test_bad_new_items_change_nothing(self, rec, items, vectors, message):
+        state = rec.state
+        with pytest.raises(gr.errors.DataError, match=message):
+            rec.add_items(items, vectors)
+        assert rec.state is state
+
+    def test_presets_that_cannot_add_items_say_which_can(self, parts):
+        knn = gr.Recommender.preset("item-knn").fit(parts[0], parts[1], progress=False)
+        with pytest.raises(gr.errors.DataError, match="was not there"):
+            knn.add_items(vectors={"look": gr.Vectors(VECTORS.matrix[:1], ["x"])})
+        with pytest.raises(gr.errors.UnsupportedError, match="neural"):
+            knn.embeddings("user")
+
+    def test_update_moves_a_user_towards_the_new_taste(self, rec):
+        user = rec.state.users.ids[0]
+        other = (SHOP.user_taste[0] + 1) % 4
+        liked = SHOP.items["item_id"][SHOP.item_taste == other].tolist()[:10]
+        before = rec.recommend([user], k=10)["item_id"].isin(SHOP.items["item_id"][SHOP.item_taste == other]).mean()
+        others = rec.recommend(rec.state.users.ids[1:], k=5)
+        rec.update(pd.DataFrame({"user_id": [user] * 10, "item_id": liked}))
+        answer = rec.recommend([user], k=10)
+        assert not set(answer["item_id"]) & set(liked)
+        after = rec.recommend([user], k=10)["item_id"].isin(SHOP.items["item_id"][SHOP.item_taste == other]).mean()
+        assert after > before
+        pd.testing.assert_frame_equal(others, rec.recommend(rec.state.users.ids[1:], k=5))
+
+    def test_update_with_a_new_user_equals_fold_in(self, rec):
+        history = SHOP.items["item_id"].tolist()[:4]
+        folded = rec.recommend_for([history], k=5)
+        rec.update(pd.DataFrame({"user_id": ["newcomer"] * 4, "item_id": history}))
+        known = rec.recommend(["newcomer"], k=5)
+        assert list(known["item_id"]) == list(folded["item_id"])
+        np.testing.assert_allclose(known["score"], folded["score"], atol=1e-6)
+
+    def test_update_on_unknown_items_changes_nothing(self, rec):
+        state = rec.state
+        with pytest.raises(gr.errors.UnknownIdError, match=r"'nonsense'.*add_items first"):
+            rec.update(pd.DataFrame({"user_id": ["a"], "item_id": ["nonsense"]}))
+        with pytest.raises(gr.errors.DataError, match="item_id"):
+            rec.update(pd.DataFrame({"user_id": ["a"]}))
+        assert rec.state is state
+
+
+class TestEvaluate:
+    def test_masks(self, parts, fitted):
+        _, valid, test = parts
+        strict, mmrec = (fitted.evaluate(test, mask=mask) for mask in ("train+valid", "train"))
+        assert strict.values["recall@20"] >= mmrec.values["recall@20"]
+        assert fitted.evaluate(valid, mask="train").values["recall@20"] == pytest.approx(
+            fitted.history["recall@20"].max(), abs=1e-6
+        )
+        assert fitted.evaluate(valid).values["recall@20"] == 0  # hidden by the mask
+
+    def test_unseen_items_are_attached_and_forgotten_again(self):
+        train, _, test = dataset().split(gr.split.cold_items(seed=4))
+        rec = gr.Recommender(**QUICK).fit(train, progress=False)
+        state = rec.state
+        cold = rec.evaluate(test, candidates="cold").values["recall@20"]
+        assert rec.state is state
+        events = test.events
+        new = [item for item in test.items.ids if item not in set(train.items.ids)]
+        held_out = set(test.items.ids_of(events.item_index))
+        assert held_out <= set(new)
+        by_hand = gr.Recommender(config=rec.config)
+        by_hand._state = rec.state
+        rows = test.items.index_of(new)
+        by_hand.add_items(vectors={"look": gr.Vectors(np.asarray(test.modalities["look"].matrix)[rows], new)})
+        answer = by_hand.recommend(train.users.ids, k=20, include_items=new)
+        truth = pd.DataFrame(
+            {"user_id": test.users.ids_of(events.user_index), "item_id": test.items.ids_of(events.item_index)}
+        ).drop_duplicates()
+        hits = answer.merge(truth).groupby("user_id").size()
+        expected = (hits.reindex(truth["user_id"].unique()).fillna(0) / truth.groupby("user_id").size()).mean()
+        assert cold == pytest.approx(expected, abs=1e-6)
+
+    def test_rankers_without_media_miss_unseen_items(self, caplog):
+        train, _, test = dataset().split(gr.split.cold_items(seed=4))
+        popular = gr.Recommender.preset("popularity").fit(train, progress=False)
+        assert popular.evaluate(test).values["recall@20"] == 0
+        assert "count as missed" in caplog.text
+
+    def test_unseen_people_with_and_without_a_history(self):
+        train, _, test = dataset().split(gr.split.cold_users(seed=5))
+        rec = gr.Recommender(**QUICK).fit(train, progress=False)
+        history, targets, _ = test.split(gr.split.random(valid=0.5, test=0.0, seed=0))
+        with_history = rec.evaluate(targets, history=history).values["recall@20"]
+        strangers = rec.evaluate(targets).values["recall@20"]
+        assert with_history > 1.2 * strangers > 0
+
+    def test_unknown_options(self, parts, fitted):
+        for options in ({"mask": "test"}, {"candidates": "warm"}, {"metrics": ["recal@20"]}):
+            with pytest.raises(gr.errors.ConfigError):
+                fitted.evaluate(parts[2], **options)
+
+
+class TestEmbeddingsAndExport:
+    def test_export_round_trip(self, fitted, tmp_path):
+        files = fitted.export(tmp_path / "out")
+        assert [file.name for file in files] == ["users.parquet", "items.parquet"]
+        frame = pd.read_parquet(files[1])
+        ids, vectors = fitted.embeddings("item")
+        assert list(frame["item_id"]) == list(ids)
+        np.testing.assert_array_equal(np.stack(frame["embedding"]), vectors)
+
+    def test_bad_requests(self, fitted, tmp_path):
+        with pytest.raises(gr.errors.ConfigError, match="'pickle'"):
+            fitted.export(tmp_path, formats=("pickle",))
+        with pytest.raises(gr.errors.ConfigError, match="'thing'"):
+            fitted.embeddings("thing")
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(gr.errors.StorageError, match="cannot write"):
+            fitted.export(tmp_path / "file")

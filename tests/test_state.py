@@ -1,0 +1,152 @@
+import errno
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gnnrec as gr
+from gnnrec import storage
+
+SHOP = gr.synthetic.shop(num_users=60, num_items=40, seed=8)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return gr.Dataset.from_frames(
+        SHOP.interactions,
+        SHOP.items,
+        SHOP.users,
+        modalities={"look": SHOP.vectors()},
+        relations={"follows": SHOP.follows},
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return gr.Recommender(embedding_dim=8, epochs=2, scaling="whiten").fit(data, progress=False)
+
+
+@pytest.mark.parametrize("preset", ["gnnrec", "lightgcn", "mf-bpr", "vbpr", "item-knn", "popularity"])
+def test_every_preset_answers_bit_for_bit_after_loading(data, tmp_path, preset):
+    rec = gr.Recommender.preset(preset, embedding_dim=8, epochs=2).fit(data, progress=False)
+    rec.save(tmp_path / "model")
+    loaded = gr.load(tmp_path / "model")
+    everybody = data.users.ids
+    pd.testing.assert_frame_equal(rec.recommend(everybody, k=7), loaded.recommend(everybody, k=7), check_exact=True)
+    histories = [list(data.items.ids[:3]), list(data.items.ids[5:9])]
+    pd.testing.assert_frame_equal(rec.recommend_for(histories), loaded.recommend_for(histories), check_exact=True)
+    assert loaded.config == rec.config
+    pd.testing.assert_frame_equal(loaded.history, rec.history)
+
+
+def test_a_loaded_recommender_grows_like_the_original(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    new = {"look": gr.Vectors(SHOP.vectors().matrix[:2] + 0.1, ["x", "y"])}
+    answers = []
+    for rec in (gr.load(tmp_path / "model"), gr.load(tmp_path / "model")):
+        rec.add_items(vectors=new).update(pd.DataFrame({"user_id": ["z", "z"], "item_id": ["x", "i01"]}))
+        answers.append(rec.recommend(["z", "u01"], k=9))
+    pd.testing.assert_frame_equal(*answers, check_exact=True)
+    rec.save(tmp_path / "grown")
+    again = gr.load(tmp_path / "grown")
+    pd.testing.assert_frame_equal(again.recommend(["z", "u01"], k=9), answers[0], check_exact=True)
+    assert again.state.version == 2
+
+
+def test_no_pickle_in_the_folder(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    kinds = {file.suffix for file in (tmp_path / "model").rglob("*") if file.is_file()}
+    assert kinds == {".json", ".parquet", ".safetensors"}
+
+
+def test_save_without_fit(tmp_path):
+    with pytest.raises(gr.errors.NotFittedError):
+        gr.Recommender().save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+class TestDamage:
+    @pytest.fixture
+    def folder(self, fitted, tmp_path):
+        fitted.save(tmp_path / "model")
+        return tmp_path / "model"
+
+    def test_truncated_tensors(self, folder):
+        file = folder / "tensors.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(gr.errors.StorageError, match=r"tensors\.safetensors"):
+            gr.load(folder)
+
+    def test_one_flipped_bit(self, folder):
+        file = folder / "tensors.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-5] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(gr.errors.StorageError, match=r"tensors\.safetensors"):
+            gr.load(folder)
+
+    def test_tampered_manifest(self, folder):
+        file = folder / storage.MANIFEST
+        manifest = json.loads(file.read_text())
+        manifest["facts"]["ranker"] = "popularity"
+        file.write_text(json.dumps(manifest))
+        with pytest.raises(gr.errors.StorageError):
+            gr.load(folder)
+
+    def test_missing_file_and_missing_folder(self, folder):
+        (folder / "catalogue" / "item_ids.parquet").unlink()
+        with pytest.raises(gr.errors.StorageError, match=r"item_ids\.parquet"):
+            gr.load(folder)
+        with pytest.raises(gr.errors.StorageError):
+            gr.load(folder / "nowhere")
+
+    def test_newer_format(self, fitted, tmp_path, monkeypatch):
+        from gnnrec import state
+
+        monkeypatch.setattr(state, "FORMAT_VERSION", 99)
+        fitted.save(tmp_path / "newer")
+        monkeypatch.undo()
+        with pytest.raises(gr.errors.StorageError, match="upgrade"):
+            gr.load(tmp_path / "newer")
+
+    def test_a_full_disk_leaves_the_old_model(self, folder, fitted, monkeypatch):
+        before = gr.load(folder).recommend(["u01"], k=5)
+        from gnnrec import state
+
+        def full(*args, **kwargs):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(state, "save_file", full)
+        with pytest.raises(gr.errors.StorageError, match="No space left"):
+            fitted.save(folder)
+        monkeypatch.undo()
+        pd.testing.assert_frame_equal(gr.load(folder).recommend(["u01"], k=5), before, check_exact=True)
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+    def test_folder_that_cannot_be_written(self, fitted, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(gr.errors.StorageError, match="cannot write"):
+            fitted.save(tmp_path / "file" / "model")
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+    def test_folder_without_permission(self, fitted, tmp_path):
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o500)
+        with pytest.raises(gr.errors.StorageError, match="cannot write"):
+            fitted.save(locked / "model")
+
+    def test_nothing_but_a_model_is_overwritten(self, fitted, tmp_path):
+        precious = tmp_path / "precious"
+        precious.mkdir()
+        (precious / "thesis.txt").write_text("years of work")
+        with pytest.raises(gr.errors.StorageError):
+            fitted.save(precious)
+        assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def test_seen_and_popularity(fitted):
+    state = fitted.state
+    assert state.seen.nnz == state.train.nnz + state.valid.nnz
+    np.testing.assert_array_equal(state.popularity, np.asarray(state.train.sum(axis=0)).ravel())
