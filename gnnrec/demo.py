@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -28,7 +29,8 @@ __all__ = ["DemoResult", "run_demo"]
 # As many epochs as validation needed: after 20, recall@20 on the validation pairs rises by less than one hundredth.
 _EPOCHS = 20
 _SHOWN = 8  # films in each list
-_INVENTED = {"title": "The Last Orbit of Kepler (2031)", "genres": "Adventure, Sci-Fi, Thriller"}
+_WELL_KNOWN = 10  # training ratings of the films on the map: of fewer there is little to see
+_INVENTED = {"title": "The Last Orbit of Kepler", "genres": "Adventure, Sci-Fi, Thriller"}
 
 
 @dataclass
@@ -96,7 +98,7 @@ def run_demo(output: str | Path, dataset: Dataset | None = None, epochs: int = _
         result.files = _write(output, recommender, films, lists)
         result.files += _draw(output, recommender, films, evaluations, train, test)
     with result.stage("add a film"):
-        _print_new_film(console, recommender, films)
+        _print_new_film(console, recommender, films, train)
 
     console.print(_table("Seconds", [*result.seconds.items(), ("all", sum(result.seconds.values()))], "{:.1f}"))
     console.print("Written: " + ", ".join(str(file) for file in result.files), soft_wrap=True)
@@ -171,7 +173,7 @@ def _print_person(console: Console, recommender: Recommender, films: _Films, tra
     )
 
 
-def _print_new_film(console: Console, recommender: Recommender, films: _Films) -> None:
+def _print_new_film(console: Console, recommender: Recommender, films: _Films, train: Dataset) -> None:
     """Adds a film that does not exist, and shows its neighbours and its audience."""
     new = int(recommender.state.items.ids.max()) + 1
     recommender.add_items(pd.DataFrame([{"item_id": new, **_INVENTED}]))
@@ -182,10 +184,31 @@ def _print_new_film(console: Console, recommender: Recommender, films: _Films) -
     _, item_vectors = recommender.embeddings("item")
     scores = user_vectors @ item_vectors.T
     rank = (scores > scores[:, -1:]).sum(axis=1) + 1  # of the new film, among all films, for each user
-    audience = np.argsort(rank, kind="stable")[:_SHOWN]
-    people = [f"user {users[person]}: rank {rank[person]:,} of {len(item_vectors):,}" for person in audience]
-    title = f'An invented new film: "{_INVENTED["title"]}", {_INVENTED["genres"]}; nobody has seen it'
-    console.print(_side_by_side(title, "most similar films", neighbours, "who would get it first", people))
+    audience = np.argsort(rank, kind="stable")
+    people = [
+        f"user {users[person]} (rank {rank[person]:,} of {len(item_vectors):,}): "
+        + "; ".join(films.liked(train, users[person])[:2])
+        for person in audience[:_SHOWN]
+    ]
+    title = f'An invented new film: "{_INVENTED["title"]}" ({_INVENTED["genres"]}). Nobody has seen it.'
+    console.print(
+        _side_by_side(title, "most similar films", neighbours, "first in its audience, and what they like", people)
+    )
+    genre = _INVENTED["genres"].split(", ")[1]
+    share = _share_of(genre, films, train)
+    first = audience[: max(1, len(audience) // 10)]
+    console.print(
+        f"{genre} makes up {share[first].mean():.0%} of the histories of the tenth of the people for whom it ranks "
+        f"highest, and {share.mean():.0%} of all histories.\n",
+        highlight=False,
+    )
+
+
+def _share_of(genre: str, films: _Films, train: Dataset) -> NDArray[np.float64]:
+    """Returns the share of a genre in the history of each user ``[num_users]``."""
+    of_genre = films.genres.loc[train.items.ids].str.contains(genre, regex=False).to_numpy(dtype=np.float64)
+    history = train.interaction_matrix()
+    return np.asarray((history @ of_genre) / np.maximum(np.diff(history.indptr), 1))
 
 
 def _write(output: Path, recommender: Recommender, films: _Films, lists: pd.DataFrame) -> list[Path]:
@@ -213,8 +236,10 @@ def _draw(
     pairs = (test.interaction_matrix(), train.interaction_matrix())
     plot_recall_by_degree({name: sliced(evaluation, *pairs) for name, evaluation in evaluations.items()}, files[1])
     ids, vectors = recommender.embeddings("item")
-    first_genre = films.genres.loc[ids].str.partition(",")[0].replace("", None)
-    plot_embeddings(vectors, first_genre.tolist(), files[2], title="Films, coloured by their first genre")
+    known = recommender.state.popularity >= _WELL_KNOWN
+    first_genre = films.genres.loc[ids[known]].str.partition(",")[0].replace("", None)
+    title = f"Films with {_WELL_KNOWN} or more ratings, by first genre"
+    plot_embeddings(vectors[known], first_genre.tolist(), files[2], title=title)
     return files
 
 
