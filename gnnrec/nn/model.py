@@ -1,13 +1,16 @@
 """The multimodal graph model: align, fuse, propagate, decode."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
+from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
@@ -33,6 +36,9 @@ class ModelConfig:
             what their media say. It is what teaches the model to rank items it has never seen.
         feature_dropout: Share of the entries of modality vectors set to zero in training.
         decoder: ``cosine`` or ``dot`` product.
+        projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
+            ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
+            the encoder ``log-mel``.
     """
 
     embedding_dim: int = 64
@@ -44,6 +50,7 @@ class ModelConfig:
     identity_dropout: float = 0.1
     feature_dropout: float = 0.0
     decoder: Literal["cosine", "dot"] = "cosine"
+    projections: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.embedding_dim <= 0:
@@ -52,6 +59,9 @@ class ModelConfig:
             raise ConfigError(f"option 'hops' must not be negative, got {self.hops}")
         if self.fusion not in FUSIONS:
             raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
+        for modality, name in self.projections.items():
+            if name not in PROJECTIONS:
+                raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
         for name in ("identity_dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
@@ -114,6 +124,7 @@ class MultimodalGraphModel(nn.Module):
                 fusion=config.fusion,
                 concatenate=concatenate,
                 content_scale=config.content_scale,
+                projections=config.projections,
                 # The side without media answers both halves of the other side with its identity.
                 identity_dim=2 * config.embedding_dim if concatenate and not dims[kind] else None,
             )

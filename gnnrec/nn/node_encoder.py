@@ -27,6 +27,7 @@ class NodeEncoder(nn.Module):
         concatenate: Put identity and content side by side (``2 × dim``, as VBPR does) instead of adding them.
         content_scale: Initial length of a content vector beside identities of length about 1.
         identity_dim: Width of the identity when the other side of the decoder is concatenated; ``dim`` by default.
+        projections: Modality → name of its projection, for those that are not linear.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class NodeEncoder(nn.Module):
         concatenate: bool = False,
         content_scale: float = 1.0,
         identity_dim: int | None = None,
+        projections: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.concatenate = concatenate and bool(dims)
         self.initial_content_scale = content_scale
         self.modalities = list(dims)
         self.identity = nn.Embedding(num_nodes, identity_dim or dim)
-        self.alignment = Alignment(dims, dim)
+        self.alignment = Alignment(dims, dim, projections)
         self.fusion = FUSIONS[fusion](len(dims), dim) if dims else None
         self.content_scale = nn.Parameter(torch.empty(())) if dims else None
         self.log_evidence = nn.Parameter(torch.empty(())) if dims and not self.concatenate else None

@@ -46,6 +46,17 @@ def test_each_raw_medium_alone_ranks_new_items(shop, tmp_path, modality):
     assert cold > 1.5 * chance
 
 
+def test_a_sound_network_trained_with_the_ranking_ranks_new_items(shop, tmp_path):
+    data = media_dataset(shop, tmp_path, {"sound": gr.Audio("sound", encoder="log-mel")})
+    train, _, test = data.split(gr.split.cold_items(valid=0.0, test=0.3, seed=1))
+    options = {**QUICK, "epochs": 12, "projections": {"sound": "log-mel-cnn"}, "similar_items": 0}
+    rec = gr.Recommender(**options).fit(train, progress=False)
+    cold = rec.evaluate(test, ("recall@5",), candidates="cold").values["recall@5"]
+    assert cold > 1.5 * 5 / (len(test.items) - len(train.items))
+    with pytest.raises(gr.errors.ConfigError, match="did you mean 'log-mel-cnn'"):
+        gr.Recommender(projections={"sound": "log-mel-cn"})
+
+
 def test_all_media_missing_ones_included(shop, tmp_path):
     data = media_dataset(
         shop,

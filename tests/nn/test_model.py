@@ -46,8 +46,8 @@ def test_layers_relations_and_decoder_are_put_together(message_graph: MakeGraph)
     user, item = propagated[: graph.num_users], propagated[graph.num_users :]
     for name, operator in graph.relations["item"].items():
         assert name in ("similar_by_content", "co_occurs")
-        item = item + 0.3 * (operator @ propagated[graph.num_users :])
-    user = user + 0.3 * (graph.relations["user"]["co_occurs"] @ user)
+        item = item + model.config.relation_weight * (operator @ propagated[graph.num_users :])
+    user = user + model.config.relation_weight * (graph.relations["user"]["co_occurs"] @ user)
     torch.testing.assert_close(out.user_mixed, user)
     torch.testing.assert_close(out.user, user / user.norm(dim=1, keepdim=True))
     torch.testing.assert_close(out.item, item / item.norm(dim=1, keepdim=True))
@@ -98,7 +98,7 @@ def test_a_hidden_item_hears_from_its_neighbours_by_content(message_graph: MakeG
     out = model(graph, hidden_items=hidden)
     heard = graph.relations["item"]["similar_by_content"] @ out.propagated[graph.num_users :]
     rows = model.items.align(graph.x_dict, graph.owner_dict, graph.num_items)
-    expected = model.new_items(rows, graph.num_items) + 0.3 * heard
+    expected = model.new_items(rows, graph.num_items) + model.config.relation_weight * heard
     torch.testing.assert_close(out.item[hidden], expected[hidden])
 
 
