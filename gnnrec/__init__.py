@@ -61,13 +61,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gnnrec import errors, evaluation, graph, nn, retrieval, testing
-    from gnnrec.data import catalogue as datasets
-    from gnnrec.data import split, synthetic
+    import gnnrec.data.catalogue as datasets
+    import gnnrec.data.split as split
+    import gnnrec.data.synthetic as synthetic
+    import gnnrec.errors as errors
+    import gnnrec.evaluation as evaluation
+    import gnnrec.evaluation.metrics as metrics
+    import gnnrec.graph as graph
+    import gnnrec.nn as nn
+    import gnnrec.retrieval as retrieval
+    import gnnrec.testing as testing
     from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.schema import Audio, Image, Relation, Text, Vectors, Video
-    from gnnrec.evaluation import metrics
     from gnnrec.presets import RecommenderConfig
     from gnnrec.recommender import Recommender, load
 
