@@ -68,17 +68,22 @@ app.command()(export)
 app.add_typer(datasets, name="datasets")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, and what is left out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Multimodal graph recommendations: from interaction logs and raw item media to ranked lists."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     if verbose and quiet:
         raise ConfigError("--verbose and --quiet exclude each other")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING

@@ -1,0 +1,375 @@
+"""The command line does what Python does, and says in one line what is wrong."""
+
+import json
+import logging
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import gnnrec as gr
+from gnnrec import errors
+from gnnrec.cli import EXIT_CODES, app
+from gnnrec.data.synthetic import Shop
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Calls the command line; arguments may be paths and numbers."""
+    monkeypatch.setenv("COLUMNS", "200")
+    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    logging.getLogger("gnnrec").handlers = []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small_shop: Shop) -> Path:
+    """A folder with a log, an item table with texts, and vectors in two formats."""
+    folder = tmp_path_factory.mktemp("shop")
+    small_shop.interactions.to_csv(folder / "log.csv", index=False)
+    small_shop.items.to_csv(folder / "items.csv", index=False)
+    vectors = small_shop.vectors(dim=4)
+    table = pd.DataFrame({"item_id": vectors.ids, "embedding": list(vectors.matrix)})
+    table.to_parquet(folder / "vectors.parquet", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path) -> Path:
+    """A run of ``gnnrec fit`` on that folder, with a split."""
+    data = ("--items", folder / "items.csv", "--text", "plot=title,description", "--encoder", "plot=wordllama")
+    vectors = ("--vectors", f"taste={folder / 'vectors.parquet'}")
+    options = ("--split", "random:valid=0.1,test=0.2,seed=4", "--set", "epochs=3", "--set", "embedding_dim=16")
+    words = ("fit", folder / "log.csv", *data, *vectors, *options, "--seed", 5, "--output", folder / "run")
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    logging.getLogger("gnnrec").handlers = []
+    return folder / "run"
+
+
+def error_line(result: Result) -> str:
+    """Returns the one line on standard error of a failed command."""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in result.output
+    return lines[0].removeprefix("error: ")
+
+
+def test_fit_equals_python(fitted: Path, folder: Path, small_shop: Shop) -> None:
+    vectors = small_shop.vectors(dim=4)
+    data = gr.Dataset.from_frames(
+        folder / "log.csv",
+        folder / "items.csv",
+        modalities={"plot": gr.Text(("title", "description"), encoder="wordllama"), "taste": vectors},
+    )
+    train, valid, _ = data.split(gr.split.random(valid=0.1, test=0.2, seed=4))
+    expected = gr.Recommender(embedding_dim=16, epochs=3, seed=5).fit(train, valid, progress=False)
+    ids, values = gr.load(fitted / "model").embeddings("item")
+    assert ids.tolist() == expected.embeddings("item")[0].tolist()
+    np.testing.assert_array_equal(values, expected.embeddings("item")[1])
+
+
+def test_fit_writes_the_whole_configuration(fitted: Path) -> None:
+    options = tomllib.loads((fitted / "config.toml").read_text())
+    assert options["seed"] == 5
+    assert options["training"]["epochs"] == 3
+    assert options["model"]["embedding_dim"] == 16
+    assert options["model"]["hops"] == 2  # a default that was not mentioned
+
+
+def test_the_written_configuration_gives_the_same_model(run: Run, fitted: Path, folder: Path, tmp_path: Path) -> None:
+    result = run(
+        *("fit", folder / "log.csv", "--items", folder / "items.csv", "--text", "plot=title,description"),
+        *("--encoder", "plot=wordllama", "--vectors", f"taste={folder / 'vectors.parquet'}"),
+        *("--split", "random:valid=0.1,test=0.2,seed=4", "--config", fitted / "config.toml", "--output", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    first, second = (gr.load(path / "model").embeddings("user")[1] for path in (fitted, tmp_path))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_fit_reports_data_media_and_quality(run: Run, folder: Path, tmp_path: Path, small_shop: Shop) -> None:
+    result = run(
+        *("fit", folder / "log.csv", "--items", folder / "items.csv", "--text", "plot=description"),
+        *("--encoder", "plot=wordllama", "--split", "leave-last", "--set", "epochs=1", "-o", tmp_path / "run"),
+    )
+    assert result.exit_code == 0, result.output
+    missing = int(small_shop.items["description"].isna().sum())
+    row = next(line for line in result.stdout.splitlines() if line.startswith("│ plot"))
+    assert [word for word in row.split() if word.isdigit()] == [str(40 - missing), str(missing), "0", "0"]
+    assert "recall@20" in result.stdout
+
+
+def test_evaluate_repeats_the_test_of_fit(run: Run, fitted: Path, tmp_path: Path) -> None:
+    output = tmp_path / "metrics.jsonl"
+    result = run(
+        *("evaluate", fitted, "--interactions", fitted / "test.parquet", "--metrics", "recall@10, mrr@10"),
+        *("--output", output),
+    )
+    assert result.exit_code == 0, result.output
+    test = gr.Dataset.from_frames(fitted / "test.parquet")
+    expected = gr.load(fitted / "model").evaluate(test, metrics=("recall@10", "mrr@10"))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {row["metric"]: pytest.approx(row["value"]) for row in rows} == dict(expected.values)
+
+
+def test_evaluate_attaches_new_items_by_their_media(run: Run, fitted: Path, tmp_path: Path) -> None:
+    items = pd.DataFrame({"item_id": ["new"], "title": ["rose"], "description": ["tulip seed pruning"]})
+    items.to_csv(tmp_path / "new.csv", index=False)
+    pd.DataFrame({"user_id": ["u00"], "item_id": ["new"]}).to_csv(tmp_path / "test.csv", index=False)
+    arguments = ["evaluate", fitted, "--interactions", tmp_path / "test.csv", "--metrics", "recall@41", "-o", "-"]
+    # All 41 items are ranked, so the new one is found, if it is there at all.
+    with_media = run(*arguments, "--items", tmp_path / "new.csv")
+    assert with_media.stdout.splitlines()[1].startswith("recall@41,1.0,")
+
+
+def test_recommend_answers_as_python_does(run: Run, fitted: Path, tmp_path: Path) -> None:
+    result = run("recommend", fitted, "--user", "u03", "--user", "u07", "-k", 4, "--output", "-")
+    assert result.exit_code == 0, result.output
+    (tmp_path / "answer.csv").write_text(result.stdout)
+    expected = gr.load(fitted / "model").recommend(["u03", "u07"], k=4)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "answer.csv"), expected, check_dtype=False, check_exact=False, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_recommend_writes_every_format(run: Run, fitted: Path, tmp_path: Path, ending: str) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("user_id\nu01\nu02\n")
+    output = tmp_path / "deep" / f"lists.{ending}"
+    assert run("recommend", fitted, "--users", people, "-k", 3, "--output", output).exit_code == 0
+    read = {"csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "parquet": pd.read_parquet}
+    frame = read[ending](output) if ending in read else pd.read_json(output, lines=True)
+    assert frame["user_id"].tolist() == ["u01"] * 3 + ["u02"] * 3
+    assert frame["rank"].tolist() == [1, 2, 3, 1, 2, 3]
+
+
+def test_recommend_shows_everybody_by_default(run: Run, fitted: Path) -> None:
+    result = run("recommend", fitted, "-k", 1)
+    assert sum("│ u" in line for line in result.stdout.splitlines()) == 80
+
+
+def test_recommend_takes_integer_ids(run: Run, folder: Path, tmp_path: Path) -> None:
+    log = pd.read_csv(folder / "log.csv")
+    log["user_id"] = log["user_id"].str[1:].astype(int)
+    log.to_csv(tmp_path / "log.csv", index=False)
+    assert run("fit", tmp_path / "log.csv", "--preset", "popularity", "-o", tmp_path / "run").exit_code == 0
+    assert run("recommend", tmp_path / "run", "-u", "7", "-k", 1, "-o", "-").stdout.splitlines()[1].startswith("7,")
+    result = run("recommend", tmp_path / "run", "--user", "seven")
+    assert (result.exit_code, "integers" in error_line(result)) == (3, True)
+
+
+def test_seen_items_are_left_out_unless_asked_for(run: Run, fitted: Path) -> None:
+    state = gr.load(fitted / "model").state
+    seen = set(state.items.ids[state.seen[state.users.index_of(["u00"])[0]].indices])
+    listed = {
+        flag: {line.split(",")[1] for line in run(*arguments).stdout.splitlines()[1:]}
+        for flag, arguments in {
+            "without": ("recommend", fitted, "-u", "u00", "-k", 40, "-o", "-"),
+            "with": ("recommend", fitted, "-u", "u00", "-k", 40, "-o", "-", "--include-seen"),
+        }.items()
+    }
+    assert len(listed["with"]) == 40
+    assert listed["with"] - listed["without"] == seen
+
+
+def test_export_round_trips_as_vectors(run: Run, fitted: Path, folder: Path, tmp_path: Path) -> None:
+    result = run("export", fitted, "--output", tmp_path / "vectors")
+    assert sorted(Path(line).name for line in result.stdout.split()) == ["items.parquet", "users.parquet"]
+    again = run(
+        *("fit", folder / "log.csv", "--vectors", f"learned={tmp_path / 'vectors' / 'items.parquet'}"),
+        *("--set", "epochs=1", "--output", tmp_path / "run"),
+    )
+    assert again.exit_code == 0, again.output
+    assert gr.load(tmp_path / "run" / "model").state.features["learned"].dim == 16
+
+
+def test_resume_goes_on(run: Run, folder: Path, tmp_path: Path) -> None:
+    common = ["fit", folder / "log.csv", "--run-dir", tmp_path / "checkpoints", "--output", tmp_path / "run"]
+    assert run(*common, "--set", "epochs=1").exit_code == 0
+    assert run(*common, "--set", "epochs=3", "--resume").exit_code == 0
+    whole = run("fit", folder / "log.csv", "--set", "epochs=3", "--output", tmp_path / "whole")
+    assert whole.exit_code == 0
+    histories = [gr.load(tmp_path / name / "model").history.drop(columns="seconds") for name in ("run", "whole")]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def test_user_modalities_relations_and_rules(run: Run, folder: Path, tmp_path: Path, small_shop: Shop) -> None:
+    small_shop.users.to_csv(tmp_path / "users.csv", index=False)
+    small_shop.follows.to_csv(tmp_path / "follows.csv", index=False)
+    result = run(
+        *("fit", folder / "log.csv", "--users", tmp_path / "users.csv", "--text", "user:profile=bio"),
+        *("--encoder", "profile=wordllama", "--relation", f"follows={tmp_path / 'follows.csv'}"),
+        *("--column", "weight=rating", "--positive-from", 2, "--clean", "min_item_events=2"),
+        *("--set", "epochs=1", "--output", tmp_path / "run"),
+    )
+    assert result.exit_code == 0, result.output
+    assert gr.load(tmp_path / "run" / "model").state.features["profile"].of == "user"
+    assert "relation follows" in result.stdout
+    assert "weight below 2" in result.stdout
+
+
+def test_numbered_vectors(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pairs = {"user_id": rng.integers(20, size=200), "item_id": rng.integers(15, size=200)}
+    pd.DataFrame(pairs).to_csv(tmp_path / "log.csv", index=False)
+    np.save(tmp_path / "image_feat.npy", rng.normal(size=(16, 3)))
+    command = ["fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'image_feat.npy'}"]
+    assert run(*command, "--set", "epochs=1", "-o", tmp_path / "run").exit_code == 0
+    assert gr.load(tmp_path / "run" / "model").state.items.ids.tolist() == [*range(16)]  # item 15 has no event
+
+
+def test_datasets(run: Run) -> None:
+    listed = run("datasets", "list")
+    assert listed.exit_code == 0
+    assert all(name in listed.stdout for name in gr.datasets.names())
+    shown = run("datasets", "show", "movielens")
+    assert gr.datasets.card("movielens").title in " ".join(shown.stdout.split())
+    unknown = run("datasets", "show", "movielenz")
+    assert (unknown.exit_code, "did you mean 'movielens'?" in error_line(unknown)) == (3, True)
+    assert run("datasets", "get", "movielens", "--output", "nowhere").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["fit", "{log}", "--set", "epoch=3"], 2, "unknown option 'epoch'; did you mean 'epochs'?"),
+        (["fit", "{log}", "--set", "epochs=many"], 2, "option 'training.epochs' cannot be 'many'"),
+        (["fit", "{log}", "--set", "epochs"], 2, "--set takes NAME=VALUE, not 'epochs'"),
+        (["fit", "{log}", "--preset", "lightgnc"], 2, "did you mean 'lightgcn'?"),
+        (["fit", "{log}", "--preset", "vbpr", "--config", "x.toml"], 2, "exclude each other"),
+        (["fit", "{log}", "--config", "absent.toml"], 2, "cannot read the configuration 'absent.toml'"),
+        (["fit", "{log}", "--split", "randomly"], 2, "unknown kind 'randomly'; did you mean 'random'?"),
+        (["fit", "{log}", "--split", "random:tests=0.2"], 2, "random takes valid, test, seed"),
+        (["fit", "{log}", "--split", "random:test=2"], 2, "fractions"),
+        (["fit", "{log}", "--split", "column:x_label"], 3, "no column 'x_label'"),
+        (["fit", "{log}", "--text", "plot=title", "--image", "plot=cover"], 2, "modality 'plot' is given twice"),
+        (["fit", "{log}", "--text", "plot=title"], 3, "items= was not given"),
+        (["fit", "{log}", "--items", "{items}", "--text", "plot=titel"], 3, "no column 'titel'"),
+        (["fit", "{log}", "--encoder", "plot=minilm"], 2, "no such text, image, audio or video modality"),
+        (["fit", "{log}", "--vectors", "a=absent.npy"], 3, "cannot read 'absent.npy'"),
+        (["fit", "{log}", "--vectors", "a={items}", "--set", "epochs=1"], 3, "modality 'a'"),
+        (["fit", "{log}", "--vectors", "a={log}", "--users", "{log}"], 3, "repeats"),
+        (["fit", "{log}", "--clean", "min_events=3"], 2, "unknown option 'clean.min_events'"),
+        (["fit", "{log}", "--strict", "--clean", "min_item_events=3"], 2, "--strict"),
+        (["fit", "{log}", "--resume"], 2, "run_dir"),
+        (["fit", "{log}", "--device", "cuda:99x"], 2, "device"),
+        (["fit", "absent.csv"], 3, "no file matches 'absent.csv'"),
+        (["fit"], 2, "give either a log or --dataset NAME"),
+        (["fit", "{log}", "--dataset", "movielens"], 2, "give either a log or --dataset NAME"),
+        (["fit", "--dataset", "movielens", "--text", "a=b"], 2, "brings its own"),
+        (["fit", "--dataset", "moviebaby"], 3, "unknown data set 'moviebaby'"),
+        (["--verbose", "--quiet", "fit", "{log}"], 2, "--verbose and --quiet"),
+    ],
+)
+def test_what_is_wrong_with_a_fit(
+    run: Run, folder: Path, tmp_path: Path, arguments: list[str], exit_code: int, message: str
+) -> None:
+    paths = {"{log}": str(folder / "log.csv"), "{items}": str(folder / "items.csv")}
+    for mark, path in paths.items():
+        arguments = [argument.replace(mark, path) for argument in arguments]
+    result = run(*arguments, "--output", tmp_path / "run")
+    assert result.exit_code == exit_code, result.output
+    assert message in error_line(result)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["recommend", "{run}", "--user", "nobody"], 3, "'nobody'"),
+        (["recommend", "{run}", "--user", "u01", "-k", "0"], 2, "k must be a positive integer"),
+        (["recommend", "{run}", "--user", "u01", "--on-unknown", "shrug"], 2, "'shrug'"),
+        (["recommend", "{run}", "--user", "u01", "--users", "x.csv"], 2, "exclude each other"),
+        (["recommend", "{run}", "--users", "{run}/test.csv"], 3, "no file matches"),
+        (["recommend", "{run}", "--users", "{items}"], 3, "no column 'user_id'"),
+        (["recommend", "{run}", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
+        (["recommend", "{run}", "--user", "u01", "--output", "{items}/list.csv"], 4, "cannot write"),
+        (["recommend", "absent", "--user", "u01"], 4, "'absent'"),
+        (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--metrics", "recal@20"], 2, "recal"),
+        (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--mask", "none"], 2, "mask"),
+        (["export", "{run}", "--output", "{items}/x"], 4, "cannot write"),
+        (["export", "{run}", "--output", "x", "--format", "onnyx"], 2, "unknown export format 'onnyx'"),
+    ],
+)
+def test_what_is_wrong_with_a_question(
+    run: Run, fitted: Path, folder: Path, arguments: list[str], exit_code: int, message: str
+) -> None:
+    for mark, path in {"{run}": str(fitted), "{items}": str(folder / "items.csv")}.items():
+        arguments = [argument.replace(mark, path) for argument in arguments]
+    result = run(*arguments)
+    assert result.exit_code == exit_code, result.output
+    assert message in error_line(result)
+
+
+def test_a_tampered_model_is_refused(run: Run, fitted: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(fitted, tmp_path / "run")
+    tensors = tmp_path / "run" / "model" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x01")
+    result = run("recommend", tmp_path / "run", "--user", "u01")
+    assert result.exit_code == 4
+    assert "damaged" in error_line(result)
+
+
+def test_debug_shows_the_traceback(run: Run) -> None:
+    result = run("--debug", "recommend", "absent", "--user", "u01")
+    assert isinstance(result.exception, errors.StorageError)
+
+
+def test_exit_codes_cover_the_documented_errors() -> None:
+    codes = {kind.__name__: code for kind, code in EXIT_CODES.items()}
+    assert codes == {
+        "ConfigError": 2,
+        "UnsupportedError": 2,
+        "DataError": 3,
+        "UnknownIdError": 3,
+        "MediaError": 3,
+        "StorageError": 4,
+    }
+
+
+def test_an_unforeseen_error_of_ours_ends_with_1(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise errors.MissingPackageError("this needs x:\npip install x")
+
+    monkeypatch.setattr(gr.Dataset, "from_frames", fail)
+    result = run("fit", folder / "log.csv", "--output", "x")
+    assert result.exit_code == 1
+    assert error_line(result) == "this needs x: pip install x"
+
+
+def test_verbose_and_quiet(run: Run, folder: Path, tmp_path: Path) -> None:
+    log = pd.read_csv(folder / "log.csv")
+    log.loc[0, "user_id"] = None
+    log.to_csv(tmp_path / "log.csv", index=False)
+    command = ["fit", tmp_path / "log.csv", "--preset", "popularity", "--output", tmp_path / "run"]
+    assert "removed 1 invalid rows" in run(*command).stderr
+    assert run("--quiet", *command).stderr == ""
+    said = run("--verbose", *command).stderr
+    assert "events held out" in said
+    assert "removed 1 invalid rows" in said
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "evaluate", "recommend", "export", "datasets"])
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+    assert command in run("--help").stdout
+
+
+def test_the_exit_codes_are_in_the_help(run: Run) -> None:
+    assert "Exit codes: 0 done" in run("--help").stdout
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout.strip() == gr.__version__
