@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,3 +151,15 @@ def test_seen_and_popularity(fitted):
     state = fitted.state
     assert state.seen.nnz == state.train.nnz + state.valid.nnz
     np.testing.assert_array_equal(state.popularity, np.asarray(state.train.sum(axis=0)).ravel())
+
+
+def test_a_model_of_format_1_still_loads_and_answers():
+    """Saved by gnnrec 0.1.0. Whoever changes the format keeps this file and this test, and adds another."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-1-answers.parquet")
+    rec = gr.load(golden / "recommender-1")
+    answer = rec.recommend(expected["user_id"].unique(), k=3)
+    assert list(answer["item_id"]) == list(expected["item_id"])
+    np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+    rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
+    assert len(rec.recommend_for([["new"]], k=3)) == 3
