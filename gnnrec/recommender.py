@@ -16,7 +16,7 @@ from gnnrec.data.cleaning import Cleaning
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
 from gnnrec.data.ids import IdArray, as_id_array
-from gnnrec.data.pairs import enlarged, pair_matrix
+from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors, spec_columns
 from gnnrec.errors import ConfigError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
@@ -160,17 +160,16 @@ class Recommender:
         if on_unknown == "skip":
             ids, index = ids[index >= 0], index[index >= 0]
 
+        known = index >= 0
+
         def score(rows: NDArray[np.int64]) -> Tensor:
-            known = index[rows] >= 0
+            if known[rows].all():
+                return state.ranker.score(index[rows])
             scores = torch.from_numpy(state.popularity.astype(np.float32)).repeat(len(rows), 1)
-            scores[torch.from_numpy(known)] = state.ranker.score(index[rows][known])
+            scores[torch.from_numpy(known[rows])] = state.ranker.score(index[rows][known[rows]])
             return scores
 
-        seen = None
-        if exclude_seen:
-            # The row behind the last user is that of strangers: they have seen nothing.
-            with_stranger = enlarged(state.seen, (len(state.users) + 1, len(state.items)))
-            seen = with_stranger[np.where(index < 0, len(state.users), index)]
+        seen = state.seen_by(index) if exclude_seen else None
         allowed = allowed_items(state.items, include_items, exclude_items)
         frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed)
         return to_library(frame, state.catalogue.frame_library)

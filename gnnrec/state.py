@@ -72,6 +72,14 @@ class RecommenderState:
         seen: sp.csr_matrix = self.train + self.valid
         return seen
 
+    def seen_by(self, user_index: NDArray[np.int64]) -> sp.csr_matrix:
+        """Returns ``[len(user_index), num_items]``: what each has had already; nothing for a stranger (index -1)."""
+        rows = np.maximum(user_index, 0)
+        seen = self.train[rows] + self.valid[rows]
+        known = sp.csr_matrix(sp.diags((user_index >= 0).astype(np.float32)) @ seen)
+        known.eliminate_zeros()  # what stands in the rows of strangers
+        return known
+
     @property
     def popularity(self) -> NDArray[np.int64]:
         """``[num_items]``: distinct users of each item in training."""
