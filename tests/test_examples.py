@@ -10,8 +10,6 @@ import gnnrec as gr
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
-
 
 def load_example(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
