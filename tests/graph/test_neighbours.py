@@ -92,7 +92,7 @@ def test_items_without_media_get_no_edge() -> None:
     assert similarity_edges(features(np.ones((1, 3)), [4]), 5)[0].shape == (2, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 14), st.integers(1, 14)),
@@ -118,7 +118,7 @@ def test_co_occurrence_equals_the_dense_product(
         assert {pair: value for pair, value in edges.items() if pair[1] == item} == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), shape=st.tuples(st.integers(0, 8), st.integers(1, 8)), k=st.integers(1, 9))
 def test_top_entries_are_the_largest_stored_ones(seed: int, shape: tuple[int, int], k: int) -> None:
     rng = np.random.default_rng(seed)

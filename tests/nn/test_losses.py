@@ -69,7 +69,7 @@ def test_an_item_drawn_twice_as_often_counts_half() -> None:
 def test_the_correction_makes_the_normaliser_unbiased() -> None:
     """The mean over many samples of the corrected sum of exponentials is the sum over all items."""
     rng = np.random.default_rng(0)
-    num_items, drawn, draws = 12, 5, 4000
+    num_items, drawn, draws = 12, 5, 2000
     user, items, positive = normal(1, 3), normal(num_items, 3, seed=1), normal(1, 3, seed=2)
     probability = rng.dirichlet(np.ones(num_items))
     positive_score = (user * positive).sum()

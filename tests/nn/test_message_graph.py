@@ -77,7 +77,7 @@ def test_edges_between_popular_nodes_are_kept_less_often() -> None:
     """The first edge of the race is edge (u, i) with probability ∝ 1 / sqrt(degree(u) degree(i)), FREEDOM eq. 8."""
     edge_index = random_edges(15)
     generator = torch.Generator().manual_seed(0)
-    num_draws, counts = 6000, np.zeros(15)
+    num_draws, counts = 3000, np.zeros(15)
     for _ in range(num_draws):
         drawn = degree_sensitive_edge_sample(edge_index, 1e-9, generator)
         counts[int((edge_index == drawn).all(dim=0).nonzero())] += 1

@@ -17,8 +17,10 @@ from gnnrec.rankers.neural import NeuralConfig, NeuralRanker
 from gnnrec.testing import PlantedGraph
 from gnnrec.training.config import TrainingConfig
 
-CONFIG = NeuralConfig(ModelConfig(embedding_dim=16), TrainingConfig(epochs=12))
-FACTORISATION = NeuralConfig(ModelConfig(embedding_dim=16, hops=0, content="none"), TrainingConfig(epochs=12))
+CONFIG = NeuralConfig(ModelConfig(embedding_dim=16), TrainingConfig(epochs=12, learning_rate=0.02))
+FACTORISATION = NeuralConfig(
+    ModelConfig(embedding_dim=16, hops=0, content="none"), TrainingConfig(epochs=12, learning_rate=0.02)
+)
 NO_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
 EVERYBODY = np.arange(120)
 

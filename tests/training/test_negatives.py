@@ -8,16 +8,15 @@ from gnnrec.training.negatives import UniformNegatives
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), num_users=st.integers(1, 6), num_items=st.integers(2, 9))
-def test_negatives_are_candidates_that_the_user_has_not_seen(seed: int, num_users: int, num_items: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), num_users=st.integers(1, 6), num_candidates=st.integers(4, 12))
+def test_negatives_are_candidates_that_the_user_has_not_seen(seed: int, num_users: int, num_candidates: int) -> None:
     rng = np.random.default_rng(seed)
-    seen = rng.random((num_users, num_items)) < 0.3
-    seen[:, -1] = False  # somebody's candidate in any case
-    candidates = np.union1d(np.flatnonzero(rng.random(num_items) < 0.7), [num_items - 1])
-    seen[:, candidates[:-1][len(candidates) // 2 :]] = False  # at least half of the candidates are unseen
+    num_items = 2 * num_candidates
+    candidates = rng.permutation(num_items)[:num_candidates]
+    seen = rng.random((num_users, num_items)) < 0.5
+    seen[:, candidates[num_candidates // 4 :]] = False  # with most of them unseen, no redraw is in vain
+    seen[0, candidates[0]] = True
     edge_index = torch.from_numpy(np.stack(np.nonzero(seen)))
-    if not edge_index.shape[1]:
-        return
     negatives = UniformNegatives(edge_index, torch.from_numpy(candidates), num_items)
     users = torch.arange(num_users).repeat(20)
     items = negatives.sample(users, 3, torch.Generator().manual_seed(seed % 2**31))
