@@ -132,7 +132,8 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
     folder = Path(path)
     facts = read_folder(folder, _KIND, FORMAT_VERSION)["facts"]
     catalogue = load_dataset(folder / _CATALOGUE)
-    tensors = load_file(folder / _TENSORS)
+    # A copy lies where torch would have put it: products over memory of another alignment differ in the last bits.
+    tensors = {name: value.clone() for name, value in load_file(folder / _TENSORS).items()}
     shape = (catalogue.num_users, catalogue.num_items)
     ranker = RANKERS[facts["ranker"]].from_state(RankerState(_below("ranker.", tensors), facts["ranker_facts"]))
     arrays = {name: value.numpy() for name, value in _below("preparation.", tensors).items()}

@@ -36,6 +36,8 @@ def test_every_preset_answers_bit_for_bit_after_loading(data, tmp_path, preset):
     loaded = gr.load(tmp_path / "model")
     everybody = data.users.ids
     pd.testing.assert_frame_equal(rec.recommend(everybody, k=7), loaded.recommend(everybody, k=7), check_exact=True)
+    for user in everybody[:5]:  # one row at a time takes another path through the matrix product
+        pd.testing.assert_frame_equal(rec.recommend([user], k=7), loaded.recommend([user], k=7), check_exact=True)
     histories = [list(data.items.ids[:3]), list(data.items.ids[5:9])]
     pd.testing.assert_frame_equal(rec.recommend_for(histories), loaded.recommend_for(histories), check_exact=True)
     assert loaded.config == rec.config
