@@ -150,8 +150,11 @@ def _print_quality(
     console.print(table)
     for baseline in list(quality)[1:]:
         difference = compare(evaluations["gnnrec"], evaluations[baseline])
-        console.print(f"recall@20 against {baseline}: {difference}", highlight=False)
-    console.print("coverage: share of the films in any list; novelty: bits; personalization: unlikeness of lists\n")
+        console.print(f"recall@20 against {baseline}: {difference}", highlight=False, soft_wrap=True)
+    console.print(
+        "coverage: share of the films in any list; novelty: bits; personalization: unlikeness of lists\n",
+        soft_wrap=True,
+    )
 
 
 def _print_person(console: Console, recommender: Recommender, films: _Films, train: Dataset, test: Dataset) -> None:
@@ -201,6 +204,7 @@ def _print_new_film(console: Console, recommender: Recommender, films: _Films, t
         f"{genre} makes up {share[first].mean():.0%} of the histories of the tenth of the people for whom it ranks "
         f"highest, and {share.mean():.0%} of all histories.\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 
