@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -14,9 +15,13 @@ from safetensors import SafetensorError
 
 from gnnrec.errors import StorageError
 
-__all__ = ["MANIFEST", "file_sha256", "read_folder", "write_folder"]
+__all__ = ["MANIFEST", "file_sha256", "read_folder", "recover", "write_folder"]
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+
+_OLD = ".old"
 
 
 def write_folder(
@@ -39,6 +44,7 @@ def write_folder(
             that must not be overwritten.
     """
     path = Path(path).absolute()
+    recover(path)
     _check_replaceable(path, kind)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with _as_storage_error(f"cannot write {str(path)!r}"):
@@ -68,6 +74,7 @@ def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, A
             a file is missing, truncated or altered; the message names the file.
     """
     path = Path(path)
+    recover(path)
     manifest = _read_manifest(path)
     if manifest["kind"] != kind:
         raise StorageError(f"{str(path)!r} holds a {manifest['kind']}, not a {kind}")
@@ -85,6 +92,21 @@ def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, A
         if not intact:
             raise StorageError(f"{str(file)!r} is damaged: its SHA-256 is not the one in {MANIFEST}")
     return manifest
+
+
+def recover(path: str | Path) -> bool:
+    """Puts back a folder that was set aside by a write that was killed before the new one took its place.
+
+    Returns:
+        Whether there is something at ``path`` now.
+    """
+    path = Path(path).absolute()
+    if not path.exists() and path.parent.is_dir():
+        aside = [folder for folder in path.parent.iterdir() if _is_old(folder, path)]
+        if aside:
+            logger.warning("a write of %s was killed half-way; its former content is back", path)
+            aside[0].rename(path)
+    return path.exists()
 
 
 def file_sha256(path: str | Path) -> str:
@@ -150,7 +172,7 @@ def _swap(new: Path, path: Path) -> None:
     if not path.exists():
         new.rename(path)
         return
-    old = path.with_name(f"{new.name}.old")
+    old = path.with_name(new.name.removesuffix(".partial") + _OLD)
     path.rename(old)
     try:
         new.rename(path)
@@ -158,6 +180,11 @@ def _swap(new: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_old(folder: Path, path: Path) -> bool:
+    middle = folder.name.removeprefix(f".{path.name}.").removesuffix(_OLD)
+    return folder.name == f".{path.name}.{middle}{_OLD}" and len(middle) == 32  # the digits of the random name
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +130,28 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Not a directory"):
         save(tmp_path / "file" / "x")
+
+
+def test_a_write_killed_between_its_two_renames_is_undone_by_the_next_reader(tmp_path, monkeypatch, caplog):
+    def write(text):
+        write_folder(tmp_path / "thing", lambda folder: (folder / "a.txt").write_text(text), "thing", 1, {"text": text})
+
+    write("old")
+    rename, calls = Path.rename, 0
+
+    def die_at_the_second(self, target):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        write("new")
+    monkeypatch.undo()
+    assert not (tmp_path / "thing").exists()
+    assert read_folder(tmp_path / "thing", "thing", 1)["facts"] == {"text": "old"}
+    assert "killed half-way" in caplog.text
+    write("newer")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thing"]

@@ -13,7 +13,7 @@ from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import MultimodalGraphModel
-from gnnrec.storage import read_folder, write_folder
+from gnnrec.storage import read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
 
 __all__ = ["Checkpoint", "fingerprint"]
@@ -49,7 +49,7 @@ class Checkpoint:
 
     def exists(self) -> bool:
         """Whether there is something to go on from."""
-        return self.folder.exists()
+        return recover(self.folder)
 
     def save(
         self,
