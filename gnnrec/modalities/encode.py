@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress
 
 from gnnrec.data.dataset import Dataset
@@ -49,7 +50,7 @@ def encode_dataset(
             when not given. Where it cannot be written, a warning says so and nothing is kept.
         device: Where encoders compute.
         batch_size: Media that are encoded, and then kept, at a time.
-        progress: Show a progress bar.
+        progress: Show a progress bar where standard error is a terminal.
 
     Returns:
         Name of the modality → its features.
@@ -95,7 +96,7 @@ def encode_modality(
         store: Keeps encoded media between runs; every batch is kept at once, so a killed run goes on where it was.
         device: Where the encoder computes.
         batch_size: Media encoded at a time.
-        progress: Show a progress bar.
+        progress: Show a progress bar where standard error is a terminal.
         expected: The encoder that a model was fitted with. ``encoder="auto"`` then means that one.
 
     Raises:
@@ -198,7 +199,8 @@ class _Job:
         """Encodes what the cache did not have, like lengths together: a batch is padded to its longest."""
         pending = np.flatnonzero(~self._done)
         pending = pending[np.argsort(self.lengths[self._first[pending]], kind="stable")]
-        with Progress(disable=not progress) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not (progress and console.is_terminal)) as bar:
             task = bar.add_task(self.name, total=len(self._keys), completed=int(self._done.sum()))
             for batch in np.split(pending, range(batch_size, len(pending), batch_size)):
                 self._encode(batch)

@@ -245,11 +245,16 @@ def test_sound_encoder_needs_a_rate(monkeypatch):
         encode(Audio("plot", encoder="loudness"), table("a.wav"))
 
 
-def test_progress_is_shown_on_request(capsys):
-    encode(TEXT, table("a"))
-    assert capsys.readouterr().out == ""
+def test_progress_is_shown_on_a_terminal_and_never_among_the_results(capsys, monkeypatch):
     encode(TEXT, table("a"), progress=True)
-    assert "plot" in capsys.readouterr().out
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    encode(TEXT, table("a"))
+    assert "plot" not in capsys.readouterr().err
+    encode(TEXT, table("a"), progress=True)
+    output = capsys.readouterr()
+    assert "plot" in output.err
+    assert output.out == ""
 
 
 def dataset(**modalities) -> Dataset:
