@@ -362,6 +362,12 @@ class TestEvaluate:
         assert popular.evaluate(test).values["recall@20"] == 0
         assert "count as missed" in caplog.text
 
+    def test_a_graph_model_without_media_misses_unseen_items_rather_than_guess(self, caplog):
+        train, _, test = dataset().split(gr.split.cold_items(seed=4))
+        rec = gr.Recommender.preset("lightgcn", embedding_dim=8, epochs=2).fit(train, progress=False)
+        assert rec.evaluate(test).values["recall@20"] == 0
+        assert "count as missed" in caplog.text
+
     def test_unseen_people_with_and_without_a_history(self):
         train, _, test = dataset().split(gr.split.cold_users(seed=5))
         rec = gr.Recommender(**QUICK).fit(train, progress=False)

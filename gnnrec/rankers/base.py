@@ -63,7 +63,11 @@ class Ranker(ABC):
     """A fitted ranker. It is never changed: ``attach`` and ``update`` return a new one."""
 
     name: ClassVar[str]
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this ranker can do beside scoring: ``attach`` new items, give ``vectors``."""
+        return frozenset()
 
     @classmethod
     @abstractmethod

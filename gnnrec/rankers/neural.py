@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
+from gnnrec.errors import UnsupportedError
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.decode import DECODERS
@@ -75,7 +76,6 @@ class NeuralRanker(Ranker):
     """
 
     name: ClassVar[str] = "neural"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"attach", "vectors"})
 
     def __init__(
         self, model: MultimodalGraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape
@@ -84,6 +84,13 @@ class NeuralRanker(Ranker):
         self.serving = serving
         self.config = config
         self.shape = shape
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Vectors always; new items if the model was trained with media of items."""
+        relations = self.model.item_relations.names
+        hears_of_media = self.model.items.modalities or any(name.startswith("similar_by_") for name in relations)
+        return frozenset({"attach", "vectors"}) if hears_of_media else frozenset({"vectors"})
 
     @classmethod
     def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
@@ -133,7 +140,13 @@ class NeuralRanker(Ranker):
 
     @torch.no_grad()
     def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
-        """Embeds new items from their media and from the known items that are most like them."""
+        """Embeds new items from their media and from the known items that are most like them.
+
+        Raises:
+            UnsupportedError: The model was fitted without media of items, so it could only guess.
+        """
+        if "attach" not in self.capabilities:
+            raise UnsupportedError("this model was fitted without item media; fit one with modalities to add items")
         serving = self.serving
         x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in added.items() if len(feature)}
         x_dict = {name: x for name, x in x_dict.items() if name in self.model.items.modalities}
@@ -142,10 +155,10 @@ class NeuralRanker(Ranker):
         own = self.model.new_items(rows, num_added)
         mixed = own
         weights = self.model.item_relations.weights()
-        for modality in x_dict:
+        for modality, feature in added.items():
             weight = weights.get(f"similar_by_{modality}")
-            if weight is not None and len(known[modality]):
-                mixed = mixed + weight * self._neighbour_mean(added[modality], known[modality], num_added)
+            if weight is not None and len(feature) and len(known[modality]):
+                mixed = mixed + weight * self._neighbour_mean(feature, known[modality], num_added)
         item = DECODERS[self.config.model.decoder](mixed)
         return self._with(
             replace(
