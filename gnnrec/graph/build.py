@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch_geometric.data import HeteroData
 
 from gnnrec.data.dataset import RelationEdges
 from gnnrec.errors import ConfigError
+from gnnrec.geometric import HeteroData
 from gnnrec.graph.neighbours import co_occurrence_edges, similarity_edges
 from gnnrec.modalities.features import Features
 

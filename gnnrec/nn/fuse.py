@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter, softmax
+
+from gnnrec.geometric import scatter, softmax
 
 __all__ = ["FUSIONS", "AttentionFusion", "Fused", "MeanFusion", "ModalityRows"]
 

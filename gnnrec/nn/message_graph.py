@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
+from gnnrec.geometric import HeteroData
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import bipartite_operator, row_normalised_operator
 

@@ -10,9 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from gnnrec.errors import UnsupportedError
+from gnnrec.geometric import HeteroData
 from gnnrec.modalities.features import Features
 from gnnrec.training.loop import EpochRecord, TrainingResult, Validation
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
+from gnnrec.geometric import HeteroData
 from gnnrec.graph.build import GraphConfig, build_graph
 from gnnrec.modalities.features import Features
 
