@@ -20,7 +20,7 @@ from gnnrec.modalities.features import EncoderCard, Features
 from gnnrec.modalities.preparation import Preparation
 from gnnrec.rankers import RANKERS
 from gnnrec.rankers.base import Ranker, RankerState
-from gnnrec.storage import read_folder, write_folder
+from gnnrec.storage import below, read_folder, write_folder
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
@@ -135,8 +135,8 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
     # A copy lies where torch would have put it: products over memory of another alignment differ in the last bits.
     tensors = {name: value.clone() for name, value in load_file(folder / _TENSORS).items()}
     shape = (catalogue.num_users, catalogue.num_items)
-    ranker = RANKERS[facts["ranker"]].from_state(RankerState(_below("ranker.", tensors), facts["ranker_facts"]))
-    arrays = {name: value.numpy() for name, value in _below("preparation.", tensors).items()}
+    ranker = RANKERS[facts["ranker"]].from_state(RankerState(below("ranker.", tensors), facts["ranker_facts"]))
+    arrays = {name: value.numpy() for name, value in below("preparation.", tensors).items()}
     state = RecommenderState(
         catalogue=catalogue,
         train=_csr_matrix("train", tensors, shape),
@@ -179,7 +179,3 @@ def _feature(name: str, saved: Mapping[str, Any], tensors: Mapping[str, Tensor])
         owner_index=tensors[f"features.{name}.owner_index"].numpy(),
         encoder=None if saved["encoder"] is None else EncoderCard(**saved["encoder"]),
     )
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

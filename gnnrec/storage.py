@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
 from gnnrec.errors import StorageError
 
-__all__ = ["MANIFEST", "file_sha256", "read_folder", "recover", "write_folder"]
+__all__ = ["MANIFEST", "below", "file_sha256", "read_folder", "recover", "write_folder"]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 MANIFEST = "manifest.json"
 
@@ -107,6 +109,11 @@ def recover(path: str | Path) -> bool:
             logger.warning("a write of %s was killed half-way; its former content is back", path)
             aside[0].rename(path)
     return path.exists()
+
+
+def below(prefix: str, named: Mapping[str, Item]) -> dict[str, Item]:
+    """Returns what is stored under names that begin with ``prefix``, without the prefix."""
+    return {name.removeprefix(prefix): item for name, item in named.items() if name.startswith(prefix)}
 
 
 def file_sha256(path: str | Path) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +19,7 @@ from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
 from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.loop import TrainingResult, train
 
@@ -182,8 +183,8 @@ class NeuralRanker(Ranker):
         config = from_dict(NeuralConfig, state.facts["config"])
         shape = from_dict(GraphShape, state.facts["shape"])
         model = MultimodalGraphModel(shape, config.model)
-        model.load_state_dict(_below("model.", state.tensors))
-        serving = ServingTensors(**_below("serving.", state.tensors))
+        model.load_state_dict(below("model.", state.tensors))
+        serving = ServingTensors(**below("serving.", state.tensors))
         return cls(model.eval(), serving, config, shape)
 
     def _with(self, serving: ServingTensors) -> Self:
@@ -234,7 +235,3 @@ def _serving_tensors(model: MultimodalGraphModel, graph: MessageGraph, interacti
         item_propagated=embeddings.propagated[num_users:].cpu().clone(),  # may be the very memory of `item`
         item_degree=degree,
     )
-
-
-def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -13,7 +13,7 @@ from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import MultimodalGraphModel
-from gnnrec.storage import read_folder, recover, write_folder
+from gnnrec.storage import below, read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
 
 __all__ = ["Checkpoint", "fingerprint"]
@@ -93,13 +93,9 @@ class Checkpoint:
             )
         device = next(model.parameters()).device
         tensors = load_file(self.folder / _TENSORS, device=str(device))
-        model.load_state_dict(_below("model.", tensors))
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": _optimizer_state(_below("optimizer.", tensors))})
-        return list(facts["history"]), int(facts["best_epoch"]), _below("best.", tensors)
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        model.load_state_dict(below("model.", tensors))
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": _optimizer_state(below("optimizer.", tensors))})
+        return list(facts["history"]), int(facts["best_epoch"]), below("best.", tensors)
 
 
 def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
