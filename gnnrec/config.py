@@ -1,4 +1,4 @@
-"""Turns option dataclasses into plain dictionaries, TOML and JSON files, and back, strictly."""
+"""Turns option dataclasses into plain dictionaries, TOML and JSON files, and back, strictly; declares search ranges."""
 
 import dataclasses
 import difflib
@@ -12,9 +12,55 @@ from typing import Any, TypeVar
 
 from gnnrec.errors import ConfigError
 
-__all__ = ["from_dict", "read_config", "suggest", "to_dict", "write_config"]
+__all__ = ["Choices", "Range", "from_dict", "read_config", "searched", "suggest", "to_dict", "write_config"]
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers among which a search may look; whole ones if the option is whole.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+        log: Spread the search evenly over magnitudes, not over values.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            kind = "positive number" if self.log else "number"
+            raise ConfigError(f"a range goes from a {kind} to a larger one, not from {self.low} to {self.high}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The values among which a search may choose: numbers, texts or booleans.
+
+    Attributes:
+        values: At least one.
+    """
+
+    values: tuple[bool | int | float | str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or not all(isinstance(value, bool | int | float | str) for value in self.values):
+            raise ConfigError(f"choices are numbers, texts or booleans, not {self.values!r}")
+
+
+def searched(default: T, space: Range | Choices) -> T:
+    """Declares an option's default and, beside it, where ``gnnrec.tune`` looks for a better value.
+
+    A range of a mapping is that of each of its values.
+    """
+    metadata = {"search": space}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def to_dict(options: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
-from gnnrec.modalities.features import MediaReport
+from gnnrec.modalities.features import Features, MediaReport
 from gnnrec.modalities.preparation import prepare
 from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
@@ -68,6 +68,7 @@ def fit_state(
     cache_dir: Path | None = None,
     progress: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    features: Mapping[str, Features] | None = None,
 ) -> tuple[RecommenderState, FitReport]:
     """Walks the whole road from a data set to a fitted state.
 
@@ -80,7 +81,8 @@ def fit_state(
         resume: Go on from the checkpoint in ``run_dir``.
         cache_dir: Folder of encoded media.
         progress: Show progress bars.
-        on_epoch: Called with the record of each epoch.
+        on_epoch: Called with the record of each epoch; what it raises ends the fit.
+        features: The encoded media of ``train``, if they are at hand; else they are encoded here.
 
     Raises:
         DataError: There is no event to learn from.
@@ -103,8 +105,10 @@ def fit_state(
         logger.info("%d of %d events held out to choose the best epoch", len(held_out.events), len(train.events))
 
     with report.stage("encode"):
-        media = train_part if _learns_from_media(config) else replace(train_part, modalities={})
-        features = encode_dataset(media, cache_dir=cache_dir, device=device, progress=progress)
+        if not _learns_from_media(config):
+            features = {}
+        elif features is None:
+            features = encode_dataset(train_part, cache_dir=cache_dir, device=device, progress=progress)
         report.media = {name: feature.report for name, feature in features.items()}
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):

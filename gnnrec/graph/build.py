@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from gnnrec.config import Range, searched
 from gnnrec.data.dataset import RelationEdges
 from gnnrec.errors import ConfigError
 from gnnrec.geometric import HeteroData
@@ -30,8 +31,8 @@ class GraphConfig:
         minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
     """
 
-    similar_items: int = 10
-    co_occurring_items: int = 10
+    similar_items: int = searched(10, Range(3, 40, log=True))
+    co_occurring_items: int = searched(10, Range(3, 40, log=True))
     co_occurring_users: int = 0
     minimum_shared: int = 2
 

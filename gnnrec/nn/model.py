@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrec.config import suggest
+from gnnrec.config import Range, searched, suggest
 from gnnrec.errors import ConfigError
 from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.decode import DECODERS
@@ -42,13 +42,13 @@ class ModelConfig:
     """
 
     embedding_dim: int = 64
-    hops: int = 2
+    hops: int = searched(2, Range(1, 4))
     fusion: str = "attention"
     content: Literal["add", "concatenate", "none"] = "add"
-    content_scale: float = 1.0
-    relation_weight: float = 0.1
+    content_scale: float = searched(1.0, Range(0.1, 10, log=True))
+    relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
     identity_dropout: float = 0.1
-    feature_dropout: float = 0.0
+    feature_dropout: float = searched(0.0, Range(0, 0.5))
     decoder: Literal["cosine", "dot"] = "cosine"
     projections: Mapping[str, str] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.config import Range, searched
 from gnnrec.errors import ConfigError
 from gnnrec.graph.neighbours import co_occurrence_edges
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
@@ -25,7 +26,7 @@ class ItemKnnConfig:
         neighbours: Similar items kept for each item.
     """
 
-    neighbours: int = 100
+    neighbours: int = searched(100, Range(5, 1000, log=True))
 
     def __post_init__(self) -> None:
         if self.neighbours <= 0:

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from gnnrec.config import suggest
+from gnnrec.config import Range, searched, suggest
 from gnnrec.errors import ConfigError
 
 __all__ = ["TrainingConfig"]
@@ -37,13 +37,13 @@ class TrainingConfig:
     """
 
     loss: Literal["auto", "softmax", "sampled-softmax", "bpr", "bce"] = "auto"
-    temperature: float = 0.2
+    temperature: float = searched(0.2, Range(0.05, 0.5, log=True))
     negatives: int = 1
-    auxiliary: Mapping[str, float] = field(default_factory=dict)
-    edge_dropout: float = 0.0
+    auxiliary: Mapping[str, float] = searched({}, Range(1e-6, 1, log=True))
+    edge_dropout: float = searched(0.0, Range(0, 0.5))
     epochs: int = 60
     batch_size: int = 2048
-    learning_rate: float = 0.005
+    learning_rate: float = searched(0.005, Range(5e-4, 0.03, log=True))
     patience: int = 10
     select_by: str = "recall@20"
     precision: Literal["float32", "bfloat16"] = "float32"
