@@ -57,10 +57,9 @@ def searched(default: T, space: Range | Choices) -> T:
 
     A range of a mapping is that of each of its values.
     """
-    metadata = {"search": space}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=default.copy, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    options: Any = {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    declared: T = dataclasses.field(**options, metadata={"search": space})
+    return declared
 
 
 def to_dict(options: Any) -> dict[str, Any]:

@@ -12,20 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gnnrec.errors import ConfigError, DataError, MissingPackageError
+from gnnrec.errors import DataError
+from gnnrec.evaluation.drawing import COLOURS, INK, OTHER, cycle, dress, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["plot_embeddings", "plot_recall_by_degree", "plot_training"]
 
-# Okabe & Ito, 2008: told apart with any colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_OTHER = "#B8B8B8"
-_INK, _FAINT = "#333333", "#DDDDDD"
 _MAX_POINTS = 20_000  # more would only paint over each other
-_DOTS_PER_INCH = 150
 
 _logger = logging.getLogger(__name__)
 
@@ -49,15 +44,15 @@ def plot_training(history: Sequence[Mapping[str, float]], path: str | Path) -> N
     metrics = [name for name in frame.columns if "@" in name or name == "auc"]
     terms = [name for name in frame.columns if name not in (*metrics, "loss", "seconds")]
     losses = ["loss", *terms] if len(terms) > 1 else ["loss"]  # a single term is the loss
-    figure = _figure(width=9.5 if metrics else 5)
+    figure = new_figure(width=9.5 if metrics else 5)
     panels = figure.subplots(1, 2 if metrics else 1, squeeze=False)[0]
     _draw_curves(panels[0], frame[losses], "Training loss")
     if metrics:
         _draw_curves(panels[1], frame[metrics], "Validation")
         panels[1].set_ylim(0, 1.12 * max(float(frame[metrics].max().max()), 1e-3))  # headroom for the best values
-        for name, colour in zip(metrics, _cycle(len(metrics)), strict=True):
+        for name, colour in zip(metrics, cycle(len(metrics)), strict=True):
             _mark_best(panels[1], frame[name].dropna(), colour)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_recall_by_degree(slices: Mapping[str, pd.DataFrame], path: str | Path) -> None:
@@ -82,24 +77,24 @@ def plot_recall_by_degree(slices: Mapping[str, pd.DataFrame], path: str | Path) 
         if metric not in frame or frame["slice"].tolist() != labels:
             raise DataError(f"{name!r} has other slices or another k than the first model; slice the same test pairs")
 
-    figure = _figure(width=max(6.0, 1.0 + len(labels) * (0.5 + 0.25 * len(slices))))
+    figure = new_figure(width=max(6.0, 1.0 + len(labels) * (0.5 + 0.25 * len(slices))))
     axes = figure.subplots()
     place, width = np.arange(len(labels)), 0.8 / len(slices)
-    for number, (name, colour) in enumerate(zip(slices, _cycle(len(slices)), strict=True)):
+    for number, (name, colour) in enumerate(zip(slices, cycle(len(slices)), strict=True)):
         frame = slices[name]
         at = place + (number - (len(slices) - 1) / 2) * width
         error = frame["standard_error"].fillna(0)
-        style: dict[str, Any] = {"elinewidth": 1, "ecolor": _INK}
+        style: dict[str, Any] = {"elinewidth": 1, "ecolor": INK}
         axes.bar(at, frame[metric], width * 0.92, color=colour, label=name, yerr=error, error_kw=style)
     pairs = frames[0]["num_pairs"]
     axes.set_xticks(place, [f"{label}\n({count:,})" for label, count in zip(labels, pairs, strict=True)])
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("training events of the item (test pairs)")
     axes.set_ylim(bottom=0)
-    _dress(axes, _title_of(metric) + " by how well known the items are")
+    dress(axes, _title_of(metric) + " by how well known the items are")
     if len(slices) > 1:
         axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path, *, title: str = "Embeddings") -> None:
@@ -127,22 +122,22 @@ def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path,
     position, share = _principal_components(points)
     category = pd.Series(list(labels), dtype=object)
     counts = category.value_counts()
-    commonest = counts.index[: len(_COLOURS) - 1].tolist()
+    commonest = counts.index[: len(COLOURS) - 1].tolist()
     shown = _spread(len(points))
 
-    figure = _figure(width=7.5, height=5.6)
+    figure = new_figure(width=7.5, height=5.6)
     axes = figure.subplots()
     style: dict[str, Any] = {"s": float(np.clip(12_000 / len(shown), 4, 36)), "linewidths": 0, "alpha": 0.75}
-    for label, colour in zip(commonest, _COLOURS, strict=False):
+    for label, colour in zip(commonest, COLOURS, strict=False):
         of_label = shown[(category.iloc[shown] == label).to_numpy()]
         axes.scatter(*position[of_label].T, color=colour, label=f"{label} ({counts[label]:,})", zorder=2, **style)
     others = ~category.isin(commonest).to_numpy()
     if others.any():
         place = position[shown[others[shown]]].T
-        axes.scatter(*place, color=_OTHER, label=f"other ({others.sum():,})", zorder=1, **style)
+        axes.scatter(*place, color=OTHER, label=f"other ({others.sum():,})", zorder=1, **style)
     axes.set_xlabel(f"first principal component ({share[0]:.0%} of variance)")
     axes.set_ylabel(f"second ({share[1]:.0%})")
-    _dress(axes, title)
+    dress(axes, title)
     axes.grid(visible=False)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
@@ -150,7 +145,7 @@ def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path,
     legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.5)
     for handle in filter(None, legend.legend_handles):
         handle.set_alpha(1)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _principal_components(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -171,23 +166,14 @@ def _spread(num_points: int) -> NDArray[np.int64]:
     return np.linspace(0, num_points - 1, min(num_points, _MAX_POINTS)).round().astype(np.int64)
 
 
-def _figure(width: float, height: float = 3.8) -> "Figure":
-    """Returns a figure of its own, apart from pyplot's global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError("pictures need matplotlib: pip install 'gnnrec[plot]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _draw_curves(axes: "Axes", curves: pd.DataFrame, title: str) -> None:
-    for name, colour in zip(curves.columns, _cycle(len(curves.columns)), strict=True):
+    for name, colour in zip(curves.columns, cycle(len(curves.columns)), strict=True):
         curve = curves[name].dropna()  # metrics may exist for some epochs only
         marker = "." if len(curve) == 1 else ""
         axes.plot(curve.index, curve, color=colour, label=name, linewidth=1.8, marker=marker)
     axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
-    _dress(axes, title)
+    dress(axes, title)
     if len(curves.columns) > 1:
         axes.legend(frameon=False)
 
@@ -200,27 +186,5 @@ def _mark_best(axes: "Axes", curve: "pd.Series[float]", colour: str) -> None:
     axes.annotate(f"{value:.4f}", (epoch, value), (0, 8), textcoords="offset points", **style)
 
 
-def _dress(axes: "Axes", title: str) -> None:
-    """Leaves only what is read: a heading, two axes, faint lines across."""
-    axes.set_title(title, loc="left", color=_INK, fontsize=12, fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
-    axes.tick_params(colors=_INK)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[number % len(_COLOURS)] for number in range(count)]
-
-
 def _title_of(metric: str) -> str:
     return metric[:1].upper() + metric[1:]
-
-
-def _save(figure: "Figure", path: str | Path) -> None:
-    endings = figure.canvas.get_supported_filetypes()
-    ending = Path(path).suffix.lstrip(".").lower()
-    if ending not in endings:
-        raise ConfigError(f"cannot draw {str(path)!r}: the name must end in one of {', '.join(sorted(endings))}")
-    figure.savefig(path, dpi=_DOTS_PER_INCH)

@@ -36,7 +36,7 @@ def slices(recall: list[float], labels: tuple[str, ...] = ("0", "1–3")) -> pd.
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Collects the figures that would be written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(report, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
