@@ -12,7 +12,7 @@ from gnnrec.config import Range, searched
 from gnnrec.data.dataset import RelationEdges
 from gnnrec.errors import ConfigError
 from gnnrec.geometric import HeteroData
-from gnnrec.graph.neighbours import co_occurrence_edges, similarity_edges
+from gnnrec.graph.neighbours import ItemGraph, co_occurrence_edges, similarity_edges
 from gnnrec.modalities.features import Features
 
 __all__ = ["GraphConfig", "build_graph"]
@@ -26,12 +26,15 @@ class GraphConfig:
 
     Attributes:
         similar_items: Neighbours of each item per modality (``similar_by_<modality>``); 0 leaves the relation out.
+        item_graph: How those neighbours weigh: ``cosine``, in proportion to their cosine; ``lattice`` and ``freedom``,
+            as in the published models of these names, where the item itself is one of its neighbours.
         co_occurring_items: Neighbours of each item by shared users (``co_occurs``); 0 leaves the relation out.
         co_occurring_users: Neighbours of each user by shared items; 0 leaves the relation out.
         minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
     """
 
     similar_items: int = searched(10, Range(3, 40, log=True))
+    item_graph: ItemGraph = "cosine"
     co_occurring_items: int = searched(10, Range(3, 40, log=True))
     co_occurring_users: int = 0
     minimum_shared: int = 2
@@ -100,9 +103,10 @@ def _add_modality(graph: HeteroData, name: str, feature: Features, config: Graph
     graph[name].x = x
     graph[name, "describes", feature.of].edge_index = torch.stack([torch.arange(len(x)), owner_index])
     if feature.of == "item" and config.similar_items and len(x):
-        edge_index, weight = similarity_edges(feature, config.similar_items)
-        graph["item", f"similar_by_{name}", "item"].edge_index = edge_index
-        graph["item", f"similar_by_{name}", "item"].edge_weight = weight
+        edge_index, weight = similarity_edges(feature, config.similar_items, config.item_graph)
+        store = graph["item", f"similar_by_{name}", "item"]
+        store.edge_index, store.edge_weight = edge_index, weight
+        store.normalised = config.item_graph != "cosine"
 
 
 def _summary(graph: HeteroData) -> str:

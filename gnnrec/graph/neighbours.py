@@ -1,7 +1,7 @@
 """Finds each item's nearest neighbours, by content or by shared users, without ever holding items × items."""
 
 import itertools
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +13,19 @@ from torch import Tensor
 from gnnrec.errors import ConfigError
 from gnnrec.modalities.features import Features, mean_per_owner
 
-__all__ = ["co_occurrence_edges", "nearest_neighbours", "similarity_edges", "top_entries_per_row"]
+__all__ = [
+    "ItemGraph",
+    "co_occurrence_edges",
+    "nearest_neighbours",
+    "neighbour_shares",
+    "similarity_edges",
+    "top_entries_per_row",
+]
+
+# How the nearest items by content weigh. ``cosine``: in proportion to their cosine. ``lattice``: the item is one of its
+# own neighbours, and the cosines are normalised by both degrees, D^-1/2 S D^-1/2 (Zhang et al. 2021, LATTICE, eq. 1 to
+# 3). ``freedom``: the same with 1 instead of the cosine (Zhou & Shen 2023, FREEDOM, section 3.1).
+ItemGraph: TypeAlias = Literal["cosine", "lattice", "freedom"]
 
 _BLOCK_ENTRIES = 4_000_000  # entries of one block of similarities held at once: 16 MB of float32
 
@@ -47,26 +59,58 @@ def nearest_neighbours(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, T
     return similarity, index
 
 
-def similarity_edges(features: Features, k: int) -> tuple[Tensor, Tensor]:
-    """Links each item to the items whose content is most like its own (Zhang et al. 2021, LATTICE, eq. 1 to 3).
+def similarity_edges(features: Features, k: int, weights: ItemGraph = "cosine") -> tuple[Tensor, Tensor]:
+    """Links each item to the items whose content is most like its own.
 
     An item with several rows (pictures, text parts) is compared by their mean; one without gets no edge. Edges of
     negative similarity are left out.
 
     Args:
         features: Vectors of one modality.
-        k: Neighbours of each item.
+        k: Neighbours of each item; for ``lattice`` and ``freedom`` the item itself is the first of them.
+        weights: How the neighbours weigh.
 
     Returns:
-        ``edge_index [2, num_edges]`` (neighbour, item) and the cosine similarity ``[num_edges]``.
+        ``edge_index [2, num_edges]`` (neighbour, item) and the weights ``[num_edges]``; those of ``lattice`` and
+        ``freedom`` are normalised already.
     """
     means, owner = mean_per_owner(features)
     similarity, index = nearest_neighbours(means, means, k + 1)
     target = torch.arange(len(owner))[:, None].expand_as(index)
     keep = (index != target) & (similarity > 0)
     # Identical items may push an item out of its own list: never keep more than k.
-    keep &= keep.cumsum(dim=1) <= k
-    return torch.stack([owner[index[keep]], owner[target[keep]]]), similarity[keep]
+    keep &= keep.cumsum(dim=1) <= k - (weights != "cosine")
+    source, target, weight = index[keep], target[keep], similarity[keep]
+    if weights != "cosine":
+        itself = torch.arange(len(owner))
+        source, target = torch.cat([itself, source]), torch.cat([itself, target])
+        weight = torch.cat([torch.ones(len(owner)), torch.ones_like(weight) if weights == "freedom" else weight])
+        degree = torch.zeros(len(owner)).index_add_(0, target, weight)
+        weight = weight * (degree[source] * degree[target]).rsqrt()
+    return torch.stack([owner[source], owner[target]]), weight
+
+
+def neighbour_shares(added: Tensor, known: Tensor, k: int, weights: ItemGraph) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the known items that are most like each new item, and what share each has in what the new item hears.
+
+    The weights are those of :func:`similarity_edges`, but for the degrees of the known items: shares add up to 1.
+
+    Args:
+        added: ``[num_added, dim]``.
+        known: ``[num_known, dim]``.
+        k: Neighbours of each item, as in the graph.
+        weights: How they weigh, as in the graph.
+
+    Returns:
+        Positions in ``known`` ``[num_added, k]``, their shares, and the item's share in itself ``[num_added]``.
+    """
+    similarity, index = nearest_neighbours(added, known, k if weights == "cosine" else max(1, k - 1))
+    weight = similarity.clamp(min=0)
+    if weights == "freedom":
+        weight = (weight > 0).float()
+    own = torch.full((len(added),), float(weights != "cosine"))
+    total = (weight.sum(dim=1) + own).clamp(min=1e-12)
+    return index, weight / total[:, None], own / total
 
 
 def co_occurrence_edges(matrix: sp.csr_matrix, k: int, minimum_shared: int = 2) -> tuple[Tensor, Tensor]:

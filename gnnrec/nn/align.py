@@ -62,15 +62,20 @@ class Alignment(nn.Module):
         dims: Modality → width of its vectors.
         dim: Width of the common space.
         projections: Modality → name in ``PROJECTIONS``, for those that are not linear.
+        normalise: Whether to give every modality the same scale.
     """
 
-    def __init__(self, dims: Mapping[str, int], dim: int, projections: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], dim: int, projections: Mapping[str, str] | None = None, *, normalise: bool = True
+    ) -> None:
         super().__init__()
         kinds = projections or {}
         # A list, since a ModuleDict refuses names with a dot or of its own methods; a modality may be called anything.
         self.names = tuple(dims)
         self.projections = nn.ModuleList(
-            nn.Sequential(PROJECTIONS[kinds.get(name, "linear")](width, dim), nn.LayerNorm(dim))
+            nn.Sequential(
+                PROJECTIONS[kinds.get(name, "linear")](width, dim), *([nn.LayerNorm(dim)] if normalise else [])
+            )
             for name, width in dims.items()
         )
 

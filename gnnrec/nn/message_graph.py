@@ -43,7 +43,8 @@ class MessageGraph:
         num_items: Items.
         edge_index: ``[2, num_edges]`` the training pairs (user, item).
         interactions: Normalised adjacency of users and items in one index space.
-        relations: Node type (``user``, ``item``) → relation → row-normalised operator.
+        relations: Node type (``user``, ``item``) → relation → operator: row-normalised, unless the graph says that its
+            weights are normalised already.
         x_dict: Modality → ``[num_rows, width]``.
         owner_dict: Modality → ``[num_rows]``.
         described: Modality → node type that it describes.
@@ -76,7 +77,10 @@ class MessageGraph:
             store = graph[source, name, target]
             if source == target:
                 num_nodes = num_users if source == "user" else num_items
-                operator = row_normalised_operator(store.edge_index, store.edge_weight, num_nodes)
+                if getattr(store, "normalised", False):
+                    operator = SparseOperator(store.edge_index, store.edge_weight, (num_nodes, num_nodes))
+                else:
+                    operator = row_normalised_operator(store.edge_index, store.edge_weight, num_nodes)
                 relations[source][name] = operator.to(device)
             elif name == "describes":
                 x_dict[source] = graph[source].x.to(device)

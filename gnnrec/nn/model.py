@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnrec.config import Range, searched, suggest
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
@@ -18,7 +18,7 @@ from gnnrec.nn.node_encoder import NodeEncoder
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import RelationMixing, propagate
 
-__all__ = ["Embeddings", "ModelConfig", "MultimodalGraphModel"]
+__all__ = ["Embeddings", "GraphModel", "ModelConfig", "MultimodalGraphModel", "NewItems"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class ModelConfig:
     """The shape of the model.
 
     Attributes:
+        architecture: A name in ``gnnrec.nn.architectures.ARCHITECTURES``: ``multimodal``, or that of a published model.
+            Published models use ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and the options after them.
         embedding_dim: Width of the common space.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
         fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
@@ -39,8 +41,14 @@ class ModelConfig:
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
+        item_hops: Layers of propagation over the item–item graph (FREEDOM, MGCN, PGL).
+        modality_shares: Modality → its share in the item–item graph of all modalities; what is left goes to the
+            modalities that are not named, in equal parts (FREEDOM, PGL).
+        view_dropout: Share of the entries set to zero in the views that are compared with each other (BM3, PGL).
+        fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
 
+    architecture: str = "multimodal"
     embedding_dim: int = 64
     hops: int = searched(2, Range(1, 4))
     fusion: str = "attention"
@@ -51,18 +59,26 @@ class ModelConfig:
     feature_dropout: float = searched(0.0, Range(0, 0.5))
     decoder: Literal["cosine", "dot"] = "cosine"
     projections: Mapping[str, str] = field(default_factory=dict)
+    item_hops: int = 1
+    modality_shares: Mapping[str, float] = field(default_factory=dict)
+    view_dropout: float = 0.0
+    fine_tune_features: bool = False
 
     def __post_init__(self) -> None:
         if self.embedding_dim <= 0:
             raise ConfigError(f"option 'embedding_dim' must be positive, got {self.embedding_dim}")
-        if self.hops < 0:
-            raise ConfigError(f"option 'hops' must not be negative, got {self.hops}")
+        for name in ("hops", "item_hops"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
+        for modality, share in self.modality_shares.items():
+            if not 0 <= share <= 1:
+                raise ConfigError(f"the share of {modality!r} in 'modality_shares' must lie in [0, 1], got {share}")
         if self.fusion not in FUSIONS:
             raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
-        for name in ("identity_dropout", "feature_dropout"):
+        for name in ("identity_dropout", "feature_dropout", "view_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if self.relation_weight <= 0:
@@ -76,11 +92,13 @@ class Embeddings:
     Attributes:
         user: ``[num_users, dim]``, ready for the inner product.
         item: ``[num_items, dim]``, ready for the inner product.
-        user_mixed: ``[num_users, dim]`` before decoding.
+        user_mixed: ``[num_users, width]`` before decoding, linear in what the items of a user send.
         layer_zero: ``[num_users + num_items, dim]`` identity and content.
-        messages: ``[num_users + num_items, dim]`` what each node sends to its neighbours over all layers.
+        messages: ``[num_users + num_items, width]`` what each node sends to its neighbours over all layers.
         propagated: ``[num_users + num_items, dim]`` before the item–item and user–user relations.
+        item_sent: ``[num_items, any]`` what each item sends to its neighbours by content.
         item_content: Fused media of the items; ``None`` without media.
+        views: Further tensors by name, which the losses of published models compare.
     """
 
     user: Tensor
@@ -89,10 +107,87 @@ class Embeddings:
     layer_zero: Tensor
     messages: Tensor
     propagated: Tensor
-    item_content: Fused | None
+    item_sent: Tensor
+    item_content: Fused | None = None
+    views: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class MultimodalGraphModel(nn.Module):
+@dataclass(frozen=True, eq=False)
+class NewItems:
+    """What a model makes of items that were not there in training.
+
+    Attributes:
+        item: ``[num_items, dim]``, ready for the inner product.
+        messages: ``[num_items, width]`` what they add to the users who choose them, as in :class:`Embeddings`.
+    """
+
+    item: Tensor
+    messages: Tensor
+
+
+class GraphModel(nn.Module):
+    """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
+
+    config: ModelConfig
+
+    def forward(
+        self,
+        graph: MessageGraph,
+        *,
+        interactions: SparseOperator | None = None,
+        hidden_items: Tensor | None = None,
+    ) -> Embeddings:
+        """Embeds every node.
+
+        Args:
+            graph: The graph the model was built for.
+            interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
+            hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
+        """
+        raise NotImplementedError
+
+    @property
+    def hides_items(self) -> bool:
+        """Whether training may hide items, to teach the model what to do with new ones."""
+        return False
+
+    @property
+    def takes_new_items(self) -> bool:
+        """Whether items that were not there in training can be embedded from their media."""
+        return False
+
+    @property
+    def hears_history(self) -> bool:
+        """Whether a user's embedding is a sum over the user's history, so that new events can be added to it."""
+        return self.config.hops > 0
+
+    def decode(self, mixed: Tensor) -> Tensor:
+        """Turns ``user_mixed`` rows into vectors that are ready for the inner product."""
+        return DECODERS[self.config.decoder](mixed)
+
+    def sent_by_new_items(
+        self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int
+    ) -> Tensor:
+        """Returns ``[num_items, any]`` what new items with these media send, as in ``Embeddings.item_sent``.
+
+        Args:
+            x_dict: Modality → ``[num_rows, width]``, of known modalities.
+            owner_dict: Modality → ``[num_rows]`` new item of each row.
+            num_items: How many items are new.
+        """
+        raise UnsupportedError(f"the architecture {self.config.architecture!r} cannot embed new items; fit again")
+
+    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
+        """Embeds new items.
+
+        Args:
+            sent: ``[num_items, any]`` from :meth:`sent_by_new_items`.
+            heard: Modality → ``[num_items, any]`` weighted sum of what the neighbours by content send.
+        """
+        raise UnsupportedError(f"the architecture {self.config.architecture!r} cannot embed new items; fit again")
+
+
+class MultimodalGraphModel(GraphModel):
     """Embeds users and items of a heterogeneous graph in one space.
 
     1. *Align and fuse* (:class:`~gnnrec.nn.node_encoder.NodeEncoder`): layer 0 is identity plus content.
@@ -141,15 +236,7 @@ class MultimodalGraphModel(nn.Module):
         interactions: SparseOperator | None = None,
         hidden_items: Tensor | None = None,
     ) -> Embeddings:
-        """Embeds every node.
-
-        Cost: ``O((hops × num_edges + num_rows × width) × dim)``.
-
-        Args:
-            graph: The graph the model was built for.
-            interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
-            hidden_items: ``[num_items]`` bool: items to embed as if they were new.
-        """
+        """Embeds every node. Cost: ``O((hops × num_edges + num_rows × width) × dim)``."""
         user_rows, item_rows = self._aligned(self.users, graph, "user"), self._aligned(self.items, graph, "item")
         user_zero, _ = self.users(user_rows, graph.user_degree)
         item_zero, content = self.items(item_rows, graph.item_degree)
@@ -160,21 +247,47 @@ class MultimodalGraphModel(nn.Module):
 
         item_own, unlinked = item, {}
         if hidden_items is not None:
-            item_own = torch.where(hidden_items[:, None], self.new_items(item_rows, graph.num_items), item)
+            item_own = torch.where(hidden_items[:, None], self.without_edges(item_rows, graph.num_items), item)
             unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
         user_mixed = self.user_relations(user, user, graph.relations["user"], {})
-        decode = DECODERS[self.config.decoder]
         return Embeddings(
-            user=decode(user_mixed),
-            item=decode(self.item_relations(item_own, item, graph.relations["item"], unlinked)),
+            user=self.decode(user_mixed),
+            item=self.decode(self.item_relations(item_own, item, graph.relations["item"], unlinked)),
             user_mixed=user_mixed,
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,
+            item_sent=item,
             item_content=content,
         )
 
-    def new_items(self, rows: ModalityRows | None, num_items: int) -> Tensor:
+    @property
+    def hides_items(self) -> bool:
+        """If items have media."""
+        return bool(self.items.modalities)
+
+    @property
+    def takes_new_items(self) -> bool:
+        """If the model hears of media, from the item itself or from its neighbours by content."""
+        return self.hides_items or any(name.startswith("similar_by_") for name in self.item_relations.names)
+
+    def sent_by_new_items(
+        self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int
+    ) -> Tensor:
+        """Returns what propagation makes of nodes without edges."""
+        x_dict = {name: x for name, x in x_dict.items() if name in self.items.modalities}
+        rows = self.items.align(x_dict, owner_dict, num_items) if x_dict else None
+        return self.without_edges(rows, num_items)
+
+    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
+        """Adds what the neighbours by content send, each relation with its learned weight."""
+        weights = self.item_relations.weights()
+        mixed = sent
+        for modality, message in heard.items():
+            mixed = mixed + weights[f"similar_by_{modality}"] * message
+        return NewItems(item=self.decode(mixed), messages=sent * (self.config.hops > 0))
+
+    def without_edges(self, rows: ModalityRows | None, num_items: int) -> Tensor:
         """Embeds items that have only media: what propagation makes of a node without edges.
 
         Args:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
 from gnnrec.errors import UnsupportedError
-from gnnrec.graph.neighbours import nearest_neighbours
+from gnnrec.graph.neighbours import ItemGraph, neighbour_shares
 from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model import GraphModel, ModelConfig
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
 from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.storage import below
@@ -34,11 +35,13 @@ class NeuralConfig:
         model: Shape of the model.
         training: How it is trained.
         similar_items: Neighbours by content of a new item, as in the training graph.
+        item_graph: How they weigh, as in the training graph.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     similar_items: int = 10
+    item_graph: ItemGraph = "cosine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,9 @@ class ServingTensors:
     Attributes:
         user: ``[num_users, dim]``, ready for the inner product.
         item: ``[num_items, dim]``, ready for the inner product.
-        user_base: ``[num_users, dim]`` a user's embedding less what the user's own history adds.
-        item_messages: ``[num_items, dim]`` what each item adds to the users who chose it.
-        item_propagated: ``[num_items, dim]`` what each item sends to its neighbours by content.
+        user_base: ``[num_users, width]`` a user before decoding, less what the user's own history adds.
+        item_messages: ``[num_items, width]`` what each item adds to the users who chose it.
+        item_propagated: ``[num_items, any]`` what each item sends to its neighbours by content.
         item_degree: ``[num_items]`` interactions in training.
     """
 
@@ -63,7 +66,7 @@ class ServingTensors:
 
 
 class NeuralRanker(Ranker):
-    """A trained :class:`~gnnrec.nn.model.MultimodalGraphModel`, ready to answer.
+    """A trained :class:`~gnnrec.nn.model.GraphModel`, ready to answer.
 
     A new event of a user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
     equals a full propagation in which the items do not hear of the event. A new item hears from its media and from
@@ -78,9 +81,7 @@ class NeuralRanker(Ranker):
 
     name: ClassVar[str] = "neural"
 
-    def __init__(
-        self, model: MultimodalGraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape
-    ) -> None:
+    def __init__(self, model: GraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape) -> None:
         self.model = model
         self.serving = serving
         self.config = config
@@ -88,17 +89,15 @@ class NeuralRanker(Ranker):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Vectors always; new items if the model was trained with media of items."""
-        relations = self.model.item_relations.names
-        hears_of_media = self.model.items.modalities or any(name.startswith("similar_by_") for name in relations)
-        return frozenset({"attach", "vectors"}) if hears_of_media else frozenset({"vectors"})
+        """Vectors always; new items if the model was trained with media of items and knows what to do with them."""
+        return frozenset({"attach", "vectors"}) if self.model.takes_new_items else frozenset({"vectors"})
 
     @classmethod
     def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
         """Trains the model on the task's graph."""
         torch.manual_seed(task.seed)
         graph = MessageGraph.from_hetero_data(task.graph, task.device)
-        model = MultimodalGraphModel(graph.shape, config.model).to(task.device)
+        model = build_model(graph.shape, config.model).to(task.device)
         result = train(
             model,
             graph,
@@ -144,29 +143,30 @@ class NeuralRanker(Ranker):
         """Embeds new items from their media and from the known items that are most like them.
 
         Raises:
-            UnsupportedError: The model was fitted without media of items, so it could only guess.
+            UnsupportedError: The model was fitted without media of items, or has no place for new ones.
         """
-        if "attach" not in self.capabilities:
-            raise UnsupportedError("this model was fitted without item media; fit one with modalities to add items")
+        if not self.model.takes_new_items:
+            raise UnsupportedError(
+                f"this model ({self.config.model.architecture!r}) has no use for the media of new items; "
+                "fit one that learns from media, e.g. the preset 'gnnrec'"
+            )
         serving = self.serving
-        x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in added.items() if len(feature)}
-        x_dict = {name: x for name, x in x_dict.items() if name in self.model.items.modalities}
+        described = {name: feature for name, feature in added.items() if len(feature)}
+        x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in described.items()}
         owner_dict = {name: torch.from_numpy(np.array(added[name].owner_index)) for name in x_dict}
-        rows = self.model.items.align(x_dict, owner_dict, num_added) if x_dict else None
-        own = self.model.new_items(rows, num_added)
-        mixed = own
-        weights = self.model.item_relations.weights()
-        for modality, feature in added.items():
-            weight = weights.get(f"similar_by_{modality}")
-            if weight is not None and len(feature) and len(known[modality]):
-                mixed = mixed + weight * self._neighbour_mean(feature, known[modality], num_added)
-        item = DECODERS[self.config.model.decoder](mixed)
+        sent = self.model.sent_by_new_items(x_dict, owner_dict, num_added)
+        heard = {
+            name: self._heard(added[name], known[name], sent)
+            for name in x_dict
+            if f"similar_by_{name}" in self.shape.item_relations and len(known[name])
+        }
+        new = self.model.new_items(sent, heard)
         return self._with(
             replace(
                 serving,
-                item=torch.cat([serving.item, item]),
-                item_messages=torch.cat([serving.item_messages, own * (self.config.model.hops > 0)]),
-                item_propagated=torch.cat([serving.item_propagated, own]),
+                item=torch.cat([serving.item, new.item]),
+                item_messages=torch.cat([serving.item_messages, new.messages]),
+                item_propagated=torch.cat([serving.item_propagated, sent]),
                 item_degree=torch.cat([serving.item_degree, serving.item_degree.new_ones(num_added)]),
             )
         )
@@ -182,7 +182,7 @@ class NeuralRanker(Ranker):
         """Rebuilds the ranker."""
         config = from_dict(NeuralConfig, state.facts["config"])
         shape = from_dict(GraphShape, state.facts["shape"])
-        model = MultimodalGraphModel(shape, config.model)
+        model = build_model(shape, config.model)
         model.load_state_dict(below("model.", state.tensors))
         serving = ServingTensors(**below("serving.", state.tensors))
         return cls(model.eval(), serving, config, shape)
@@ -193,29 +193,32 @@ class NeuralRanker(Ranker):
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
         serving = self.serving
-        if self.config.model.hops:
+        if self.model.hears_history:
             vectors = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
             vectors = vectors if base is None else base + vectors
+            with torch.no_grad():
+                decoded = self.model.decode(vectors)
         else:
             vectors = fold_in_by_least_squares(histories, serving.item)
+            decoded = DECODERS[self.config.model.decoder](vectors)
         unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
-        decoded = DECODERS[self.config.model.decoder](vectors)
         nothing = unknown & (vectors == 0).all(dim=1)
         return torch.where(nothing[:, None], serving.user.mean(dim=0), decoded)
 
-    def _neighbour_mean(self, added: Features, known: Features, num_added: int) -> Tensor:
-        """Returns ``[num_added, dim]``: what each new item hears from its nearest known items in one modality."""
+    def _heard(self, added: Features, known: Features, sent: Tensor) -> Tensor:
+        """Returns ``[num_added, any]``: what each new item hears from its nearest known items in one modality."""
         added_rows, added_owner = mean_per_owner(added)
         known_rows, known_owner = mean_per_owner(known)
-        similarity, index = nearest_neighbours(added_rows, known_rows, self.config.similar_items)
-        weight = similarity.clamp(min=0)
-        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        heard = torch.einsum("nk,nkd->nd", weight, self.serving.item_propagated[known_owner[index]])
-        return heard.new_zeros(num_added, heard.shape[1]).index_copy_(0, added_owner, heard)
+        index, share, own_share = neighbour_shares(
+            added_rows, known_rows, self.config.similar_items, self.config.item_graph
+        )
+        heard = torch.einsum("nk,nkd->nd", share, self.serving.item_propagated[known_owner[index]])
+        heard = heard + own_share[:, None] * sent[added_owner]
+        return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
 
 
 @torch.no_grad()
-def _serving_tensors(model: MultimodalGraphModel, graph: MessageGraph, interactions: sp.csr_matrix) -> ServingTensors:
+def _serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr_matrix) -> ServingTensors:
     """Runs the trained model once over the whole graph and keeps what answering needs."""
     embeddings = model(graph)
     num_users = graph.num_users
@@ -232,6 +235,6 @@ def _serving_tensors(model: MultimodalGraphModel, graph: MessageGraph, interacti
         item=item,
         user_base=before_decoding - history,
         item_messages=messages,
-        item_propagated=embeddings.propagated[num_users:].cpu().clone(),  # may be the very memory of `item`
+        item_propagated=embeddings.item_sent.cpu().clone(),  # may be the very memory of `item`
         item_degree=degree,
     )

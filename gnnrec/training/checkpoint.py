@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import MultimodalGraphModel
+from gnnrec.nn.model import GraphModel
 from gnnrec.storage import below, read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
 
@@ -22,7 +22,7 @@ _KIND, _VERSION = "gnnrec training checkpoint", 1
 _FOLDER, _TENSORS = "checkpoint", "tensors.safetensors"
 
 
-def fingerprint(config: TrainingConfig, seed: int, model: MultimodalGraphModel, graph: MessageGraph) -> str:
+def fingerprint(config: TrainingConfig, seed: int, model: GraphModel, graph: MessageGraph) -> str:
     """Digest of what determines a run, so that no other run is continued by mistake.
 
     The values of features are left out: prepared again, they may differ in their last bits. The number of epochs is

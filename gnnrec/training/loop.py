@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError, GnnrecError
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import MultimodalGraphModel
+from gnnrec.nn.model import GraphModel
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
@@ -42,7 +42,7 @@ class TrainingResult:
 
 
 def train(
-    model: MultimodalGraphModel,
+    model: GraphModel,
     graph: MessageGraph,
     config: TrainingConfig,
     *,
@@ -109,7 +109,7 @@ class _Progress:
     best_epoch: int
     best_weights: dict[str, Tensor]
 
-    def add(self, record: EpochRecord, select_by: str | None, model: MultimodalGraphModel) -> None:
+    def add(self, record: EpochRecord, select_by: str | None, model: GraphModel) -> None:
         """Notes an epoch, and its weights if it is the best so far."""
         self.history.append(record)
         best = self.history[self.best_epoch - 1] if self.best_epoch else None
@@ -123,7 +123,7 @@ class _Progress:
 
 
 def _run_epoch(
-    model: MultimodalGraphModel,
+    model: GraphModel,
     graph: MessageGraph,
     config: TrainingConfig,
     objective: Objective,
@@ -138,7 +138,7 @@ def _run_epoch(
     device = graph.edge_index.device
     num_edges = graph.edge_index.shape[1]
     interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
-    hidden_share = model.config.identity_dropout if model.items.modalities else 0.0
+    hidden_share = model.config.identity_dropout if model.hides_items else 0.0
     totals: dict[str, float] = {}
     order = torch.randperm(num_edges, generator=generator)
     if objective.loss == "softmax":
@@ -165,9 +165,7 @@ def _run_epoch(
     return totals
 
 
-def _validate(
-    model: MultimodalGraphModel, graph: MessageGraph, validation: Validation, select_by: str
-) -> dict[str, float]:
+def _validate(model: GraphModel, graph: MessageGraph, validation: Validation, select_by: str) -> dict[str, float]:
     """Scores the present weights on the validation pairs."""
     model.eval()
     with torch.no_grad():
@@ -178,7 +176,7 @@ def _validate(
     return metrics
 
 
-def _weights(model: MultimodalGraphModel) -> dict[str, Tensor]:
+def _weights(model: GraphModel) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

@@ -98,7 +98,7 @@ def test_a_hidden_item_hears_from_its_neighbours_by_content(message_graph: MakeG
     out = model(graph, hidden_items=hidden)
     heard = graph.relations["item"]["similar_by_content"] @ out.propagated[graph.num_users :]
     rows = model.items.align(graph.x_dict, graph.owner_dict, graph.num_items)
-    expected = model.new_items(rows, graph.num_items) + model.config.relation_weight * heard
+    expected = model.without_edges(rows, graph.num_items) + model.config.relation_weight * heard
     torch.testing.assert_close(out.item[hidden], expected[hidden])
 
 

@@ -189,7 +189,7 @@ def test_a_relation_named_like_a_modality_makes_no_neighbours(planted: PlantedGr
     attached = ranker.attach({"content": added}, planted.features, 20)
     with torch.no_grad():
         rows = ranker.model.items.align({"content": torch.from_numpy(added.values)}, {"content": torch.arange(20)}, 20)
-        own = F.normalize(ranker.model.new_items(rows, 20))
+        own = F.normalize(ranker.model.without_edges(rows, 20))
     torch.testing.assert_close(attached.vectors("item")[80:], own)
 
 

@@ -1,0 +1,27 @@
+"""Turns the name of an architecture into a model: the default and the published ones."""
+
+from collections.abc import Mapping
+
+from gnnrec.config import suggest
+from gnnrec.errors import ConfigError
+from gnnrec.nn.message_graph import GraphShape
+from gnnrec.nn.model import GraphModel, ModelConfig, MultimodalGraphModel
+
+__all__ = ["ARCHITECTURES", "build_model"]
+
+# Name → a GraphModel, built as Model(shape, config).
+ARCHITECTURES: Mapping[str, type[GraphModel]] = {
+    "multimodal": MultimodalGraphModel,
+}
+
+
+def build_model(shape: GraphShape, config: ModelConfig) -> GraphModel:
+    """Builds the model that ``config.architecture`` names.
+
+    Raises:
+        ConfigError: There is no such architecture, or it needs media or relations that the graph lacks.
+    """
+    if config.architecture not in ARCHITECTURES:
+        known = suggest(config.architecture, ARCHITECTURES)
+        raise ConfigError(f"option 'architecture' cannot be {config.architecture!r}{known}")
+    return ARCHITECTURES[config.architecture](shape, config)
