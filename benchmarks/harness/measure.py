@@ -1,0 +1,182 @@
+"""Turns one fit into one row: chooses hyper-parameters on validation, fits, and only then reads the test set."""
+
+import json
+import os
+import platform
+import re
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+import gnnrec as gr
+from gnnrec.evaluation import evaluate_rankings, sliced
+from gnnrec.fitting import resolve_device
+from harness.plan import BENCHMARKS, model_of
+from harness.rows import (
+    COLD_METRICS,
+    MASKS,
+    PER_USER_METRICS,
+    TEST_METRICS,
+    Fit,
+    cold_column,
+    log_test_reading,
+    per_user_column,
+    read_row,
+    test_column,
+    write_row,
+)
+from harness.task import FitTask, FittedModel, Model, ScoreBlock
+
+
+def measure(results: Path, fit: Fit, options: Mapping[str, Any], device: str = "auto") -> None:
+    """Fits a model, measures it and writes its row; an error becomes a failed row that says why."""
+    row: dict[str, Any] = {"options": json.dumps(options), **_surroundings(device)}
+    try:
+        model = model_of(fit.model)
+        if model.deterministic and fit.seed:
+            return
+        row |= {"package": model.package, "versions": json.dumps(_versions(model.package))}
+        benchmark = BENCHMARKS[fit.dataset]
+        train, valid, test = gr.datasets.load(fit.dataset).split(benchmark.splitter)
+        task = FitTask(train, valid if benchmark.has_valid else None, fit.seed, device)
+        fitted, facts = choose_and_fit(_narrowed(model, results, fit, options), task)
+        row |= facts | _peak_memory()
+        log_test_reading(results, fit, options)
+        row |= measure_on_test(fitted.score_block, task, test.interaction_matrix())
+    except Exception as error:  # noqa: BLE001 - whatever a peer raises is the reason of its row
+        traceback.print_exc()
+        row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    else:
+        row["status"] = "ok"
+    write_row(results, fit, row)
+
+
+def choose_and_fit(model: Model, task: FitTask) -> tuple[FittedModel, dict[str, Any]]:
+    """Fits every candidate of the grid and keeps the one with the best validation recall@20.
+
+    Without validation pairs a tenth of the training pairs is held out for the choice, and the chosen candidate is then
+    fitted on all of them, for as many epochs as were best.
+
+    Returns:
+        The fitted model, and the facts for its row.
+    """
+    nothing_to_choose = len(model.grid) == 1 and not model.early_stopping
+    if task.valid is None and (nothing_to_choose or model.refits_itself):
+        fitted, seconds = _timed_fit(model, task, model.grid[0])
+        return fitted, _facts(fitted, model.grid[0], [], None, seconds, seconds)
+
+    choosing = task
+    if task.valid is None:
+        part, held_out = gr.split.holdout(task.train, fraction=0.1, seed=task.seed)
+        choosing = replace(task, train=part, valid=held_out)
+    trials: list[dict[str, Any]] = []
+    best, best_recall, fit_seconds = None, -1.0, 0.0
+    for candidate in model.grid:
+        fitted, seconds = _timed_fit(model, choosing, candidate)
+        recall = choosing.validation_recall(fitted.score_block)
+        trials.append({**candidate, "valid recall@20": recall, "seconds": round(seconds, 2)})
+        if best is None or recall > best_recall:
+            best, best_recall, fit_seconds, chosen = fitted, recall, seconds, candidate
+    search_seconds = sum(trial["seconds"] for trial in trials)
+    assert best is not None
+    if choosing is not task:
+        epochs = {"epochs": best.best_epoch} if best.best_epoch else {}
+        best, seconds = _timed_fit(model, task, {**chosen, **epochs})
+        fit_seconds, search_seconds = fit_seconds + seconds, search_seconds + seconds
+    return best, _facts(best, chosen, trials, best_recall, fit_seconds, search_seconds)
+
+
+def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix) -> dict[str, Any]:
+    """Reads the test set: all items ranked under each mask, cold items by themselves, recall by training events."""
+    masks = {"train": task.pairs}
+    if task.valid is not None:
+        masks["train+valid"] = sp.csr_matrix(task.pairs + task.valid.interaction_matrix())
+    row: dict[str, Any] = {}
+    for mask in MASKS[: len(masks)]:
+        evaluation = evaluate_rankings(score_block, test, mask=masks[mask], metrics=TEST_METRICS)
+        row |= {test_column(metric, mask): value for metric, value in evaluation.values.items()}
+        row |= {per_user_column(metric, mask): evaluation.per_user[metric] for metric in PER_USER_METRICS}
+    row["num_test_users"] = evaluation.num_users
+    row["slices"] = sliced(evaluation, test, task.pairs).drop(columns="standard_error").to_dict("records")
+
+    cold = np.bincount(task.pairs.indices, minlength=test.shape[1]) == 0
+    if cold[test.indices].any():
+        among_cold = evaluate_rankings(score_block, test, mask=masks[mask], metrics=COLD_METRICS, candidates=cold)
+        row |= {cold_column(metric): value for metric, value in among_cold.values.items()}
+        row["num_cold_test_users"] = among_cold.num_users
+    return row
+
+
+def _narrowed(model: Model, results: Path, fit: Fit, options: Mapping[str, Any]) -> Model:
+    """Puts the options of the command line into the grid; later seeds take over what the first one chose."""
+    grid = tuple({json.dumps(one): one for one in ({**candidate, **options} for candidate in model.grid)}.values())
+    first = read_row(results, replace(fit, seed=0)) if fit.seed else None
+    if first is not None and first["status"] == "ok":
+        grid = (json.loads(first["hyperparameters"]),)
+    return replace(model, grid=grid)
+
+
+def _timed_fit(model: Model, task: FitTask, hyperparameters: Mapping[str, Any]) -> tuple[FittedModel, float]:
+    started = time.perf_counter()
+    fitted = model.fit(task, hyperparameters)
+    return fitted, time.perf_counter() - started
+
+
+def _facts(
+    fitted: FittedModel,
+    hyperparameters: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    recall: float | None,
+    fit_seconds: float,
+    search_seconds: float,
+) -> dict[str, Any]:
+    return {
+        "hyperparameters": json.dumps(hyperparameters),
+        "trials": json.dumps(trials),
+        "valid recall@20": recall,
+        "best_epoch": fitted.best_epoch,
+        "epochs": fitted.epochs,
+        "fit_seconds": fit_seconds,
+        "search_seconds": search_seconds,
+    }
+
+
+def _surroundings(device: str) -> dict[str, Any]:
+    resolved = resolve_device(device)
+    return {
+        "machine": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(resolved) if resolved.startswith("cuda") else "cpu",
+    }
+
+
+def _processor() -> str:
+    names = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return names[1] if names else platform.machine()
+
+
+def _versions(package: str) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in dict.fromkeys(("gnnrec", "numpy", "scipy", "torch", "torch-geometric", package)):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # the import of the peer will say so
+    return found
+
+
+def _peak_memory() -> dict[str, float | None]:
+    # Not getrusage: Linux lets a process inherit the peak of the one that started it.
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    on_device = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+    return {"peak_memory_gib": int(peak[1]) / 2**20, "peak_device_memory_gib": on_device}
