@@ -4,14 +4,26 @@ from collections.abc import Mapping
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
+from gnnrec.nn.bm3 import BM3
+from gnnrec.nn.freedom import FREEDOM
+from gnnrec.nn.lightgcn import LightGCN
 from gnnrec.nn.message_graph import GraphShape
+from gnnrec.nn.mgcn import MGCN
 from gnnrec.nn.model import GraphModel, ModelConfig, MultimodalGraphModel
+from gnnrec.nn.pgl import PGL
+from gnnrec.nn.vbpr import VBPR
 
 __all__ = ["ARCHITECTURES", "build_model"]
 
 # Name → a GraphModel, built as Model(shape, config).
 ARCHITECTURES: Mapping[str, type[GraphModel]] = {
     "multimodal": MultimodalGraphModel,
+    "lightgcn": LightGCN,
+    "vbpr": VBPR,
+    "freedom": FREEDOM,
+    "bm3": BM3,
+    "mgcn": MGCN,
+    "pgl": PGL,
 }
 
 

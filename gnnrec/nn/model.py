@@ -44,7 +44,6 @@ class ModelConfig:
         item_hops: Layers of propagation over the item–item graph (FREEDOM, MGCN, PGL).
         modality_shares: Modality → its share in the item–item graph of all modalities; what is left goes to the
             modalities that are not named, in equal parts (FREEDOM, PGL).
-        view_dropout: Share of the entries set to zero in the views that are compared with each other (BM3, PGL).
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
 
@@ -61,7 +60,6 @@ class ModelConfig:
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
-    view_dropout: float = 0.0
     fine_tune_features: bool = False
 
     def __post_init__(self) -> None:
@@ -78,7 +76,7 @@ class ModelConfig:
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
-        for name in ("identity_dropout", "feature_dropout", "view_dropout"):
+        for name in ("identity_dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if self.relation_weight <= 0:

@@ -7,10 +7,9 @@ from typing import Literal
 
 from gnnrec.config import Range, searched, suggest
 from gnnrec.errors import ConfigError
+from gnnrec.training.auxiliary import AUXILIARY_LOSSES
 
 __all__ = ["TrainingConfig"]
-
-_AUXILIARY = ("alignment", "regularisation")
 
 # A pass over a small log must not be a handful of steps, nor a step a handful of pairs.
 _LEAST_STEPS, _LEAST_BATCH = 30, 64
@@ -21,12 +20,14 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        loss: ``softmax`` over all items, ``sampled-softmax`` with logQ correction, ``bpr``, ``bce``, or ``auto``: full
-            softmax up to 50,000 items and sampled beyond.
+        loss: ``softmax`` over all items, ``sampled-softmax`` with logQ correction, ``bpr``, ``bce``, ``bootstrap`` (of
+            BM3, without negatives), or ``auto``: full softmax up to 50,000 items and sampled beyond.
         temperature: Scores are divided by it before any loss.
         negatives: Negatives per positive, for ``bpr`` and ``bce``.
-        auxiliary: Auxiliary loss → weight, added to the ranking loss: ``alignment`` (content against behaviour) and
-            ``regularisation`` (length of embeddings).
+        auxiliary: Auxiliary loss → weight, added to the ranking loss: ``alignment`` (content against behaviour),
+            ``regularisation`` (length of embeddings), and those of published models, all of them names in
+            ``gnnrec.training.auxiliary.AUXILIARY_LOSSES``.
+        view_dropout: Share of the entries set to zero in views that are compared with each other (BM3, PGL).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
         epochs: At most this many passes over the interactions.
         batch_size: Positive pairs per step; fewer on small data, so that an epoch has at least 30 steps.
@@ -36,10 +37,11 @@ class TrainingConfig:
         precision: ``bfloat16`` runs projections and scores in half precision, sums in single.
     """
 
-    loss: Literal["auto", "softmax", "sampled-softmax", "bpr", "bce"] = "auto"
+    loss: Literal["auto", "softmax", "sampled-softmax", "bpr", "bce", "bootstrap"] = "auto"
     temperature: float = searched(0.2, Range(0.05, 0.5, log=True))
     negatives: int = 1
     auxiliary: Mapping[str, float] = searched({}, Range(1e-6, 1, log=True))
+    view_dropout: float = 0.0
     edge_dropout: float = searched(0.0, Range(0, 0.5))
     epochs: int = 60
     batch_size: int = 2048
@@ -56,10 +58,11 @@ class TrainingConfig:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"option {name!r} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.edge_dropout < 1:
-            raise ConfigError(f"option 'edge_dropout' must lie in [0, 1), got {self.edge_dropout}")
+        for name in ("view_dropout", "edge_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         for name, weight in self.auxiliary.items():
-            if name not in _AUXILIARY:
-                raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, _AUXILIARY)}")
+            if name not in AUXILIARY_LOSSES:
+                raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, AUXILIARY_LOSSES)}")
             if weight < 0:
                 raise ConfigError(f"the weight of the auxiliary loss {name!r} must not be negative, got {weight}")

@@ -1,22 +1,23 @@
 """What a training step minimises: one ranking loss plus weighted auxiliary losses."""
 
-from collections.abc import Callable, Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrec.errors import ConfigError
 from gnnrec.nn import losses
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings
+from gnnrec.training.auxiliary import AUXILIARY_LOSSES, Batch, one_minus_cosine
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.negatives import UniformNegatives
 
-__all__ = ["AUXILIARY_LOSSES", "Objective"]
+__all__ = ["Objective"]
 
 # Catalogues up to this size are normalised over in full: beyond, a sampled softmax is as good and far cheaper.
 _FULL_SOFTMAX_ITEMS = 50_000
 _SHARED_NEGATIVES = 4_096
+_PAIRWISE = ("bpr", "bce")
 
 
 class Objective:
@@ -56,23 +57,25 @@ class Objective:
             item_index: ``[batch]`` items of the positives.
             generator: Source of negatives, on CPU.
         """
-        terms = {"ranking": self.ranking_loss(embeddings, user_index, item_index, generator)}
+        negative_index = None
+        if self.loss in _PAIRWISE:
+            negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
+        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout)
+        terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}
         for name, weight in self.config.auxiliary.items():
             if weight:
-                terms[name] = weight * AUXILIARY_LOSSES[name](embeddings, user_index, item_index)
+                terms[name] = weight * AUXILIARY_LOSSES[name](embeddings, batch)
         return terms
 
-    def _softmax(self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator) -> Tensor:
+    def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         candidates = embeddings.item[self.warm_index]
-        users, row = torch.unique(user, return_inverse=True)
-        return losses.full_softmax(
-            embeddings.user[users], candidates, row, self.position[item], self.config.temperature
-        )
+        users, row = torch.unique(batch.user_index, return_inverse=True)
+        positive = self.position[batch.item_index]
+        return losses.full_softmax(embeddings.user[users], candidates, row, positive, self.config.temperature)
 
-    def _sampled_softmax(
-        self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         """Shares two kinds of negatives: the positives of the batch (by popularity) and uniform draws."""
+        user, item = batch.user_index, batch.item_index
         draws = torch.randint(len(self.warm_index), (_SHARED_NEGATIVES,), generator=generator)
         uniform = self.warm_index[draws.to(self.warm_index.device)]
         candidate = torch.cat([item, uniform])
@@ -87,42 +90,23 @@ class Objective:
             self.config.temperature,
         )
 
-    def _bpr(self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator) -> Tensor:
-        return losses.bpr(*self._scores(embeddings, user, item, generator))
+    def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+        return losses.bpr(*self._scores(embeddings, batch))
 
-    def _bce(self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator) -> Tensor:
-        return losses.binary_cross_entropy(*self._scores(embeddings, user, item, generator))
+    def _bce(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+        return losses.binary_cross_entropy(*self._scores(embeddings, batch))
 
-    def _scores(
-        self, embeddings: Embeddings, user: Tensor, item: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        negative = self.negatives.sample(user, self.config.negatives, generator)
-        users = embeddings.user[user] / self.config.temperature
-        positive_score = (users * embeddings.item[item]).sum(-1)
-        negative_score = torch.einsum("bd,bnd->bn", users, embeddings.item[negative])
+    def _bootstrap(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Predicts the item from the user and the user from the item (Zhou et al. 2023, BM3, section 3.3)."""
+        if "item" not in embeddings.views:
+            raise ConfigError("the loss 'bootstrap' compares views that only the architecture 'bm3' has; set it too")
+        user = F.dropout(embeddings.user_mixed[batch.user_index], batch.view_dropout)
+        item = F.dropout(embeddings.views["item"][batch.item_index], batch.view_dropout)
+        online_user, online_item = embeddings.user[batch.user_index], embeddings.item[batch.item_index]
+        return one_minus_cosine(online_user, item) + one_minus_cosine(online_item, user)
+
+    def _scores(self, embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
+        users = embeddings.user[batch.user_index] / self.config.temperature
+        positive_score = (users * embeddings.item[batch.item_index]).sum(-1)
+        negative_score = torch.einsum("bd,bnd->bn", users, embeddings.item[batch.negative_index])
         return positive_score, negative_score
-
-
-def _regularisation(embeddings: Embeddings, user: Tensor, item: Tensor) -> Tensor:
-    """Half the squared length of the layer-0 embeddings of a batch (He et al. 2020, LightGCN, eq. 15)."""
-    num_users = len(embeddings.user)
-    of_batch = embeddings.layer_zero[torch.cat([user, item + num_users])]
-    return of_batch.square().sum() / (2 * len(user))
-
-
-def _alignment(embeddings: Embeddings, user: Tensor, item: Tensor) -> Tensor:
-    """InfoNCE between an item's fused content and what its interactions say of it (Wei et al. 2021, CLCRec, eq. 6)."""
-    items = torch.unique(item)
-    if embeddings.item_content is not None:
-        items = items[embeddings.item_content.present[items]]
-    if embeddings.item_content is None or not len(items):
-        return torch.zeros((), device=user.device)
-    content = embeddings.item_content.x[items]
-    behaviour = embeddings.propagated[len(embeddings.user) + items][:, : content.shape[1]]
-    return losses.info_nce(F.normalize(content), F.normalize(behaviour), temperature=0.2)
-
-
-AUXILIARY_LOSSES: Mapping[str, Callable[[Embeddings, Tensor, Tensor], Tensor]] = {
-    "alignment": _alignment,
-    "regularisation": _regularisation,
-}

@@ -1,8 +1,8 @@
 import pytest
 
 from gnnrec.errors import ConfigError
+from gnnrec.training.auxiliary import AUXILIARY_LOSSES
 from gnnrec.training.config import TrainingConfig
-from gnnrec.training.objective import AUXILIARY_LOSSES
 
 
 @pytest.mark.parametrize(
