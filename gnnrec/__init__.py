@@ -21,6 +21,7 @@ _NAMES = {
     "Vectors": "gnnrec.data.schema",
     "Video": "gnnrec.data.schema",
     "load": "gnnrec.recommender",
+    "tune": "gnnrec.tuning.search",
 }
 _MODULES = {
     "datasets": "gnnrec.data.catalogue",
@@ -58,6 +59,7 @@ __all__ = [
     "split",
     "synthetic",
     "testing",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from gnnrec.data.schema import Audio, Image, Relation, Text, Vectors, Video
     from gnnrec.presets import RecommenderConfig
     from gnnrec.recommender import Recommender, load
+    from gnnrec.tuning.search import tune
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ LAYERS = [
     {"presets", "export"},
     {"fitting", "growth", "held_out", "answers", "training_bar"},
     {"recommender"},
-    {"demo"},
+    {"demo", "tuning"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -7,7 +7,7 @@ import gnnrec as gr
 NAMES = [
     *("Audio", "Cleaning", "Dataset", "Image", "Recommender", "RecommenderConfig", "Relation", "Text", "Vectors"),
     *("Video", "__version__", "datasets", "errors", "evaluation", "graph", "load", "metrics", "nn", "retrieval"),
-    *("split", "synthetic", "testing"),
+    *("split", "synthetic", "testing", "tune"),
 ]
 
 # Callable → its arguments; those behind * are given by name.
@@ -33,6 +33,7 @@ SIGNATURES = {
     "Recommender.export": "path formats",
     "Recommender.save": "path",
     "load": "path",
+    "tune": "train valid * preset config trials timeout workers storage space metric cache_dir progress **options",
     "split.random": "valid test seed",
     "split.leave_last": "valid test",
     "split.by_time": "valid test",
@@ -51,7 +52,7 @@ SIGNATURES = {
     "Vectors": "matrix ids of",
     "Relation": "frame between",
     "Cleaning": "invalid duplicates min_user_events min_item_events max_user_events feature_outliers",
-    "RecommenderConfig": "ranker seed device features graph model training item_knn",
+    "RecommenderConfig": "ranker seed device features graph model training ease graph_filter item_knn",
 }
 
 

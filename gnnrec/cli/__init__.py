@@ -14,6 +14,7 @@ from gnnrec.cli.answer import evaluate, export, recommend
 from gnnrec.cli.catalogue import datasets
 from gnnrec.cli.demo import demo
 from gnnrec.cli.fit import fit
+from gnnrec.cli.tune import tune
 from gnnrec.errors import (
     ConfigError,
     DataError,
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(fit)
+app.command()(tune)
 app.command()(evaluate)
 app.command()(recommend)
 app.command()(export)

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from gnnrec.data.split import Splitter
     from gnnrec.presets import RecommenderConfig
 
-__all__ = ["parse_cleaning", "parse_config", "parse_modalities", "parse_pairs", "parse_relations", "parse_split"]
+__all__ = [
+    "parse_cleaning",
+    "parse_config",
+    "parse_modalities",
+    "parse_pairs",
+    "parse_relations",
+    "parse_space",
+    "parse_split",
+]
 
 _SPLITS = ("random", "leave-last", "by-time", "cold-items", "cold-users", "column")
 
@@ -133,6 +141,27 @@ def parse_config(
     options = {name: _value(text) for name, text in parse_pairs(settings, "--set").items()}
     options |= {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
     return start.with_options(options)
+
+
+def parse_space(words: Iterable[str]) -> dict[str, Any] | None:
+    """Reads words ``OPTION`` (its declared range), ``OPTION=LOW..HIGH`` and ``OPTION=[CHOICE,CHOICE]``.
+
+    Returns:
+        The space for ``gnnrec.tune``; ``None`` without words.
+
+    Raises:
+        ConfigError: A word that cannot be read.
+    """
+    words = list(words)
+    space: dict[str, Any] = {word: None for word in words if "=" not in word}
+    for name, text in parse_pairs((word for word in words if "=" in word), "--space").items():
+        low, dots, high = text.partition("..")
+        given = (_value(low), _value(high)) if dots else _value(text)
+        numbers = isinstance(given, tuple) and all(isinstance(bound, int | float) for bound in given)
+        if not (numbers or isinstance(given, list)):
+            raise ConfigError(f"--space {name} takes LOW..HIGH or [CHOICE,CHOICE], not {text!r}")
+        space[name] = given
+    return space or None
 
 
 def _spec(kind: str, value: str, of: Owner, media_root: Path | None) -> ModalitySpec:
