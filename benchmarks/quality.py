@@ -3,12 +3,13 @@
     python benchmarks/quality.py --dataset tiktok --model gnnrec lightgcn implicit-als --seeds 0 1 2 3 4
     python benchmarks/quality.py --dataset tiktok --model gnnrec --name "128 wide" --option embedding_dim=128
 
-Models are gnnrec's presets and the peers of ``benchmarks/harness/plan.py``, which also declares splits and grids. Each
-fit runs in a process of its own and ends as one row in ``benchmarks/results/quality``: a crash, an error or a fit
-beyond the time limit as a failed row that says why. A row that exists is not made again, so an interrupted run goes on
-where it stopped, and several runs may work side by side. Epochs and hyper-parameters are chosen on validation; the
-test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` logs each reading. Later seeds take over
-the hyper-parameters that seed 0 chose. ``benchmarks/tables.py`` turns the rows into ``docs/benchmarks.md``.
+Models are gnnrec's presets and the peers of ``benchmarks/harness/models.py``, which also declares their grids;
+``benchmarks/harness/plan.py`` declares data sets and splits. Each fit runs in a process of its own and ends as one row
+in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a failed row that says why. A row
+that exists is not made again, so an interrupted run goes on where it stopped, and several runs may work side by side.
+Epochs and hyper-parameters are chosen on validation; later seeds take over the hyper-parameters that seed 0 chose. The
+test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` logs each reading.
+``benchmarks/tables.py`` turns the rows into ``docs/benchmarks.md``.
 
 Needs Linux, gnnrec, the data sets below GNNREC_DATA_DIR, and for the peers
 
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.plan import BENCHMARKS
 from harness.rows import RESULTS, Fit, read_row, write_row
 
 
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options and not chosen.name:
         raise SystemExit("--option changes the model: say by --name what the changed one is called")
     for dataset in chosen.dataset:
+        if BENCHMARKS[dataset].raw_media and (trouble := in_own_process(None, _encode, dataset, chosen.device)):
+            raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
         for model in chosen.model:
             for seed in chosen.seeds:
                 run_fit(chosen, Fit(dataset, model, seed, chosen.name), options)
@@ -56,7 +60,7 @@ def run_fit(chosen: argparse.Namespace, fit: Fit, options: dict[str, Any]) -> No
     print(f"{fit}: {row['status']} after {time.perf_counter() - started:.0f} s, {result}", flush=True)
 
 
-def in_own_process(limit: float, function: Callable[..., None], *arguments: Any) -> str:
+def in_own_process(limit: float | None, function: Callable[..., None], *arguments: Any) -> str:
     """Calls a function in a fresh process; returns why it did not end well, or an empty text."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments, daemon=True)
     process.start()
@@ -77,9 +81,15 @@ def _measure(results: Path, fit: Fit, options: dict[str, Any], device: str) -> N
     measure(results, fit, options, device)
 
 
+def _encode(dataset: str, device: str) -> None:
+    from harness.measure import encode_media
+
+    encode_media(dataset, device)
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--dataset", nargs="+", required=True, choices=BENCHMARKS)
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--option", nargs="+", type=_option, default=[], metavar="NAME=VALUE", help="value in JSON")

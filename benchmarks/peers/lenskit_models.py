@@ -41,13 +41,14 @@ def _fitted(scorer: Any, task: FitTask) -> FittedModel:
     builder = DatasetBuilder()
     builder.add_entities("user", np.arange(num_users))
     builder.add_entities("item", np.arange(num_items))
-    builder.add_interactions("event", pd.DataFrame({"user_id": pairs.row, "item_id": pairs.col}), default=True)
+    events = pd.DataFrame({"user_id": pairs.row, "item_id": pairs.col})
+    builder.add_interactions("event", events, entities=["user", "item"], default=True)
     scorer.train(builder.build(), TrainingOptions(rng=task.seed, device="cpu"))
     all_items = ItemList(item_ids=np.arange(num_items))
 
     def scores_of(user: int) -> np.ndarray:
         history = ItemList(item_ids=task.pairs[user].indices.astype(np.int64))
-        scores = scorer(RecQuery(user_id=user, query_items=history), all_items).scores()
+        scores = scorer(RecQuery(user_id=user, history_items=history), all_items).scores()
         # LensKit says by NaN, or by nothing at all, which items it cannot score.
         return np.full(num_items, -np.inf) if scores is None else np.nan_to_num(scores, nan=-np.inf)
 

@@ -1,0 +1,88 @@
+"""Declares the models that are compared, and the hyper-parameters that validation may choose for each."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import gnnrec as gr
+from harness.task import FitTask, FittedModel, Model
+from peers import cornac_models, implicit_models, lenskit_models, pyg_models
+
+
+def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
+    """Returns every combination."""
+    return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
+
+
+# gnnrec's own closed-form rankers; its other presets run as they come.
+GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "ease": _grid(l2=[10.0, 50.0, 100.0, 200.0, 500.0]),
+    "graph-filter": _grid(factors=[64, 256, 512], ideal_weight=[0.1, 0.3, 1.0]),
+    "item-knn": _grid(neighbours=[20, 50, 100, 200, 500]),
+}
+
+# Vectors are 64 wide everywhere, as in most published comparisons.
+PEERS: Mapping[str, Model] = {
+    "implicit-als": Model(
+        implicit_models.fit_als,
+        _grid(factors=[64], regularization=[0.1, 1.0, 10.0], alpha=[1.0, 10.0, 40.0], iterations=[15]),
+        package="implicit",
+    ),
+    "implicit-bpr": Model(
+        implicit_models.fit_bpr,
+        _grid(factors=[64], learning_rate=[0.01, 0.05], regularization=[0.001, 0.01, 0.05], iterations=[100]),
+        package="implicit",
+    ),
+    "cornac-bpr": Model(
+        cornac_models.fit_bpr,
+        _grid(k=[64], learning_rate=[0.01, 0.05], lambda_reg=[0.001, 0.01, 0.05], max_iter=[100]),
+        package="cornac",
+    ),
+    "cornac-vbpr": Model(
+        cornac_models.fit_vbpr,
+        _grid(k=[32], k2=[32], learning_rate=[0.001, 0.005], lambda_w=[0.01, 0.1], n_epochs=[50], batch_size=[1024]),
+        package="cornac",
+    ),
+    "cornac-lightgcn": Model(cornac_models.fit_lightgcn, package="cornac"),
+    "lenskit-als": Model(
+        lenskit_models.fit_als,
+        _grid(embedding_size=[64], regularization=[0.01, 0.1, 1.0], weight=[10.0, 40.0], epochs=[15]),
+        package="lenskit",
+    ),
+    "lenskit-ease": Model(
+        lenskit_models.fit_ease,
+        _grid(regularization=[10.0, 50.0, 100.0, 200.0, 500.0]),
+        package="lenskit",
+        deterministic=True,
+    ),
+    "lenskit-item-knn": Model(
+        lenskit_models.fit_item_knn, _grid(max_nbrs=[20, 50, 100, 200, 500]), package="lenskit", deterministic=True
+    ),
+    "pyg-lightgcn": Model(
+        pyg_models.fit_lightgcn,
+        _grid(embedding_dim=[64], num_layers=[2, 3], learning_rate=[0.001], lambda_reg=[1e-4]),
+        package="torch-geometric",
+        early_stopping=True,
+    ),
+}
+
+
+def model_of(name: str) -> Model:
+    """Returns the peer of that name, or gnnrec's preset.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if name in PEERS:
+        return PEERS[name]
+    trained = gr.presets.preset(name).ranker == "neural"
+    return Model(partial(_fit_preset, name), GRIDS.get(name, ({},)), deterministic=not trained, refits_itself=trained)
+
+
+def _fit_preset(name: str, task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
+    recommender = gr.Recommender.preset(name, seed=task.seed, device=task.device, **hyperparameters)
+    recommender.fit(task.train, task.valid, refit=task.valid is None, progress=False)
+    state = recommender.state
+    epochs = (state.best_epoch, len(state.history)) if state.history else (None, None)
+    return FittedModel(lambda user_index: state.ranker.score(user_index.numpy()), *epochs)

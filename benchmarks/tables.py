@@ -1,0 +1,269 @@
+"""Writes ``docs/benchmarks.md`` and its pictures from the rows that ``benchmarks/quality.py`` measured.
+
+    python benchmarks/tables.py
+
+The page is written as a whole, every figure in it comes from a row, and every row finds its way into it: the failed
+ones with their reason. Needs ``gnnrec[plot]``.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
+from harness.models import GRIDS, PEERS
+from harness.pictures import draw_quality
+from harness.plan import BENCHMARKS, Benchmark
+from harness.rows import (
+    MASKS,
+    RESULTS,
+    TEST_METRICS,
+    cold_column,
+    read_rows,
+    read_test_readings,
+    test_column,
+)
+from harness.summary import against_best_other, headline, per_user, slice_table, summarise
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+_INTRODUCTION = """# Benchmarks
+
+`benchmarks/tables.py` wrote this page from the rows in `benchmarks/results/quality`, which `benchmarks/quality.py`
+measured: one row per data set, model and seed. No figure on it was typed by hand, but those of the last section.
+
+## How it was measured
+
+- All items of the catalogue are ranked for every user with a test item; nothing is sampled. Metrics are those of
+  [evaluation.md](evaluation.md), means over users, then over seeds. All models are ranked, masked and measured by the
+  same code, the peers too: a peer only gives scores.
+- "train+valid masked" hides the training and validation pairs of the user from the ranking; "train masked" hides the
+  training pairs only, as MMRec does, so that validation items stay in the list as certain misses. Without a validation
+  part there is only the second.
+- Epochs and hyper-parameters are chosen by recall@20 on validation pairs. Without a validation part, a tenth of the
+  training pairs is held out for that, and the chosen model is fitted once more on all of them. Seed 0 searches the
+  grid, the other seeds take over what it chose.
+- gnnrec's trained presets run as they come, its closed-form ones and the peers with the best of their grid.
+- ± is the standard deviation over seeds; models without randomness are fitted once.
+- "against the best other" compares each user's recall@20, averaged over the seeds, with that of the best other model
+  (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value.
+- Every fit runs in a process of its own. Its time is that of the fit that is measured, choice of epochs included,
+  without encoding media and without the other candidates of the grid. Its memory is the peak of the process.
+"""
+
+_MMREC = """## Outside this harness
+
+MMRec is a collection of research scripts and not a package, so it does not run here. Its own code, run once on TikTok's
+published split with training items masked and its model chosen on validation, gave recall@20 / ndcg@20 of
+.0880 / .0388 for FREEDOM and .0922 / .0419 for LightGCN.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    chosen = parser.parse_args(arguments)
+    rows, readings = read_rows(chosen.results), read_test_readings(chosen.results)
+    sections = [_INTRODUCTION]
+    for name, benchmark in BENCHMARKS.items():
+        of_dataset = rows[rows["dataset"] == name]
+        if len(of_dataset):
+            sections.append(section(name, benchmark, of_dataset, chosen.docs))
+    sections += [_models(rows), _readings(readings), _surroundings(rows), _MMREC]
+    (chosen.docs / "benchmarks.md").write_text("\n".join(sections), encoding="utf-8")
+
+
+def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> str:
+    """Returns the section of one data set, and draws its picture."""
+    went_well = rows[rows["status"] == "ok"]
+    models, variants = went_well[went_well["variant"] == ""], went_well[went_well["model"] == "gnnrec"]
+    parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
+    if len(models):
+        summary = summarise(models)
+        picture = docs / "images" / f"quality-{name}.png"
+        draw_quality(summary, benchmark.title, picture)
+        parts.append(f"![recall@20 of every model on {benchmark.title}](images/{picture.name})\n")
+        parts += [_quality(summary, models, mask) for mask in _masks(summary)]
+        parts += [_items(summary, models), _cost(summary)]
+    if variants["variant"].any():
+        parts.append(_ablation(variants))
+    failed = rows[rows["status"] != "ok"]
+    if len(failed):
+        parts.append(_failed(failed))
+    return "\n".join(parts)
+
+
+def _quality(summary: pd.DataFrame, rows: pd.DataFrame, mask: str) -> str:
+    ranked = summary.sort_values(test_column("recall@20", mask), ascending=False, kind="stable")
+    comparison = against_best_other(rows, list(ranked.index), mask)
+    lines = [
+        [
+            f"`{model}`",
+            line["num_seeds"],
+            *(_mean(line, test_column(metric, mask)) for metric in TEST_METRICS),
+            _compared(comparison.get(model)),
+        ]
+        for model, line in ranked.iterrows()
+    ]
+    header = ["model", "seeds", *TEST_METRICS, "recall@20 against the best other"]
+    users = int(rows["num_test_users"].max())
+    return f"**Test, {mask} masked** ({users:,} users)\n\n" + _table(header, lines)
+
+
+def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
+    slices = slice_table(rows).loc[summary.index]
+    header = ["model", *slices.columns]
+    cold = summary[cold_column("recall@20")].notna().any()
+    lines = []
+    for model, line in summary.iterrows():
+        cells = [f"`{model}`", *map(_number, slices.loc[model])]
+        lines.append([*cells, _mean(line, cold_column("recall@20"))] if cold else cells)
+    if cold:
+        header.append("0, among such items only")
+    return (
+        "**recall@20 by the training events of the item** (test pairs in brackets; "
+        f"{_masks(summary)[-1]} masked)\n\n" + _table(header, lines)
+    )
+
+
+def _cost(summary: pd.DataFrame) -> str:
+    lines = [
+        [
+            f"`{model}`",
+            _seconds(line["fit_seconds"]),
+            _seconds(line["search_seconds"]),
+            f"{line['peak_memory_gib']:.2f}",
+            _device(line),
+            "" if pd.isna(line["best_epoch"]) else f"{line['best_epoch']:.0f}",
+            _number(line["valid recall@20"]),
+            _plain(line["hyperparameters"]),
+        ]
+        for model, line in summary.iterrows()
+    ]
+    header = ["model", "fit", "all fits of the grid", "peak GiB", "on", "best epoch", "validation recall@20", "chosen"]
+    return "**Time and memory of a fit**\n\n" + _table(header, lines)
+
+
+def _ablation(rows: pd.DataFrame) -> str:
+    summary = summarise(rows, by="variant")
+    column, mask = headline(summary), _masks(summary)[-1]
+    whole = rows[rows["variant"] == ""]
+    lines = []
+    for variant, line in summary.iterrows():
+        compared = None
+        if variant and len(whole):
+            changed = per_user(rows[rows["variant"] == variant], mask)
+            compared = paired_bootstrap(changed, per_user(whole, mask))
+        ndcg = column.replace("recall", "ndcg")
+        lines.append([variant or "`gnnrec`", line["num_seeds"], _number(line["valid recall@20"])])
+        lines[-1] += [_mean(line, column), _mean(line, ndcg), _mean(line, cold_column("recall@20"))]
+        lines[-1] += [_compared(compared), _plain(rows.loc[rows["variant"] == variant, "options"].iloc[0])]
+    header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
+    header += ["recall@20 against `gnnrec`", "options"]
+    return f"**Variants of the default** (test, {mask} masked)\n\n" + _table(header, lines)
+
+
+def _failed(rows: pd.DataFrame) -> str:
+    groups = rows.groupby(["model", "variant", "reason"], sort=True)["seed"].agg(lambda seeds: sorted(set(seeds)))
+    lines = [
+        [f"`{model}`" + (f" {variant}" if variant else ""), ", ".join(map(str, seeds)), _plain(reason)]
+        for (model, variant, reason), seeds in groups.items()
+    ]
+    return "**Not measured**\n\n" + _table(["model", "seeds", "reason"], lines)
+
+
+def _models(rows: pd.DataFrame) -> str:
+    lines = []
+    for model, of_model in rows.groupby("model"):
+        grid = PEERS[model].grid if model in PEERS else GRIDS.get(model, ({},))
+        last = of_model.dropna(subset=["versions"]).tail(1)
+        package = last["package"].item() if len(last) else ""
+        version = json.loads(last["versions"].item()).get(package, "not installed") if len(last) else ""
+        lines.append([f"`{model}`", package, version, _grid(grid)])
+    return "## Models and grids\n\n" + _table(["model", "package", "version", "grid"], lines)
+
+
+def _readings(readings: pd.DataFrame) -> str:
+    lines = [
+        [f"`{name}`", len(of_dataset), of_dataset["model"].nunique(), of_dataset["date"].min()[:10]]
+        for name, of_dataset in readings.groupby("dataset")
+    ]
+    return (
+        "## Readings of the test sets\n\nEvery reading is logged in `benchmarks/results/test-readings.jsonl` before it "
+        "is made: once per fit, all maskings and slices together.\n\n"
+        + _table(["data set", "readings", "models", "first"], lines)
+    )
+
+
+def _surroundings(rows: pd.DataFrame) -> str:
+    known = rows.dropna(subset=["machine"])
+    machines = known[["machine", "cores", "threads", "device"]].drop_duplicates().itertuples(index=False)
+    texts = [f"- {row.machine}, {row.cores} cores, {row.threads} threads" + _and_gpu(row.device) for row in machines]
+    versions = [json.loads(text) for text in known["versions"].dropna().unique()]
+    names = ("gnnrec", "python", "numpy", "scipy", "torch", "torch-geometric")
+    found = {name: sorted({one[name] for one in versions if name in one}) for name in names}
+    software = ", ".join(f"{name} {' and '.join(values)}" for name, values in found.items() if values)
+    dates = f"{known['date'].min()} to {known['date'].max()}" if len(known) else "never"
+    return "## Machines and versions\n\n" + "\n".join([*texts, f"- {software}", f"- measured {dates}"]) + "\n"
+
+
+def _masks(summary: pd.DataFrame) -> list[str]:
+    return [mask for mask in MASKS if summary[test_column("recall@20", mask)].notna().any()]
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    rows = [list(header), ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows) + "\n"
+
+
+def _number(value: float) -> str:
+    """Formats a metric as the field writes it: four places, no zero before the point."""
+    return "" if pd.isna(value) else f"{value:.4f}".removeprefix("0")
+
+
+def _mean(line: pd.Series, column: str) -> str:
+    deviation = line[f"{column} sd"]
+    return _number(line[column]) + ("" if pd.isna(deviation) else f" ± {_number(deviation)}")
+
+
+def _compared(result: PairedBootstrap | None) -> str:
+    if result is None:
+        return ""
+    difference, low, high = (
+        f"{value:+.4f}".replace("0.", ".") for value in (result.difference, result.low, result.high)
+    )
+    p_value = "p < .001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}".replace("0.", ".")
+    return f"{difference} [{low}, {high}], {p_value}"
+
+
+def _seconds(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
+
+
+def _device(line: pd.Series) -> str:
+    if line["device"] == "cpu":
+        return f"CPU, {line['threads']} threads" if line["threads"] > 1 else "CPU, 1 thread"
+    return f"{line['device']}, {line['peak_device_memory_gib']:.2f} GiB"
+
+
+def _and_gpu(device: str) -> str:
+    return "" if device == "cpu" else f", {device}"
+
+
+def _plain(text: str) -> str:
+    """Makes a cell of JSON or of an error message: one line, nothing that ends the cell."""
+    return " ".join(text.replace("|", "\\|").replace('"', "").strip("{}").split())
+
+
+def _grid(grid: Sequence[dict[str, Any]]) -> str:
+    values = {name: list(dict.fromkeys(one[name] for one in grid)) for name in grid[0]}
+    return "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in values.items()) or "as it comes"
+
+
+if __name__ == "__main__":
+    main()
