@@ -13,7 +13,7 @@ test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` lo
 
 Needs Linux, gnnrec, the data sets below GNNREC_DATA_DIR, and for the peers
 
-    pip install implicit cornac lenskit
+    pip install implicit cornac 'dgl<2' lenskit  # dgl is what Cornac's LightGCN runs on
 """
 
 import argparse

@@ -203,7 +203,7 @@ def _readings(readings: pd.DataFrame) -> str:
 def _surroundings(rows: pd.DataFrame) -> str:
     known = rows.dropna(subset=["machine"])
     machines = known[["machine", "cores", "threads", "device"]].drop_duplicates().itertuples(index=False)
-    texts = [f"- {row.machine}, {row.cores} cores, {row.threads} threads" + _and_gpu(row.device) for row in machines]
+    texts = [f"- {row.machine}, {row.cores:.0f} cores, {_threads(row.threads)}{_gpu(row.device)}" for row in machines]
     versions = [json.loads(text) for text in known["versions"].dropna().unique()]
     names = ("gnnrec", "python", "numpy", "scipy", "torch", "torch-geometric")
     found = {name: sorted({one[name] for one in versions if name in one}) for name in names}
@@ -247,11 +247,15 @@ def _seconds(value: float) -> str:
 
 def _device(line: pd.Series) -> str:
     if line["device"] == "cpu":
-        return f"CPU, {line['threads']} threads" if line["threads"] > 1 else "CPU, 1 thread"
+        return f"CPU, {_threads(line['threads'])}"
     return f"{line['device']}, {line['peak_device_memory_gib']:.2f} GiB"
 
 
-def _and_gpu(device: str) -> str:
+def _threads(number: float) -> str:
+    return "1 thread" if number == 1 else f"{number:.0f} threads"
+
+
+def _gpu(device: str) -> str:
     return "" if device == "cpu" else f", {device}"
 
 

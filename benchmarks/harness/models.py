@@ -44,7 +44,11 @@ PEERS: Mapping[str, Model] = {
         _grid(k=[32], k2=[32], learning_rate=[0.001, 0.005], lambda_w=[0.01, 0.1], n_epochs=[50], batch_size=[1024]),
         package="cornac",
     ),
-    "cornac-lightgcn": Model(cornac_models.fit_lightgcn, package="cornac"),
+    "cornac-lightgcn": Model(
+        cornac_models.fit_lightgcn,
+        _grid(emb_size=[64], num_layers=[3], learning_rate=[0.005], batch_size=[2048], num_epochs=[25, 50, 100, 200]),
+        package="cornac",
+    ),
     "lenskit-als": Model(
         lenskit_models.fit_als,
         _grid(embedding_size=[64], regularization=[0.01, 0.1, 1.0], weight=[10.0, 40.0], epochs=[15]),

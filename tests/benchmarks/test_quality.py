@@ -1,0 +1,276 @@
+"""The benchmark harness: rows, resume, failures, choices on validation, and the page made from the rows."""
+
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import gnnrec as gr
+import quality
+import tables
+from harness import measure as measuring
+from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
+from harness.task import FitTask, FittedModel, Model
+
+NUM_USERS, NUM_ITEMS = 40, 31  # the last item has no event: cold
+
+
+@pytest.fixture(scope="module")
+def planted_data(tmp_path_factory: pytest.TempPathFactory):
+    """Two tastes, odd and even; a folder that passes for TikTok's, and the environment that names it."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "tiktok"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    events = [
+        (user, item, 0 if place < 6 else 1 if place < 8 else 2)
+        for user in range(NUM_USERS)
+        for place, item in enumerate(rng.choice(np.arange(user % 2, 30, 2), 10, replace=False))
+    ]
+    events += [(0, 30, 2)]  # a test event on an item that nobody had in training
+    log = pd.DataFrame(events, columns=["userID", "itemID", "x_label"])
+    log.to_csv(folder / "tiktok.inter", sep="\t", index=False)
+    taste = np.eye(2)[np.arange(NUM_ITEMS) % 2]
+    np.save(folder / "image_feat.npy", taste + rng.normal(0, 0.1, taste.shape))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNNREC_DATA_DIR", str(root))
+        yield gr.datasets.load("tiktok").split(gr.split.column("x_label"))
+
+
+def oracle(task: FitTask, hyperparameters: dict) -> FittedModel:
+    """Knows the tastes; ``doubt`` of them is noise."""
+    rng = np.random.default_rng(task.seed)
+    tastes = (np.arange(NUM_USERS)[:, None] + np.arange(NUM_ITEMS)) % 2 == 0
+    doubt = hyperparameters["doubt"]
+    scores = torch.from_numpy((1 - doubt) * tastes + doubt * rng.random(tastes.shape))
+    return FittedModel(lambda user_index: scores[user_index], best_epoch=hyperparameters.get("epochs", 7), epochs=9)
+
+
+def test_a_row_holds_what_evaluate_gives_and_its_reading_is_logged(planted_data, tmp_path):
+    train, valid, test = planted_data
+    fit = Fit("tiktok", "popularity", 0)
+    measuring.measure(tmp_path, fit, {}, "cpu")
+
+    row = read_rows(tmp_path).iloc[0]
+    reference = gr.Recommender.preset("popularity").fit(train, valid, progress=False)
+    for mask in ("train", "train+valid"):
+        values = reference.evaluate(test, ["recall@20", "ndcg@10"], mask=mask)
+        assert row[f"test recall@20, {mask} masked"] == pytest.approx(values.values["recall@20"])
+        assert row[f"test ndcg@10, {mask} masked"] == pytest.approx(values.values["ndcg@10"])
+        np.testing.assert_allclose(row[f"test recall@20, {mask} masked, per user"], values.per_user["recall@20"], 1e-6)
+    assert row["valid recall@20"] == reference.evaluate(valid, ["recall@20"], mask="train").values["recall@20"]
+    assert row["test recall@20 of cold items among cold items"] == 1  # the only cold item among itself
+    assert {one["slice"]: one["num_pairs"] for one in row["slices"]}["0"] == 1
+    assert row["status"] == "ok"
+    assert row["fit_seconds"] > 0
+    assert 0.05 < row["peak_memory_gib"] < 50
+    assert json.loads(row["versions"])["torch"] == torch.__version__.split("+")[0]
+
+    readings = read_test_readings(tmp_path)
+    assert readings[["dataset", "model", "seed"]].to_numpy().tolist() == [["tiktok", "popularity", 0]]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [("lightgnc", {}, "did you mean 'lightgcn'"), ("gnnrec", {"embedding_dim": -1}, "embedding_dim")],
+)
+def test_an_error_becomes_a_failed_row_and_the_test_set_stays_closed(planted_data, tmp_path, model, options, reason):
+    fit = Fit("tiktok", model, 0, "broken")
+    measuring.measure(tmp_path, fit, options, "cpu")
+    row = read_row(tmp_path, fit)
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("ConfigError: ")
+    assert reason in row["reason"]
+    assert row["test recall@20, train masked"] is None
+    assert read_test_readings(tmp_path).empty
+
+
+def test_validation_chooses_from_the_grid(planted_data, tmp_path, monkeypatch):
+    model = Model(oracle, ({"doubt": 1.0}, {"doubt": 0.0}, {"doubt": 0.9}), early_stopping=True)
+    monkeypatch.setattr(measuring, "model_of", lambda name: model)
+    measuring.measure(tmp_path, Fit("tiktok", "popularity", 0), {}, "cpu")
+    row = read_row(tmp_path, Fit("tiktok", "popularity", 0))
+    assert json.loads(row["hyperparameters"]) == {"doubt": 0.0}
+    trials = json.loads(row["trials"])
+    assert [trial["doubt"] for trial in trials] == [1.0, 0.0, 0.9]
+    assert row["valid recall@20"] == max(trial["valid recall@20"] for trial in trials)
+    assert (row["best_epoch"], row["epochs"]) == (7, 9)
+
+    measuring.measure(tmp_path, Fit("tiktok", "popularity", 3), {}, "cpu")  # takes over what seed 0 chose
+    assert [trial["doubt"] for trial in json.loads(read_row(tmp_path, Fit("tiktok", "popularity", 3))["trials"])] == [0]
+
+
+def test_without_validation_pairs_some_are_held_out_and_the_choice_is_fitted_on_all(planted_data):
+    train = planted_data[0]
+    seen = []
+
+    def recording(task: FitTask, hyperparameters: dict) -> FittedModel:
+        seen.append((task.pairs.nnz, task.valid is not None, dict(hyperparameters)))
+        return oracle(task, hyperparameters)
+
+    grid = ({"doubt": 1.0}, {"doubt": 0.0})
+    fitted, facts = measuring.choose_and_fit(Model(recording, grid, early_stopping=True), FitTask(train, None, 0))
+    assert [has_valid for _, has_valid, _ in seen] == [True, True, False]
+    assert seen[0][0] == seen[1][0] == round(0.9 * train.interaction_matrix().nnz)
+    assert seen[2] == (train.interaction_matrix().nnz, False, {"doubt": 0.0, "epochs": 7})
+    assert fitted.best_epoch == 7
+    assert json.loads(facts["hyperparameters"]) == {"doubt": 0.0}
+
+
+def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
+    fitted = []
+
+    def instead(limit, function, results, fit, options, device):
+        fitted.append((fit.model, fit.seed))
+        if fit.model == "ease":
+            return "the process was ended by SIGKILL"
+        write_row(results, fit, {"status": "ok"})
+        return ""
+
+    monkeypatch.setattr(quality, "in_own_process", instead)
+    command = ["--dataset", "tiktok", "--model", "gnnrec", "ease", "--results", str(tmp_path), "--seeds"]
+    quality.main([*command, "0"])
+    assert fitted == [("gnnrec", 0), ("ease", 0)]
+    assert read_row(tmp_path, Fit("tiktok", "ease", 0))["reason"] == "the process was ended by SIGKILL"
+    quality.main([*command, "0", "1"])
+    assert fitted[2:] == [("gnnrec", 1), ("ease", 1)]
+    quality.main([*command, "0", "--retry"])
+    assert fitted[4:] == [("ease", 0)]
+    assert "there is a row already, ok" in capsys.readouterr().out
+
+
+def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(quality, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
+    command = ["--dataset", "tiktok", "--model", "gnnrec", "--seeds", "0", "--results", str(tmp_path)]
+    command += ["--option", "embedding_dim=128", "loss=bpr"]
+    with pytest.raises(SystemExit, match="--name"):
+        quality.main(command)
+    quality.main([*command, "--name", "128 wide"])
+    assert given[0][2] == {"embedding_dim": 128, "loss": "bpr"}
+    assert row_path(tmp_path, Fit("tiktok", "gnnrec", 0, "128 wide")).name == "gnnrec.128-wide-0.parquet"
+
+
+def test_a_process_that_is_killed_fails_or_takes_too_long_is_told_apart():
+    assert quality.in_own_process(60, time.sleep, 0) == ""
+    assert quality.in_own_process(0.2, time.sleep, 60) == "did not finish in 0.2 s"
+    assert quality.in_own_process(60, os._exit, 3) == "the process was ended with 3"
+    assert quality.in_own_process(60, signal.raise_signal, signal.SIGKILL) == "the process was ended by SIGKILL"
+
+
+def test_many_writers_leave_whole_rows_and_lines(tmp_path):
+    fits = [Fit("tiktok", "gnnrec", seed % 3) for seed in range(60)]
+
+    def write_and_read(fit: Fit) -> int:
+        log_test_reading(tmp_path, fit, {"x": "y" * 500})
+        write_row(tmp_path, fit, {"status": "ok", "test recall@20, train masked, per user": [0.5] * 1000})
+        return len(read_rows(tmp_path).iloc[0]["test recall@20, train masked, per user"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write_and_read, fits)) == {1000}
+    assert sorted(read_rows(tmp_path)["seed"]) == [0, 1, 2]
+    assert len(read_test_readings(tmp_path)) == 60
+    assert not list(tmp_path.glob("quality/tiktok/.*"))
+
+
+def test_an_unknown_column_is_refused(tmp_path):
+    with pytest.raises(KeyError, match="recal"):
+        write_row(tmp_path, Fit("tiktok", "gnnrec", 0), {"recal": 1})
+
+
+def _given_row(results: Path, fit: Fit, values: list[float], package: str = "gnnrec") -> None:
+    recall = float(np.mean(values))
+    measured = {}
+    for mask, shift in (("train", -0.05), ("train+valid", 0.0)):
+        measured |= {f"test {name}@{k}, {mask} masked": recall + shift for name in ("recall", "ndcg") for k in (10, 20)}
+        measured |= {f"test recall@50, {mask} masked": recall + shift}
+        measured |= {f"test {name}@20, {mask} masked, per user": values for name in ("recall", "ndcg")}
+    facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
+    facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
+    facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": 0.3, "best_epoch": 5}
+    facts |= {"hyperparameters": '{"factors": 64}', "trials": "[]", "options": '{"content": "none"}'}
+    facts |= {"num_test_users": len(values), "test recall@20 of cold items among cold items": 0.125}
+    slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
+    slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
+    write_row(results, fit, {**measured, **facts, "slices": slices})
+    log_test_reading(results, fit, {})
+
+
+def test_the_page_holds_the_figures_of_the_rows(tmp_path):
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    docs.mkdir()
+    for seed, value in enumerate((0.4, 0.6)):
+        _given_row(results, Fit("tiktok", "gnnrec", seed), [value] * 50)
+    _given_row(results, Fit("tiktok", "gnnrec", 0, "without media"), [0.45] * 50)
+    _given_row(results, Fit("tiktok", "implicit-als", 0), [0.3] * 50, "implicit")
+    reason = "ModuleNotFoundError: No module named 'dgl' | so"
+    write_row(results, Fit("tiktok", "cornac-lightgcn", 0), {"status": "failed", "reason": reason})
+    tables.main(["--results", str(results), "--docs", str(docs)])
+
+    page = (docs / "benchmarks.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    ours = [line for line in lines if line[0] == "`gnnrec`"]
+    assert ours[0][1:4] == ["2", ".4500 ± .1414", ".4500 ± .1414"]  # train masked
+    assert ours[1][1:4] == ["2", ".5000 ± .1414", ".5000 ± .1414"]
+    assert ours[1][-1] == "+.2000 [+.2000, +.2000], p < .001"
+    theirs = [line for line in lines if line[0] == "`implicit-als`"]
+    assert theirs[1][1:3] == ["1", ".3000"]
+    assert theirs[1][-1] == "-.2000 [-.2000, -.2000], p < .001"
+    assert ours[2][1:] == [".1000", ".5000", ".1250 ± .0000"]
+    assert ["model", "0 (2)", "1–3 (1,234)", "0, among such items only"] in lines
+    assert ours[3][1:] == ["15.0 s", "40.0 s", "2.00", "CPU, 1 thread", "5", ".3000", "factors: 64"]
+    assert next(line[:6] for line in lines if line[0] == "without media") == [
+        "without media",
+        "1",
+        ".3000",
+        ".4500",
+        ".4500",
+        ".1250",
+    ]
+    assert "-.0500 [-.0500, -.0500], p < .001 | content: none" in page
+    assert ["`cornac-lightgcn`", "0", reason.replace("|", "\\|")] in [
+        line.strip("| ").split(" | ", 2) for line in page.splitlines()
+    ]
+    assert ["`tiktok`", "4", "2"] in [line[:3] for line in lines]
+    assert ["`implicit-als`", "implicit", "1.2.3"] in [line[:3] for line in lines]
+    assert "Abacus, 2 cores" in page
+    picture = docs / "images" / "quality-tiktok.png"
+    assert f"(images/{picture.name})" in page
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+PEERS = {
+    "implicit-als": "implicit",
+    "implicit-bpr": "implicit",
+    "cornac-bpr": "cornac",
+    "cornac-vbpr": "cornac",
+    "cornac-lightgcn": "dgl",
+    "lenskit-als": "lenskit",
+    "lenskit-ease": "lenskit",
+    "lenskit-item-knn": "lenskit",
+    "pyg-lightgcn": "torch_geometric",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # other packages' own
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_finds_the_planted_tastes(planted_data, name):
+    pytest.importorskip(PEERS[name])
+    from harness.models import model_of
+
+    train, valid, _ = planted_data
+    task = FitTask(train, valid, seed=0, device="cpu")
+    popular = np.bincount(task.pairs.indices, minlength=NUM_ITEMS).astype(np.float32)
+    floor = task.validation_recall(lambda user_index: torch.from_numpy(popular).repeat(len(user_index), 1))
+    model = model_of(name)
+    fitted = model.fit(task, model.grid[-1])
+    scores = fitted.score_block(torch.tensor([3, 0]))
+    assert tuple(scores.shape) == (2, NUM_ITEMS)
+    assert task.validation_recall(fitted.score_block) > floor
