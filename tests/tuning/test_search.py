@@ -1,0 +1,241 @@
+"""A search finds better options, repeats itself, goes on where it was, and tells what it did."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gnnrec as gr
+from gnnrec.config import read_config
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.synthetic import Shop
+from gnnrec.errors import ConfigError, DataError, GnnrecError, MissingPackageError, StorageError
+from gnnrec.tuning import TuningReport, problem
+
+Parts = tuple[Dataset, Dataset]
+# A small model on a small log: a trial takes a fraction of a second.
+SMALL: dict[str, Any] = {"embedding_dim": 8, "epochs": 2, "metric": "recall@5", "progress": False}
+SPACE = {"learning_rate": (1e-5, 0.03), "hops": [1, 2], "edge_dropout": (0.0, 0.5)}
+
+
+@pytest.fixture(scope="module")
+def parts(small_shop: Shop) -> Parts:
+    data = gr.Dataset.from_frames(small_shop.interactions, modalities={"taste": small_shop.vectors(dim=4)})
+    train, valid, _ = data.split(gr.split.random(valid=0.15, test=0.2))
+    return train, valid
+
+
+def search(parts: Parts, trials: int, **options: Any) -> TuningReport:
+    return gr.tune(*parts, trials=trials, **{"space": SPACE, **SMALL, **options})
+
+
+def outcomes(report: TuningReport) -> pd.DataFrame:
+    return report.trials.drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def bad_start(parts: Parts) -> TuningReport:
+    """A search from a learning rate with which nothing is learned; some trials are stopped early."""
+    return search(parts, 12, learning_rate=1e-5, epochs=6)
+
+
+def test_it_finds_something_clearly_better(bad_start: TuningReport) -> None:
+    assert bad_start.trials["learning_rate"].iloc[0] == 1e-5
+    assert bad_start.start_value == bad_start.trials["recall@5"].iloc[0]
+    assert bad_start.best_value > bad_start.start_value + 0.2
+    assert bad_start.best_options["learning_rate"] > 1e-4
+
+
+def test_the_best_options_give_the_best_value(bad_start: TuningReport, parts: Parts) -> None:
+    assert set(bad_start.best_options) == set(SPACE)
+    recommender = bad_start.recommender().fit(*parts, progress=False)
+    assert recommender.config.training.learning_rate == bad_start.best_options["learning_rate"]
+    assert recommender.history["recall@5"].max() == bad_start.best_value
+
+
+def test_trials_that_fall_behind_are_stopped(bad_start: TuningReport) -> None:
+    pruned = bad_start.trials[bad_start.trials["state"] == "pruned"]
+    assert len(pruned)
+    assert pruned["trained_epochs"].between(5, 6).all()
+    assert (pruned["recall@5"] < bad_start.best_value).all()
+    assert (bad_start.trials["state"].iloc[:5] == "complete").all()
+
+
+def test_importance_is_shared_among_the_options(bad_start: TuningReport) -> None:
+    assert set(bad_start.importance) == set(SPACE)
+    assert sum(bad_start.importance.values()) == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_does_not(parts: Parts) -> None:
+    first, second, other = (search(parts, 3, seed=seed) for seed in (7, 7, 8))
+    pd.testing.assert_frame_equal(outcomes(first), outcomes(second))
+    assert first.trials["learning_rate"].iloc[0] == other.trials["learning_rate"].iloc[0] == 0.005
+    assert first.trials["learning_rate"].iloc[1] != other.trials["learning_rate"].iloc[1]
+    assert other.best_recommender_config.seed == 8
+
+
+def test_a_search_goes_on_where_it_was(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = search(parts, 5)
+    storage = tmp_path / "deep" / "trials.journal"
+    assert len(search(parts, 2, storage=storage).trials) == 2
+
+    def interrupt(*arguments: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(problem.Problem, "measure", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            search(parts, 5, storage=storage)
+    resumed = search(parts, 5, storage=storage)
+    pd.testing.assert_frame_equal(outcomes(resumed), outcomes(whole))
+    assert resumed.best_options == whole.best_options
+    with monkeypatch.context() as patch:
+        patch.setattr(problem.Problem, "measure", interrupt)  # nothing is left to do
+        assert search(parts, 5, storage=storage).best_value == whole.best_value
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [({"seed": 1}, "other options"), ({"space": ["hops"]}, "other space"), ({}, "other data")],
+)
+def test_a_storage_of_another_search_is_refused(
+    parts: Parts, tmp_path: Path, changed: dict[str, Any], what: str
+) -> None:
+    train, valid = parts
+    search(parts, 1, storage=tmp_path / "trials.journal")
+    if not changed:
+        valid = valid.with_events(valid.events.take(np.arange(len(valid.events) - 1)))
+    with pytest.raises(ConfigError, match=what):
+        search((train, valid), 2, storage=tmp_path / "trials.journal", **changed)
+
+
+def test_a_file_of_something_else_is_refused(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n3,4\n")
+    with pytest.raises(StorageError, match=r"log\.csv"):
+        search(parts, 1, storage=tmp_path / "log.csv")
+    with pytest.raises(StorageError, match="cannot use"):
+        search(parts, 1, storage=tmp_path)
+
+
+def test_two_workers_finish_every_trial_once(parts: Parts, tmp_path: Path) -> None:
+    report = search(parts, 4, workers=2, storage=tmp_path / "trials.journal", epochs=1)
+    assert report.trials["trial"].tolist() == [0, 1, 2, 3]
+    assert (report.trials["state"] == "complete").all()
+    assert not report.trials[list(SPACE)].duplicated().any()
+    assert report.trials["learning_rate"].tolist().count(0.005) == 1  # the start
+    lines = [json.loads(line) for line in (tmp_path / "trials.journal").read_text().splitlines()]
+    assert len({line["worker_id"].split("-")[0] for line in lines}) == 2 + 1
+
+
+def test_a_failed_trial_is_noted_and_the_search_goes_on(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = problem.Problem.measure
+
+    def fail_on_two_hops(self: problem.Problem, point: Any, on_epoch: Any) -> float:
+        if point["hops"] == 2:
+            raise GnnrecError("the loss became nan")
+        return measure(self, point, on_epoch)
+
+    monkeypatch.setattr(problem.Problem, "measure", fail_on_two_hops)
+    report = search(parts, 4)
+    failed = report.trials["hops"] == 2
+    assert failed.any()
+    assert not failed.all()
+    assert (report.trials["state"] == np.where(failed, "failed", "complete")).all()
+    assert set(report.trials["reason"][failed]) == {"the loss became nan"}
+    assert np.isnan(report.start_value)
+    with pytest.raises(GnnrecError, match="not one of 2 trials came to its end: the loss became nan"):
+        search(parts, 2, space={"hops": [2]})
+
+
+def test_the_holdout_of_a_fit_is_used_without_valid(parts: Parts) -> None:
+    report = gr.tune(parts[0], trials=1, space=["hops"], **SMALL)
+    fitted = report.recommender().fit(parts[0], progress=False)
+    assert fitted.history["recall@5"].max() == report.best_value
+
+
+def test_a_classical_ranker_is_searched(parts: Parts) -> None:
+    report = gr.tune(*parts, preset="item-knn", trials=4, neighbours=1, metric="recall@5", progress=False)
+    assert report.trials["neighbours"].iloc[0] == 1
+    assert report.best_value > report.start_value
+    assert report.trials["trained_epochs"].eq(0).all()
+
+
+def test_media_are_encoded_once(small_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gnnrec.modalities import encode
+
+    data = gr.Dataset.from_frames(
+        small_shop.interactions, small_shop.items, modalities={"plot": gr.Text("title", encoder="wordllama")}
+    )
+    calls = []
+    monkeypatch.setattr(
+        encode, "encode_modality", lambda *a, _=encode.encode_modality, **k: calls.append(1) or _(*a, **k)
+    )
+    report = gr.tune(data, trials=2, space=["content_scale"], **SMALL)
+    assert len(calls) == 1
+    assert report.recommender().fit(data, progress=False).history["recall@5"].max() == report.best_value
+
+
+def test_no_trial_begins_after_the_timeout(parts: Parts) -> None:
+    with pytest.raises(GnnrecError, match="not one of 0 trials"):
+        search(parts, 3, timeout=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": 0}, "trials must be positive"),
+        ({"workers": 0}, "workers must be positive"),
+        ({"metric": "recal@20"}, "recal"),
+        ({"preset": "vbpr", "config": gr.RecommenderConfig()}, "exclude each other"),
+        ({"learning_rte": 0.1}, "did you mean 'learning_rate'?"),
+    ],
+)
+def test_what_is_wrong_with_a_search(parts: Parts, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gr.tune(*parts, **options)
+
+
+def test_there_must_be_something_to_measure_on(parts: Parts) -> None:
+    train, _ = parts
+    with pytest.raises(DataError, match="no validation pair"):
+        gr.tune(train, train)
+    with pytest.raises(DataError, match="no events"):
+        gr.tune(train.with_events(train.events.take(np.arange(0))))
+
+
+def test_without_optuna_the_extra_is_named(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "gnnrec.tuning.study", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackageError, match=r"gnnrec\[tune\]"):
+        gr.tune(*parts)
+
+
+def test_the_report(bad_start: TuningReport, parts: Parts, tmp_path: Path) -> None:
+    bad_start.save(tmp_path / "search")
+    names = sorted(path.name for path in (tmp_path / "search").iterdir())
+    assert names == ["best.toml", "importance.png", "report.md", "search.png", "trials.csv"]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "search" / "trials.csv", keep_default_na=False), bad_start.trials, check_dtype=False
+    )
+    text = (tmp_path / "search" / "report.md").read_text()
+    assert f"| start | {bad_start.start_value:.4g} |" in text
+    assert f"| best | {bad_start.best_value:.4g} |" in text
+    best = bad_start.best_options["learning_rate"]
+    assert f"| learning_rate | 1e-05 | {best:.4g} | 1e-05 to 0.03, logarithmic |" in text
+    assert f"{bad_start.best_value:.4f} at best" in str(bad_start)
+
+    config = read_config(gr.RecommenderConfig, tmp_path / "search" / "best.toml")
+    assert config == bad_start.best_recommender_config
+    again = gr.Recommender(config=config).fit(*parts, progress=False)
+    assert again.history["recall@5"].max() == bad_start.best_value
+    assert tomllib.loads((tmp_path / "search" / "best.toml").read_text())["model"]["embedding_dim"] == 8
+
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write"):
+        bad_start.save(tmp_path / "file")
