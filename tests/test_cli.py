@@ -359,7 +359,7 @@ def test_verbose_and_quiet(run: Run, folder: Path, tmp_path: Path) -> None:
     assert "removed 1 invalid rows" in said
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "evaluate", "recommend", "export", "datasets"])
+@pytest.mark.parametrize("command", ["demo", "fit", "tune", "evaluate", "recommend", "export", "datasets"])
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -69,7 +69,7 @@ def tune(
 
     `gnnrec tune log.csv --items items.csv --text plot=title,overview --trials 50 -o search`
 
-    `gnnrec tune --dataset movielens --split random --space temperature=0.05..0.5 --space hops=[1,2,3] -o search`
+    `gnnrec tune --dataset movielens --split random --space temperature=0.05..0.5 --space 'hops=[1,2,3]' -o search`
     """
     specs = parse_modalities(
         {"text": text, "image": image, "audio": audio, "video": video, "vectors": vectors}, encoder, media_root

@@ -85,5 +85,6 @@ class Problem:
         for name, edges in sorted(self.train.relations.items()):
             digest.update(name.encode() + edges.source_index.tobytes() + edges.target_index.tobytes())
         for name, feature in sorted(self.features.items()):
-            digest.update(name.encode() + feature.owner_index.tobytes() + feature.values.tobytes())
+            digest.update(name.encode() + feature.owner_index.tobytes())
+            digest.update(np.ascontiguousarray(feature.values))
         return digest.hexdigest()

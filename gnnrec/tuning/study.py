@@ -174,7 +174,7 @@ def _run_trial(worker: int, problem: Problem, study: "optuna.Study") -> None:
         outcome = f"{problem.metric} {value:.4f}"
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except GnnrecError as error:
+    except (GnnrecError, torch.OutOfMemoryError) as error:
         state, outcome = TrialState.FAIL, f"failed: {error}"
         trial.set_user_attr("reason", str(error))
     trial.set_user_attr("seconds", time.perf_counter() - started)
