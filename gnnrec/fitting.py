@@ -200,8 +200,9 @@ def _learns_from_media(config: RecommenderConfig) -> bool:
 
 def _ranker_config(config: RecommenderConfig) -> Any:
     if config.ranker == "neural":
-        return NeuralConfig(config.model, config.training, config.graph.similar_items)
-    return config.item_knn if config.ranker == "item-knn" else None
+        return NeuralConfig(config.model, config.training, config.graph.similar_items, config.graph.item_graph)
+    # The options of any other ranker are the group of its name; popularity has none.
+    return getattr(config, config.ranker.replace("-", "_"), None)
 
 
 def _catalogue(train: Dataset) -> Dataset:

@@ -9,6 +9,8 @@ from gnnrec.errors import ConfigError
 from gnnrec.graph.build import GraphConfig
 from gnnrec.modalities.preparation import FeatureConfig
 from gnnrec.nn.model import ModelConfig
+from gnnrec.rankers.ease import EaseConfig
+from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
 from gnnrec.training.config import TrainingConfig
 
@@ -20,23 +22,27 @@ class RecommenderConfig:
     """Every option of a recommender. Each group is documented beside the part that it configures.
 
     Attributes:
-        ranker: ``neural`` (the graph model), ``item-knn`` or ``popularity``.
+        ranker: ``neural`` (the graph model), ``ease``, ``graph-filter``, ``item-knn`` or ``popularity``.
         seed: Fixes everything random.
         device: Where to encode and train: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         features: How modality vectors are scaled, and what stands for missing ones.
         graph: Which relations the graph holds.
         model: The graph model.
         training: How it is trained.
+        ease: The linear autoencoder in closed form.
+        graph_filter: The fixed filter of the graph.
         item_knn: The item-based nearest neighbours.
     """
 
-    ranker: Literal["neural", "item-knn", "popularity"] = "neural"
+    ranker: Literal["neural", "ease", "graph-filter", "item-knn", "popularity"] = "neural"
     seed: int = 0
     device: str = "auto"
     features: FeatureConfig = field(default_factory=FeatureConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    ease: EaseConfig = field(default_factory=EaseConfig)
+    graph_filter: GraphFilterConfig = field(default_factory=GraphFilterConfig)
     item_knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
 
     def with_options(self, options: Mapping[str, Any]) -> "RecommenderConfig":
@@ -82,6 +88,8 @@ _PAIRWISE = TrainingConfig(
     patience=20,
 )
 _NO_DERIVED_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
+# Their media are taken as they are, and the mean stands for a missing one.
+_RAW_FEATURES = FeatureConfig(scaling="none", missing="mean")
 
 PRESETS: Mapping[str, RecommenderConfig] = {
     # The default: attention over modalities, propagation, co-occurrence and content neighbours, softmax on cosines.
@@ -89,21 +97,64 @@ PRESETS: Mapping[str, RecommenderConfig] = {
     # He et al. 2020, LightGCN: eq. 3 (propagation), 4 (mean of layers), 15 (BPR with L2).
     "lightgcn": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(hops=3, content="none", decoder="dot"),
+        model=ModelConfig(architecture="lightgcn", hops=3, content="none", decoder="dot"),
         training=_PAIRWISE,
     ),
     # Rendle et al. 2009, BPR: matrix factorisation under section 4.1's criterion.
     "mf-bpr": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(hops=0, content="none", decoder="dot"),
+        model=ModelConfig(architecture="lightgcn", hops=0, content="none", decoder="dot"),
         training=_PAIRWISE,
     ),
-    # He & McAuley 2016, VBPR: eq. 4, identity and content factors side by side; without the item biases.
+    # He & McAuley 2016, VBPR: eq. 4, latent and visual factors, item bias and visual bias.
     "vbpr": RecommenderConfig(
+        features=_RAW_FEATURES,
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(hops=0, fusion="mean", content="concatenate", decoder="dot", identity_dropout=0.0),
+        model=ModelConfig(architecture="vbpr", hops=0, decoder="dot"),
         training=_PAIRWISE,
     ),
+    # Zhou & Shen 2023, FREEDOM: image share .1, k = 10; of the published grids, rho = .8 and lambda = 1e-4.
+    "freedom": RecommenderConfig(
+        features=_RAW_FEATURES,
+        graph=GraphConfig(similar_items=10, item_graph="freedom", co_occurring_items=0),
+        model=ModelConfig(
+            architecture="freedom", hops=2, decoder="dot", modality_shares={"image": 0.1}, fine_tune_features=True
+        ),
+        training=replace(_PAIRWISE, auxiliary={"content-ranking": 1e-4}, edge_dropout=0.8),
+    ),
+    # Zhou et al. 2023, BM3: one layer, dropout .5 and regularisation .1 (the authors' choice for Amazon Baby).
+    "bm3": RecommenderConfig(
+        features=_RAW_FEATURES,
+        graph=_NO_DERIVED_RELATIONS,
+        model=ModelConfig(architecture="bm3", hops=1, decoder="dot", fine_tune_features=True),
+        training=replace(
+            _PAIRWISE,
+            loss="bootstrap",
+            auxiliary={"content-bootstrap": 2.0, "norm-regularisation": 0.1},
+            view_dropout=0.5,
+        ),
+    ),
+    # Yu et al. 2023, MGCN: k = 10, L2 of 1e-4; of the published grid, contrast of .01.
+    "mgcn": RecommenderConfig(
+        features=_RAW_FEATURES,
+        graph=GraphConfig(similar_items=10, item_graph="lattice", co_occurring_items=0),
+        model=ModelConfig(architecture="mgcn", hops=2, decoder="dot", fine_tune_features=True),
+        training=replace(_PAIRWISE, auxiliary={"view-contrast": 0.01, "output-regularisation": 1e-4}),
+    ),
+    # Yu et al. 2025, PGL, local-aware: 30 % of the edges; contrast .05 and dropout .2 (the authors' for Amazon Baby).
+    "pgl": RecommenderConfig(
+        features=_RAW_FEATURES,
+        graph=GraphConfig(similar_items=10, item_graph="freedom", co_occurring_items=0),
+        model=ModelConfig(
+            architecture="pgl", hops=2, decoder="dot", modality_shares={"image": 0.1}, fine_tune_features=True
+        ),
+        training=replace(_PAIRWISE, auxiliary={"dropout-contrast": 0.05}, edge_dropout=0.7, view_dropout=0.2),
+    ),
+    # Steck 2019, EASE: eq. 8, a linear autoencoder with a diagonal of zeros, in closed form.
+    "ease": RecommenderConfig(ranker="ease", graph=_NO_DERIVED_RELATIONS),
+    # Shen et al. 2021, GF-CF: algorithm 1, a linear and an ideal low-pass filter of the graph; as published with
+    # factors=256, ideal_weight=0.3, linear_exponent=0.
+    "graph-filter": RecommenderConfig(ranker="graph-filter", graph=_NO_DERIVED_RELATIONS),
     # Sarwar et al. 2001: cosine between the users of two items.
     "item-knn": RecommenderConfig(ranker="item-knn", graph=_NO_DERIVED_RELATIONS),
     # The number of users of an item.

@@ -20,7 +20,7 @@ from gnnrec.modalities.features import EncoderCard, Features
 from gnnrec.modalities.preparation import Preparation
 from gnnrec.rankers import RANKERS
 from gnnrec.rankers.base import Ranker, RankerState
-from gnnrec.storage import below, read_folder, write_folder
+from gnnrec.storage import below, csr_matrix, csr_tensors, read_folder, write_folder
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
@@ -100,7 +100,7 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
     ranker = state.ranker.state()
     tensors = {f"ranker.{name}": value for name, value in ranker.tensors.items()}
     for name in ("train", "valid"):
-        tensors |= _csr_tensors(name, getattr(state, name))
+        tensors |= csr_tensors(name, getattr(state, name))
     for name, feature in state.features.items():
         tensors[f"features.{name}.values"] = torch.from_numpy(np.array(feature.values))
         tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
@@ -134,13 +134,12 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
     catalogue = load_dataset(folder / _CATALOGUE)
     # A copy lies where torch would have put it: products over memory of another alignment differ in the last bits.
     tensors = {name: value.clone() for name, value in load_file(folder / _TENSORS).items()}
-    shape = (catalogue.num_users, catalogue.num_items)
     ranker = RANKERS[facts["ranker"]].from_state(RankerState(below("ranker.", tensors), facts["ranker_facts"]))
     arrays = {name: value.numpy() for name, value in below("preparation.", tensors).items()}
     state = RecommenderState(
         catalogue=catalogue,
-        train=_csr_matrix("train", tensors, shape),
-        valid=_csr_matrix("valid", tensors, shape),
+        train=csr_matrix("train", tensors, catalogue.num_items),
+        valid=csr_matrix("valid", tensors, catalogue.num_items),
         features={name: _feature(name, saved, tensors) for name, saved in facts["features"].items()},
         preparation=Preparation.restore(arrays, facts["preparation"]),
         ranker=ranker,
@@ -149,18 +148,6 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
         version=facts["state_version"],
     )
     return state, facts["config"]
-
-
-def _csr_tensors(name: str, matrix: sp.csr_matrix) -> dict[str, Tensor]:
-    return {
-        f"{name}.indptr": torch.from_numpy(matrix.indptr.astype(np.int64)),
-        f"{name}.indices": torch.from_numpy(matrix.indices.astype(np.int64)),
-    }
-
-
-def _csr_matrix(name: str, tensors: Mapping[str, Tensor], shape: tuple[int, int]) -> sp.csr_matrix:
-    indices, indptr = tensors[f"{name}.indices"].numpy(), tensors[f"{name}.indptr"].numpy()
-    return sp.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape)
 
 
 def _feature_facts(feature: Features) -> dict[str, Any]:

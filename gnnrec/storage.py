@@ -1,4 +1,7 @@
-"""Writes a folder all at once or not at all, and reads it back only if every file in it is intact."""
+"""Writes a folder all at once or not at all, and reads it back only if every file in it is intact.
+
+Beside that: how sparse matrices become named tensors, as files hold them.
+"""
 
 import hashlib
 import json
@@ -11,11 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import scipy.sparse as sp
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from gnnrec.errors import StorageError
 
-__all__ = ["MANIFEST", "below", "file_sha256", "read_folder", "recover", "write_folder"]
+__all__ = [
+    "MANIFEST",
+    "below",
+    "csr_matrix",
+    "csr_tensors",
+    "file_sha256",
+    "read_folder",
+    "recover",
+    "write_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +130,24 @@ def recover(path: str | Path) -> bool:
 def below(prefix: str, named: Mapping[str, Item]) -> dict[str, Item]:
     """Returns what is stored under names that begin with ``prefix``, without the prefix."""
     return {name.removeprefix(prefix): item for name, item in named.items() if name.startswith(prefix)}
+
+
+def csr_tensors(name: str, matrix: sp.csr_matrix) -> dict[str, Tensor]:
+    """Returns a matrix as tensors ``<name>.indptr``, ``<name>.indices`` and, unless it is binary, ``<name>.data``."""
+    tensors = {
+        f"{name}.indptr": torch.from_numpy(matrix.indptr.astype(np.int64)),
+        f"{name}.indices": torch.from_numpy(matrix.indices.astype(np.int64)),
+    }
+    if not (matrix.data == 1).all():
+        tensors[f"{name}.data"] = torch.from_numpy(matrix.data.astype(np.float32))
+    return tensors
+
+
+def csr_matrix(name: str, tensors: Mapping[str, Tensor], num_columns: int) -> sp.csr_matrix:
+    """Rebuilds in float32 the matrix that :func:`csr_tensors` took apart."""
+    indptr, indices = tensors[f"{name}.indptr"].numpy(), tensors[f"{name}.indices"].numpy()
+    data = tensors[f"{name}.data"].numpy() if f"{name}.data" in tensors else np.ones(len(indices), dtype=np.float32)
+    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns))
 
 
 def file_sha256(path: str | Path) -> str:

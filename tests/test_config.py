@@ -1,6 +1,6 @@
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gnnrec.config import from_dict, read_config, suggest, to_dict, write_config
 from gnnrec.errors import ConfigError
 from gnnrec.presets import PRESETS, RecommenderConfig
+from gnnrec.rankers import RANKERS
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ def test_every_preset_survives_a_file(name: str, tmp_path: Path) -> None:
     write_config(PRESETS[name], tmp_path / "run.toml")
     assert read_config(RecommenderConfig, tmp_path / "run.toml") == PRESETS[name]
     assert from_dict(RecommenderConfig, to_dict(PRESETS[name])) == PRESETS[name]
+
+
+def test_an_option_by_its_own_name_belongs_to_one_group() -> None:
+    groups = [getattr(RecommenderConfig(), group.name) for group in fields(RecommenderConfig)]
+    names = [option.name for group in groups if is_dataclass(group) for option in fields(group)]
+    names += [group.name for group in fields(RecommenderConfig)]
+    assert len(names) == len(set(names))
+    changed = RecommenderConfig().with_options({"l2": 9.0, "factors": 3, "neighbours": 4})
+    assert (changed.ease.l2, changed.graph_filter.factors, changed.item_knn.neighbours) == (9.0, 3, 4)
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_every_ranker_is_an_option_and_a_preset_unless_neural(name: str) -> None:
+    assert RecommenderConfig().with_options({"ranker": name}).ranker == name
+    assert name == "neural" or PRESETS[name].ranker == name
 
 
 def test_every_option_is_written_defaults_included(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def fitted(data):
     return gr.Recommender(embedding_dim=8, epochs=2, scaling="whiten").fit(data, progress=False)
 
 
-@pytest.mark.parametrize("preset", ["gnnrec", "lightgcn", "mf-bpr", "vbpr", "item-knn", "popularity"])
+@pytest.mark.parametrize(
+    "preset", ["gnnrec", "lightgcn", "mf-bpr", "vbpr", "ease", "graph-filter", "item-knn", "popularity"]
+)
 def test_every_preset_answers_bit_for_bit_after_loading(data, tmp_path, preset):
     rec = gr.Recommender.preset(preset, embedding_dim=8, epochs=2).fit(data, progress=False)
     rec.save(tmp_path / "model")

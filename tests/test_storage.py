@@ -3,10 +3,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from gnnrec.errors import StorageError
-from gnnrec.storage import MANIFEST, read_folder, write_folder
+from gnnrec.storage import MANIFEST, csr_matrix, csr_tensors, read_folder, write_folder
 
 
 def write_numbers(text="1 2 3"):
@@ -20,6 +22,18 @@ def write_numbers(text="1 2 3"):
 
 def save(path, text="1 2 3", version=1, kind="numbers"):
     write_folder(path, write_numbers(text), kind, version, {"count": 3})
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.25])
+def test_sparse_matrices_survive_as_tensors(kept):
+    matrix = sp.csr_matrix(np.array([[0, 1, 0, kept], [0, 0, 0, 0], [kept, 0, 0, 0]], dtype=np.float32))
+    tensors = csr_tensors("m", matrix)
+    assert set(tensors) == {"m.indptr", "m.indices"} | (
+        {"m.data"} if kept != 1 else set()
+    )  # binary ones need no values
+    again = csr_matrix("m", tensors, 4)
+    assert again.dtype == np.float32
+    np.testing.assert_array_equal(again.toarray(), matrix.toarray())
 
 
 def entries(folder):

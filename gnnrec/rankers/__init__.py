@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.ease import EaseRanker
+from gnnrec.rankers.graph_filter import GraphFilterRanker
 from gnnrec.rankers.item_knn import ItemKnnRanker
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.popularity import PopularityRanker
 
-__all__ = ["RANKERS", "ItemKnnRanker", "NeuralRanker", "PopularityRanker", "Ranker", "RankerState", "RankingTask"]
+__all__ = [
+    "RANKERS",
+    "EaseRanker",
+    "GraphFilterRanker",
+    "ItemKnnRanker",
+    "NeuralRanker",
+    "PopularityRanker",
+    "Ranker",
+    "RankerState",
+    "RankingTask",
+]
 
 RANKERS: Mapping[str, type[Ranker]] = {
-    ranker.name: ranker for ranker in (NeuralRanker, ItemKnnRanker, PopularityRanker)
+    ranker.name: ranker for ranker in (NeuralRanker, EaseRanker, GraphFilterRanker, ItemKnnRanker, PopularityRanker)
 }

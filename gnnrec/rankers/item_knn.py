@@ -13,6 +13,7 @@ from gnnrec.config import Range, searched
 from gnnrec.errors import ConfigError
 from gnnrec.graph.neighbours import co_occurrence_edges
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["ItemKnnConfig", "ItemKnnRanker"]
@@ -74,29 +75,18 @@ class ItemKnnRanker(Ranker):
         return type(self)(self.similarity, interactions, self.config)
 
     def state(self) -> RankerState:
-        """Returns similarities and histories as CSR arrays."""
-        tensors: dict[str, Tensor] = {}
-        for name in ("similarity", "interactions"):
-            matrix = getattr(self, name)
-            tensors |= {
-                f"{name}.indptr": torch.from_numpy(matrix.indptr.astype(np.int64)),
-                f"{name}.indices": torch.from_numpy(matrix.indices.astype(np.int64)),
-                f"{name}.data": torch.from_numpy(matrix.data.astype(np.float32)),
-            }
-        facts = {"neighbours": self.config.neighbours, "num_users": self.interactions.shape[0]}
-        return RankerState(tensors, facts)
+        """Returns similarities and histories."""
+        matrices = csr_tensors("similarity", self.similarity) | csr_tensors("interactions", self.interactions)
+        return RankerState(matrices, {"neighbours": self.config.neighbours})
 
     @classmethod
     def from_state(cls, state: RankerState) -> Self:
         """Rebuilds the ranker."""
         num_items = len(state.tensors["similarity.indptr"]) - 1
-
-        def matrix(name: str, num_rows: int) -> sp.csr_matrix:
-            parts = [state.tensors[f"{name}.{part}"].numpy() for part in ("data", "indices", "indptr")]
-            return sp.csr_matrix(tuple(parts), shape=(num_rows, num_items))
-
-        config = ItemKnnConfig(neighbours=state.facts["neighbours"])
-        return cls(matrix("similarity", num_items), matrix("interactions", state.facts["num_users"]), config)
+        similarity, interactions = (
+            csr_matrix(name, state.tensors, num_items) for name in ("similarity", "interactions")
+        )
+        return cls(similarity, interactions, ItemKnnConfig(neighbours=state.facts["neighbours"]))
 
 
 def _cosine_neighbours(interactions: sp.csr_matrix, k: int) -> sp.csr_matrix:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from gnnrec.presets import PRESETS, RecommenderConfig
-from gnnrec.rankers import ItemKnnRanker, NeuralRanker, PopularityRanker
+from gnnrec.rankers import EaseRanker, GraphFilterRanker, ItemKnnRanker, NeuralRanker, PopularityRanker
 from gnnrec.rankers.base import RankerState
+from gnnrec.rankers.ease import EaseConfig
+from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
 from gnnrec.rankers.neural import NeuralConfig
 from gnnrec.rankers.popularity import PopularityConfig
@@ -26,6 +28,15 @@ def short(config: RecommenderConfig) -> NeuralConfig:
 @pytest.mark.parametrize("name", NEURAL)
 def test_neural_presets(name: str) -> None:
     check_ranker(NeuralRanker, short(NEURAL[name]))
+
+
+def test_ease() -> None:
+    check_ranker(EaseRanker, EaseConfig())
+
+
+@pytest.mark.parametrize("factors", [4, 256])
+def test_graph_filter(factors: int) -> None:
+    check_ranker(GraphFilterRanker, GraphFilterConfig(factors=factors))
 
 
 def test_item_knn() -> None:

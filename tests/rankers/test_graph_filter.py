@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+import gnnrec as gr
+from gnnrec.errors import ConfigError
+from gnnrec.rankers import GraphFilterRanker, RankingTask
+from gnnrec.rankers.graph_filter import GraphFilterConfig
+from gnnrec.testing import PlantedGraph
+
+EVERYBODY = np.arange(120)
+CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3)
+
+
+def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The filter of histories, and its symmetric form, as items × items matrices."""
+    dense = train.toarray().astype(np.float64)
+    user_degree, item_degree = (np.maximum(dense.sum(axis=axis), 1) for axis in (1, 0))
+    normalised = dense / np.sqrt(np.outer(user_degree, item_degree))
+    basis = np.linalg.svd(normalised)[2][: config.factors].T
+    linear, ideal = normalised.T @ normalised, config.ideal_weight * basis @ basis.T
+    leaning = item_degree[None, :] / item_degree[:, None]
+    return linear * leaning**config.linear_exponent + ideal * leaning**0.5, linear + ideal
+
+
+@pytest.fixture(scope="module")
+def fitted(task: RankingTask) -> GraphFilterRanker:
+    return GraphFilterRanker.fit(task, CONFIG)[0]
+
+
+def test_scores_equal_the_dense_filter(fitted: GraphFilterRanker, planted: PlantedGraph) -> None:
+    expected = planted.train.toarray() @ dense_filters(planted.train, CONFIG)[0]
+    np.testing.assert_allclose(fitted.score(EVERYBODY), expected, atol=1e-5)
+    np.testing.assert_allclose(fitted.fold_in(planted.train[[5, 2]]), expected[[5, 2]], atol=1e-5)
+
+
+def test_the_filter_as_published(task: RankingTask, planted: PlantedGraph) -> None:
+    train = planted.train.toarray().astype(np.float64)
+    from_user, from_item = (sp.diags(1 / np.sqrt(np.maximum(train.sum(axis=axis), 1))).toarray() for axis in (1, 0))
+    normalised = from_user @ train @ from_item
+    top = np.linalg.svd(normalised)[2][:9]
+    expected = train @ normalised.T @ normalised + 0.3 * train @ from_item @ top.T @ top @ np.linalg.inv(from_item)
+    published = GraphFilterConfig(factors=9, ideal_weight=0.3, linear_exponent=0.0)
+    np.testing.assert_allclose(GraphFilterRanker.fit(task, published)[0].score(EVERYBODY), expected, atol=1e-5)
+
+
+def test_at_one_half_the_linear_filter_is_a_random_walk(task: RankingTask, planted: PlantedGraph) -> None:
+    train = planted.train.toarray().astype(np.float64)
+    to_item, to_user = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1) for matrix in (train, train.T))
+    config = GraphFilterConfig(factors=1, ideal_weight=0.0, linear_exponent=0.5)
+    walk = GraphFilterRanker.fit(task, config)[0].score(EVERYBODY).numpy() / train.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(walk, to_item @ to_user @ to_item, atol=1e-6)
+
+
+def test_similar_items_are_rows_of_the_symmetric_filter(fitted: GraphFilterRanker, planted: PlantedGraph) -> None:
+    expected = dense_filters(planted.train, CONFIG)[1]
+    np.testing.assert_allclose(fitted.similar(np.array([7, 0])), expected[[7, 0]], atol=1e-5)
+
+
+def test_more_users_than_items_or_fewer_makes_no_difference(planted: PlantedGraph) -> None:
+    few = planted.train[:40]
+    ranker, _ = GraphFilterRanker.fit(RankingTask(planted.graph, few), CONFIG)
+    np.testing.assert_allclose(ranker.score(np.arange(40)), few.toarray() @ dense_filters(few, CONFIG)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_users", [1, 30, 120])
+def test_factors_beyond_the_rank_are_left_out(num_users: int, planted: PlantedGraph) -> None:
+    train = planted.train[:num_users]
+    rank = np.linalg.matrix_rank(train.toarray())
+    config = GraphFilterConfig(factors=79)
+    ranker, _ = GraphFilterRanker.fit(RankingTask(planted.graph, train), config)
+    assert ranker.basis.shape == (80, rank)
+    # All frequencies pass, so histories, which are made of them, come out of the ideal filter as they were.
+    linear, _ = GraphFilterRanker.fit(RankingTask(planted.graph, train), GraphFilterConfig(ideal_weight=0.0))
+    ideal = ranker.score(np.arange(num_users)) - linear.score(np.arange(num_users))
+    np.testing.assert_allclose(ideal, config.ideal_weight * train.toarray(), atol=1e-5)
+
+
+def test_one_seed_gives_one_basis(task: RankingTask, fitted: GraphFilterRanker) -> None:
+    assert torch.equal(GraphFilterRanker.fit(task, CONFIG)[0].basis, fitted.basis)
+
+
+def test_new_events_count_at_once_and_the_filter_stays(fitted: GraphFilterRanker, planted: PlantedGraph) -> None:
+    grown = sp.vstack([planted.train[:-1], planted.train[3] + planted.train[-1], planted.train[:1]], format="csr")
+    updated = fitted.update(grown, np.array([119, 120]))
+    expected = grown.toarray() @ dense_filters(planted.train, CONFIG)[0]
+    np.testing.assert_allclose(updated.score(np.array([119, 120, 4])), expected[[119, 120, 4]], atol=1e-5)
+    again = GraphFilterRanker.from_state(updated.state())
+    assert torch.equal(again.score(np.array([119, 120, 4])), updated.score(np.array([119, 120, 4])))
+
+
+@pytest.mark.parametrize(("option", "value"), [("factors", 0), ("ideal_weight", -0.1), ("linear_exponent", -1.0)])
+def test_impossible_options_are_refused(option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=option):
+        GraphFilterConfig(**{option: value})
+
+
+@pytest.mark.data
+def test_tiktok_reaches_the_known_quality(data_dir) -> None:
+    train, valid, test = gr.datasets.load("tiktok", data_dir=data_dir).split(gr.split.column("x_label"))
+    smooth = gr.Recommender.preset("graph-filter").fit(train, valid=valid, progress=False)
+    assert smooth.evaluate(test, mask="train").values["recall@20"] >= 0.088
