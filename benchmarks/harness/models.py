@@ -7,7 +7,7 @@ from typing import Any
 
 import gnnrec as gr
 from harness.task import FitTask, FittedModel, Model
-from peers import cornac_models, implicit_models, lenskit_models, pyg_models
+from peers import cornac_models, implicit_models, lenskit_models, pyg_models, recbole_models
 
 
 def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
@@ -67,6 +67,12 @@ PEERS: Mapping[str, Model] = {
         pyg_models.fit_lightgcn,
         _grid(embedding_dim=[64], num_layers=[2, 3], learning_rate=[0.001], lambda_reg=[1e-4]),
         package="torch-geometric",
+        early_stopping=True,
+    ),
+    "recbole-lightgcn": Model(
+        recbole_models.fit_lightgcn,
+        _grid(embedding_size=[64], n_layers=[2, 3], learning_rate=[0.001], reg_weight=[1e-4], train_batch_size=[4096]),
+        package="recbole",
         early_stopping=True,
     ),
 }
