@@ -86,5 +86,5 @@ class Problem:
             digest.update(name.encode() + edges.source_index.tobytes() + edges.target_index.tobytes())
         for name, feature in sorted(self.features.items()):
             digest.update(name.encode() + feature.owner_index.tobytes())
-            digest.update(np.ascontiguousarray(feature.values))
+            digest.update(np.ascontiguousarray(feature.values).ravel().data)
         return digest.hexdigest()
