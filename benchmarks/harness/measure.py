@@ -46,7 +46,8 @@ def measure(results: Path, fit: Fit, options: Mapping[str, Any], device: str = "
         model = model_of(fit.model)
         if model.deterministic and fit.seed:
             return
-        row |= {"package": model.package, "versions": json.dumps(_versions(model.package))}
+        row |= {"package": model.package, "deterministic": model.deterministic}
+        row |= {"versions": json.dumps(_versions(model.package))}
         import_module(model.package.replace("-", "_"))  # so that no fit is timed with that in it
         train, valid, test = _parts(fit.dataset)
         task = FitTask(train, valid if BENCHMARKS[fit.dataset].has_valid else None, fit.seed, device)
@@ -152,6 +153,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "hyperparameters": json.dumps(hyperparameters),
+        "config": json.dumps(fitted.config),
         "trials": json.dumps(trials),
         "valid recall@20": recall,
         "best_epoch": fitted.best_epoch,

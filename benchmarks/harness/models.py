@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import gnnrec as gr
+from gnnrec.config import to_dict
 from harness.task import FitTask, FittedModel, Model
 from peers import cornac_models, implicit_models, lenskit_models, pyg_models, recbole_models
 
@@ -95,4 +96,5 @@ def _fit_preset(name: str, task: FitTask, hyperparameters: Mapping[str, Any]) ->
     recommender.fit(task.train, task.valid, refit=task.valid is None, progress=False)
     state = recommender.state
     epochs = (state.best_epoch, len(state.history)) if state.history else (None, None)
-    return FittedModel(lambda user_index: state.ranker.score(user_index.numpy()), *epochs)
+    config = {name: value for name, value in to_dict(recommender.config).items() if name not in ("seed", "device")}
+    return FittedModel(lambda user_index: state.ranker.score(user_index.numpy()), *epochs, config)

@@ -54,8 +54,10 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),  # why it failed, else ""
         ("options", pa.string()),  # JSON: what the command line changed
         ("hyperparameters", pa.string()),  # JSON: what validation chose from the grid
+        ("config", pa.string()),  # JSON: all options, where the package tells them
         ("trials", pa.string()),  # JSON: every candidate with its validation recall@20 and seconds
         ("package", pa.string()),
+        ("deterministic", pa.bool_()),  # the seed changes nothing
         ("versions", pa.string()),  # JSON: package -> version
         ("machine", pa.string()),
         ("cores", pa.int64()),

@@ -27,8 +27,14 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     Returns:
         Indexed by ``by``: ``num_seeds``, ``package``, ``version``, ``device``, for every metric its mean and, as
         ``<metric> sd``, its standard deviation over seeds (absent for one seed), mean seconds, peak memory.
+
+    Raises:
+        ValueError: The seeds of a model were fitted with different options, as when a default has changed.
     """
     groups = rows.groupby(by, sort=False)
+    if (mixed := groups[["config", "hyperparameters"]].nunique().max(axis=1) > 1).any():
+        names = ", ".join(mixed.index[mixed])
+        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {names}")
     means, deviations = groups[list(_MEASURED)].mean(), groups[list(_MEASURED)].std(ddof=1)
     summary = means.join(deviations.add_suffix(" sd"))
     summary["num_seeds"] = groups["seed"].nunique()

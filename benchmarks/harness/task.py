@@ -1,7 +1,7 @@
 """Turns data sets into what a model is fitted on, and holds what comes out: a function that scores all items."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -69,11 +69,13 @@ class FittedModel:
         score_block: Scores all items for a block of users.
         best_epoch: Epoch that was kept; ``None`` for a model without epochs or without a choice among them.
         epochs: Epochs that were run.
+        config: Every option it was fitted with, if its package tells, but seed and device.
     """
 
     score_block: ScoreBlock
     best_epoch: int | None = None
     epochs: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

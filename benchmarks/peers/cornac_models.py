@@ -24,7 +24,7 @@ def fit_vbpr(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
 
     index = range(task.train.num_items)
     images = ImageModality(features=task.item_vectors, ids=list(index)).build(id_map={item: item for item in index})
-    model = VBPR(seed=task.seed, verbose=False, use_gpu=True, **hyperparameters)  # a GPU only if there is one
+    model = VBPR(seed=task.seed, verbose=False, use_gpu=task.device != "cpu", **hyperparameters)
     return _fitted(model, task, item_image=images)
 
 

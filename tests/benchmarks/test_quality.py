@@ -65,6 +65,8 @@ def test_a_row_holds_what_evaluate_gives_and_its_reading_is_logged(planted_data,
         assert row[f"test recall@20, {mask} masked"] == pytest.approx(values.values["recall@20"])
         assert row[f"test ndcg@10, {mask} masked"] == pytest.approx(values.values["ndcg@10"])
         np.testing.assert_allclose(row[f"test recall@20, {mask} masked, per user"], values.per_user["recall@20"], 1e-6)
+    assert row["deterministic"]
+    assert json.loads(row["config"])["ranker"] == "popularity"
     assert row["valid recall@20"] == reference.evaluate(valid, ["recall@20"], mask="train").values["recall@20"]
     assert row["test recall@20 of cold items among cold items"] == 1  # the only cold item among itself
     assert {one["slice"]: one["num_pairs"] for one in row["slices"]}["0"] == 1
@@ -131,7 +133,7 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
         fitted.append((fit.model, fit.seed))
         if fit.model == "ease":
             return "the process was ended by SIGKILL"
-        write_row(results, fit, {"status": "ok"})
+        write_row(results, fit, {"status": "ok", "deterministic": fit.model == "popularity"})
         return ""
 
     monkeypatch.setattr(quality, "in_own_process", instead)
@@ -144,6 +146,8 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
     quality.main([*command, "0", "--retry"])
     assert fitted[4:] == [("ease", 0)]
     assert "there is a row already, ok" in capsys.readouterr().out
+    quality.main(["--dataset", "tiktok", "--model", "popularity", "--results", str(tmp_path), "--seeds", "0", "1"])
+    assert fitted[5:] == [("popularity", 0)]  # other seeds would give the same
 
 
 def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
@@ -185,7 +189,7 @@ def test_an_unknown_column_is_refused(tmp_path):
         write_row(tmp_path, Fit("tiktok", "gnnrec", 0), {"recal": 1})
 
 
-def _given_row(results: Path, fit: Fit, values: list[float], package: str = "gnnrec") -> None:
+def _given_row(results: Path, fit: Fit, values: list[float], package: str = "gnnrec", config: str = "{}") -> None:
     recall = float(np.mean(values))
     measured = {}
     for mask, shift in (("train", -0.05), ("train+valid", 0.0)):
@@ -195,7 +199,7 @@ def _given_row(results: Path, fit: Fit, values: list[float], package: str = "gnn
     facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
     facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
     facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": 0.3, "best_epoch": 5}
-    facts |= {"hyperparameters": '{"factors": 64}', "trials": "[]", "options": '{"content": "none"}'}
+    facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": "[]", "options": '{"content": "none"}'}
     facts |= {"num_test_users": len(values), "test recall@20 of cold items among cold items": 0.125}
     slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
     slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
@@ -246,6 +250,13 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_rows_of_different_options_are_not_averaged(tmp_path):
+    _given_row(tmp_path, Fit("tiktok", "gnnrec", 0), [0.4] * 5)
+    _given_row(tmp_path, Fit("tiktok", "gnnrec", 1), [0.4] * 5, config='{"hops": 9}')
+    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec"):
+        tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
+
+
 PEERS = {
     "implicit-als": "implicit",
     "implicit-bpr": "implicit",
@@ -256,6 +267,7 @@ PEERS = {
     "lenskit-ease": "lenskit",
     "lenskit-item-knn": "lenskit",
     "pyg-lightgcn": "torch_geometric",
+    "recbole-lightgcn": "recbole",
 }
 
 
