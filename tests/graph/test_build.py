@@ -117,3 +117,11 @@ def test_the_log_says_what_was_built(caplog: pytest.LogCaptureFixture) -> None:
         build_graph(MATRIX, {"picture": PICTURE}, config=GraphConfig(similar_items=1, co_occurring_items=0))
     assert "4 user, 5 item, 5 picture" in caplog.text
     assert "10 interacts (user → item)" in caplog.text
+
+
+def test_published_item_graphs_say_that_they_are_normalised() -> None:
+    for item_graph, normalised in [("cosine", False), ("lattice", True), ("freedom", True)]:
+        config = GraphConfig(similar_items=2, item_graph=item_graph)
+        store = build_graph(MATRIX, {"picture": PICTURE}, config=config)["item", "similar_by_picture", "item"]
+        assert store.normalised is normalised
+        assert ((0, 0) in edges(store)) is normalised

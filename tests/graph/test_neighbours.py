@@ -8,7 +8,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from gnnrec.errors import ConfigError
 from gnnrec.graph import neighbours
-from gnnrec.graph.neighbours import co_occurrence_edges, nearest_neighbours, similarity_edges, top_entries_per_row
+from gnnrec.graph.neighbours import (
+    co_occurrence_edges,
+    nearest_neighbours,
+    neighbour_shares,
+    similarity_edges,
+    top_entries_per_row,
+)
 from gnnrec.modalities.features import Features
 
 
@@ -90,6 +96,35 @@ def test_items_without_media_get_no_edge() -> None:
     edge_index, _ = similarity_edges(features(np.ones((2, 3)), [4, 7]), 5)
     assert as_dict(edge_index, torch.ones(2)).keys() == {(4, 7), (7, 4)}
     assert similarity_edges(features(np.ones((1, 3)), [4]), 5)[0].shape == (2, 0)
+
+
+# Item 1 lies between item 0 and item 2: cosines of .8 and .6; items 0 and 2 are at right angles.
+BETWEEN = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+
+
+def test_published_item_graphs_are_normalised_by_both_degrees() -> None:
+    edges = as_dict(*similarity_edges(features(BETWEEN), 3, "lattice"))
+    degree = [1.8, 2.4, 1.6]
+    cosine = {(0, 0): 1, (1, 1): 1, (2, 2): 1, (0, 1): 0.8, (1, 0): 0.8, (1, 2): 0.6, (2, 1): 0.6}
+    assert edges == pytest.approx({(i, j): w / np.sqrt(degree[i] * degree[j]) for (i, j), w in cosine.items()})
+    # Two neighbours each, the item itself and the nearest other one, and all weigh the same.
+    edges = as_dict(*similarity_edges(features(BETWEEN), 2, "freedom"))
+    assert edges == pytest.approx(dict.fromkeys([(0, 0), (1, 1), (2, 2), (1, 0), (0, 1), (1, 2)], 0.5))
+
+
+@pytest.mark.parametrize(
+    ("weights", "k", "index", "share", "own"),
+    [
+        ("cosine", 2, [1, 0], [1 / 1.8, 0.8 / 1.8], 0.0),
+        ("lattice", 3, [1, 0], [1 / 2.8, 0.8 / 2.8], 1 / 2.8),
+        ("freedom", 3, [1, 0], [1 / 3, 1 / 3], 1 / 3),
+    ],
+)
+def test_new_items_hear_as_known_ones_do(weights, k: int, index: list, share: list, own: float) -> None:
+    found = neighbour_shares(torch.tensor(BETWEEN[1:2]), torch.tensor(BETWEEN), k, weights)
+    assert found[0].tolist() == [index]
+    assert found[1][0].tolist() == pytest.approx(share)
+    assert found[2].tolist() == pytest.approx([own])
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrec.errors import ConfigError
 from gnnrec.nn.losses import binary_cross_entropy, bpr
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings, MultimodalGraphModel
@@ -75,30 +76,16 @@ def test_pairwise_losses_compare_with_drawn_items(name: str, loss, graph: Messag
     torch.testing.assert_close(objective(embeddings, user, item, torch.Generator().manual_seed(5))["ranking"], expected)
 
 
-def test_regularisation_is_half_the_squared_length_of_the_batch(graph: MessageGraph, embeddings: Embeddings) -> None:
-    user, item = graph.edge_index
-    user_zero, item_zero = embeddings.layer_zero.split([graph.num_users, graph.num_items])
-    expected = 0.5 * (user_zero[user].square().sum(dim=1) + item_zero[item].square().sum(dim=1)).mean()
-    regularisation = terms(graph, embeddings, auxiliary={"regularisation": 0.01})["regularisation"]
-    torch.testing.assert_close(regularisation, 0.01 * expected)
-
-
-def test_alignment_contrasts_content_with_behaviour(graph: MessageGraph, embeddings: Embeddings) -> None:
-    items = (graph.item_degree > 0).nonzero().flatten()
-    content = F.normalize(embeddings.item_content.x[items])
-    behaviour = F.normalize(embeddings.propagated[graph.num_users + items])
-    logits, target = content @ behaviour.T / 0.2, torch.arange(len(items))
-    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    alignment = terms(graph, embeddings, auxiliary={"alignment": 2.0})["alignment"]
-    torch.testing.assert_close(alignment, 2 * expected)
-
-
-def test_alignment_passes_over_items_without_media(graph: MessageGraph, embeddings: Embeddings) -> None:
-    without = replace(embeddings, item_content=None)
-    assert terms(graph, without, auxiliary={"alignment": 1.0})["alignment"] == 0
-    absent = replace(embeddings.item_content, present=torch.zeros(graph.num_items, dtype=torch.bool))
-    nobody = replace(embeddings, item_content=absent)
-    assert terms(graph, nobody, auxiliary={"alignment": 1.0})["alignment"] == 0
+def test_bootstrap_belongs_to_its_architecture(graph: MessageGraph, embeddings: Embeddings) -> None:
+    with pytest.raises(ConfigError, match=r"bootstrap.*'bm3'"):
+        terms(graph, embeddings, loss="bootstrap")
+    # Users predict items and items predict users, from decoded vectors to those before decoding.
+    item = torch.randn_like(embeddings.item)
+    views = replace(embeddings, user=embeddings.user + 1, views={"item": item})
+    user_index, item_index = graph.edge_index
+    forward = F.cosine_similarity(views.user[user_index], item[item_index]).mean()
+    backward = F.cosine_similarity(views.item[item_index], views.user_mixed[user_index]).mean()
+    torch.testing.assert_close(terms(graph, views, loss="bootstrap")["ranking"], 2 - forward - backward)
 
 
 def test_a_weight_of_zero_leaves_the_term_out(graph: MessageGraph, embeddings: Embeddings) -> None:
