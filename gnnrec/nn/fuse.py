@@ -28,6 +28,18 @@ class ModalityRows:
     modality_index: Tensor
     num_nodes: int
 
+    def of(self, node_index: Tensor) -> "ModalityRows":
+        """Returns the rows of some nodes, which are counted anew in the order of ``node_index`` ``[num_chosen]``."""
+        position = torch.full((self.num_nodes,), -1, device=node_index.device)
+        position[node_index] = torch.arange(len(node_index), device=node_index.device)
+        row = torch.nonzero(position[self.owner_index] >= 0).flatten()
+        return ModalityRows(
+            z=self.z.index_select(0, row),
+            owner_index=position[self.owner_index[row]],
+            modality_index=self.modality_index[row],
+            num_nodes=len(node_index),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Fused:
@@ -52,7 +64,7 @@ class AttentionFusion(nn.Module):
     plus a projection of the node's identity, if it has one: a node with a history decides for itself which modality
     to trust, a new node uses what holds for all. A missing modality is an absent edge.
 
-    Cost: ``O(num_rows × dim²)``.
+    Cost: ``O(num_nodes × dim² + num_rows × dim)``.
 
     Args:
         num_modalities: Number of modalities.
@@ -79,8 +91,9 @@ class AttentionFusion(nn.Module):
         query = self.query.expand(rows.num_nodes, -1)
         if identity is not None:
             query = query + self.identity_query(identity)
-        key = self.key(rows.z)
-        logit = (query[rows.owner_index] * key).sum(-1) / math.sqrt(key.shape[1])
+        # q · W z = (q W) · z: there are fewer nodes than rows.
+        query = query @ self.key.weight
+        logit = (query.index_select(0, rows.owner_index) * rows.z).sum(-1) / math.sqrt(rows.z.shape[1])
         logit = logit + self.modality_bias[rows.modality_index]
         return _weighted(rows, softmax(logit, rows.owner_index, num_nodes=rows.num_nodes))
 

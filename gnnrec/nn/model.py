@@ -245,7 +245,9 @@ class MultimodalGraphModel(GraphModel):
 
         item_own, unlinked = item, {}
         if hidden_items is not None:
-            item_own = torch.where(hidden_items[:, None], self.without_edges(item_rows, graph.num_items), item)
+            hidden = torch.nonzero(hidden_items).flatten()
+            rows_of_hidden = None if item_rows is None else item_rows.of(hidden)
+            item_own = item.index_copy(0, hidden, self.without_edges(rows_of_hidden, len(hidden)))
             unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
         user_mixed = self.user_relations(user, user, graph.relations["user"], {})
         return Embeddings(

@@ -93,9 +93,12 @@ class NodeEncoder(nn.Module):
             ``[num_nodes, dim]`` (twice as wide when concatenated) and the fused content.
         """
         known = degree > 0
-        identity = self.identity.weight.new_zeros(len(degree), self.identity.embedding_dim)
-        if known.any():
-            identity = torch.where(known[:, None], self.identity.weight, identity)
+        if known.all() and len(known):
+            identity = self.identity.weight
+        elif known.any():
+            identity = self.identity.weight * known[:, None]
+        else:
+            identity = self.identity.weight.new_zeros(len(degree), self.identity.embedding_dim)
         if rows is None or self.fusion is None or self.content_scale is None:
             return identity, None
         fused: Fused = self.fusion(rows, None if self.concatenate else identity)

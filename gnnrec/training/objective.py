@@ -68,10 +68,13 @@ class Objective:
         return terms
 
     def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
-        candidates = embeddings.item[self.warm_index]
+        candidates = embeddings.item
+        if len(self.warm_index) < len(candidates):
+            candidates = candidates.index_select(0, self.warm_index)
         users, row = torch.unique(batch.user_index, return_inverse=True)
         positive = self.position[batch.item_index]
-        return losses.full_softmax(embeddings.user[users], candidates, row, positive, self.config.temperature)
+        of_users = embeddings.user.index_select(0, users)
+        return losses.full_softmax(of_users, candidates, row, positive, self.config.temperature)
 
     def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         """Shares two kinds of negatives: the positives of the batch (by popularity) and uniform draws."""
