@@ -88,7 +88,11 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
         picture = docs / "images" / f"quality-{name}.png"
         draw_quality(summary, benchmark.title, picture)
         parts.append(f"![recall@20 of every model on {benchmark.title}](images/{picture.name})\n")
-        parts += [_quality(summary, models, mask) for mask in _masks(summary)]
+        if _masks_agree(summary):
+            parts.append("No test user has a validation pair, so both maskings give the same figures.\n")
+            parts.append(_quality(summary, models, MASKS[-1]))
+        else:
+            parts += [_quality(summary, models, mask) for mask in _masks(summary)]
         parts += [_items(summary, models), _cost(summary)]
     if variants["variant"].any():
         parts.append(_ablation(variants))
@@ -214,6 +218,11 @@ def _surroundings(rows: pd.DataFrame) -> str:
 
 def _masks(summary: pd.DataFrame) -> list[str]:
     return [mask for mask in MASKS if summary[test_column("recall@20", mask)].notna().any()]
+
+
+def _masks_agree(summary: pd.DataFrame) -> bool:
+    pairs = [[summary[test_column(metric, mask)] for mask in MASKS] for metric in TEST_METRICS]
+    return all(first.equals(second) for first, second in pairs)
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -47,7 +47,7 @@ PEERS: Mapping[str, Model] = {
     ),
     "cornac-lightgcn": Model(
         cornac_models.fit_lightgcn,
-        _grid(emb_size=[64], num_layers=[3], learning_rate=[0.005], batch_size=[2048], num_epochs=[25, 50, 100, 200]),
+        _grid(emb_size=[64], num_layers=[3], learning_rate=[0.005], batch_size=[8192], num_epochs=[25, 50, 100, 200]),
         package="cornac",
     ),
     "lenskit-als": Model(
