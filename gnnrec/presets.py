@@ -8,6 +8,7 @@ from gnnrec.config import from_dict, suggest, to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.graph.build import GraphConfig
 from gnnrec.modalities.preparation import FeatureConfig
+from gnnrec.nn.architectures import architecture
 from gnnrec.nn.model import ModelConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
@@ -44,6 +45,9 @@ class RecommenderConfig:
     ease: EaseConfig = field(default_factory=EaseConfig)
     graph_filter: GraphFilterConfig = field(default_factory=GraphFilterConfig)
     item_knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
+
+    def __post_init__(self) -> None:
+        architecture(self.model.architecture)  # a misspelt one is named before any media are encoded
 
     def with_options(self, options: Mapping[str, Any]) -> "RecommenderConfig":
         """Returns a configuration in which single options are changed, whatever group they belong to.

@@ -30,7 +30,11 @@ def fitted(data):
 
 
 @pytest.mark.parametrize(
-    "preset", ["gnnrec", "lightgcn", "mf-bpr", "vbpr", "ease", "graph-filter", "item-knn", "popularity"]
+    "preset",
+    [
+        *("gnnrec", "lightgcn", "mf-bpr", "vbpr", "freedom", "bm3", "mgcn", "pgl"),
+        *("ease", "graph-filter", "item-knn", "popularity"),
+    ],
 )
 def test_every_preset_answers_bit_for_bit_after_loading(data, tmp_path, preset):
     rec = gr.Recommender.preset(preset, embedding_dim=8, epochs=2).fit(data, progress=False)

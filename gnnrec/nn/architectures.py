@@ -13,7 +13,7 @@ from gnnrec.nn.model import GraphModel, ModelConfig, MultimodalGraphModel
 from gnnrec.nn.pgl import PGL
 from gnnrec.nn.vbpr import VBPR
 
-__all__ = ["ARCHITECTURES", "build_model"]
+__all__ = ["ARCHITECTURES", "architecture", "build_model"]
 
 # Name → a GraphModel, built as Model(shape, config).
 ARCHITECTURES: Mapping[str, type[GraphModel]] = {
@@ -27,13 +27,21 @@ ARCHITECTURES: Mapping[str, type[GraphModel]] = {
 }
 
 
+def architecture(name: str) -> type[GraphModel]:
+    """Returns the class of a model.
+
+    Raises:
+        ConfigError: There is no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"option 'architecture' cannot be {name!r}{suggest(name, ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
 def build_model(shape: GraphShape, config: ModelConfig) -> GraphModel:
     """Builds the model that ``config.architecture`` names.
 
     Raises:
         ConfigError: There is no such architecture, or it needs media or relations that the graph lacks.
     """
-    if config.architecture not in ARCHITECTURES:
-        known = suggest(config.architecture, ARCHITECTURES)
-        raise ConfigError(f"option 'architecture' cannot be {config.architecture!r}{known}")
-    return ARCHITECTURES[config.architecture](shape, config)
+    return architecture(config.architecture)(shape, config)

@@ -11,6 +11,7 @@ from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.nn.architectures import ARCHITECTURES, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel, ModelConfig
+from gnnrec.presets import RecommenderConfig
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
 
@@ -236,3 +237,5 @@ def test_new_items_are_refused_where_nothing_is_known_of_them(architecture: str,
 def test_unknown_architectures_are_named() -> None:
     with pytest.raises(ConfigError, match="'fredom'; did you mean 'freedom'"):
         build_model(GraphShape(num_users=3, num_items=2), ModelConfig(architecture="fredom"))
+    with pytest.raises(ConfigError, match="'fredom'; did you mean 'freedom'"):
+        RecommenderConfig(model=ModelConfig(architecture="fredom"))
