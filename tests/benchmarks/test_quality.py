@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import gnnrec as gr
 import quality
 import tables
 from harness import measure as measuring
+from harness.models import model_of
 from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
 from harness.task import FitTask, FittedModel, Model
 
@@ -92,6 +94,19 @@ def test_an_error_becomes_a_failed_row_and_the_test_set_stays_closed(planted_dat
     assert reason in row["reason"]
     assert row["test recall@20, train masked"] is None
     assert read_test_readings(tmp_path).empty
+
+
+@pytest.mark.parametrize("has_valid", [True, False])
+def test_a_trained_preset_tells_its_epochs_and_options(planted_data, has_valid):
+    train, valid, _ = planted_data
+    task = FitTask(train, valid if has_valid else None, seed=0, device="cpu")
+    model = replace(model_of("gnnrec"), grid=({"embedding_dim": 8, "epochs": 3, "patience": 3},))
+    fitted, facts = measuring.choose_and_fit(model, task)
+    assert not model.deterministic
+    assert 1 <= fitted.best_epoch <= facts["epochs"] <= 3
+    assert (facts["valid recall@20"] is None) == (not has_valid)
+    assert json.loads(facts["config"])["model"]["embedding_dim"] == 8
+    assert tuple(fitted.score_block(torch.tensor([0, 1])).shape) == (2, NUM_ITEMS)
 
 
 def test_validation_chooses_from_the_grid(planted_data, tmp_path, monkeypatch):
@@ -286,8 +301,6 @@ PEERS = {
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_finds_the_planted_tastes(planted_data, name):
     pytest.importorskip(PEERS[name])
-    from harness.models import model_of
-
     train, valid, _ = planted_data
     task = FitTask(train, valid, seed=0, device="cpu")
     popular = np.bincount(task.pairs.indices, minlength=NUM_ITEMS).astype(np.float32)
