@@ -46,7 +46,7 @@ class ItemContent(nn.Module):
         """Returns modality → ``[num_items, dim]`` for the items of the training graph; zero where one is missing."""
         x_dict = {name: graph.x_dict[name] for name in self.names}
         for name, offset in zip(self.names, self.offsets, strict=False):
-            x_dict[name] = x_dict[name] + offset[graph.owner_dict[name]]
+            x_dict[name] = x_dict[name] + offset.index_select(0, graph.owner_dict[name])
         return self.of_items(x_dict, graph.owner_dict, graph.num_items)
 
     def of_items(

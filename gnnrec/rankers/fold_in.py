@@ -38,19 +38,21 @@ def fold_in_by_least_squares(
 ) -> Tensor:
     """Fits a new user's vector to 1 on the history and 0 elsewhere (Hu et al. 2008, eq. 4, with fixed items).
 
-    ``p = (V_h' V_h + w V'V + ridge I)^-1 V_h' 1``. Cost: ``O(num_entries × dim² + num_people × dim³)``.
+    ``p = (V_h' V_h + w V'V + ridge s I)^-1 V_h' 1`` with the mean squared length ``s`` of the item vectors, so that the
+    scores do not depend on the unit in which those are measured. Cost: ``O(num_entries × dim² + num_people × dim³)``.
 
     Args:
         histories: ``[num_people, num_items]`` binary.
         item_vectors: ``[num_items, dim]``.
         unseen_weight: ``w``, how much the items outside the history count.
-        ridge: Shrinks the answer.
+        ridge: Shrinks the answer, in shares of the mean squared length of the item vectors.
 
     Returns:
         ``[num_people, dim]``; zero for an empty history.
     """
     dim = item_vectors.shape[1]
-    base = unseen_weight * item_vectors.T @ item_vectors + ridge * torch.eye(dim)
+    squared_length = item_vectors.square().sum(dim=1).mean().clamp(min=1e-12)
+    base = unseen_weight * item_vectors.T @ item_vectors + ridge * squared_length * torch.eye(dim)
     answer = torch.zeros(histories.shape[0], dim)
     for start, end in itertools.pairwise(_block_bounds(histories, dim)):
         block = histories[start:end]

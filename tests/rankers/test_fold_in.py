@@ -59,8 +59,15 @@ def test_least_squares_equal_the_normal_equations_of_each_person(
     items = vectors.double().numpy()
     for person, history in enumerate(histories):
         chosen = items[history > 0]
-        matrix = chosen.T @ chosen + 0.05 * items.T @ items + 0.1 * np.eye(DIM)
+        matrix = chosen.T @ chosen + 0.05 * items.T @ items + 0.1 * np.mean((items**2).sum(1)) * np.eye(DIM)
         np.testing.assert_allclose(answer[person], np.linalg.solve(matrix, chosen.sum(axis=0)), atol=1e-4)
+
+
+def test_the_unit_of_the_item_vectors_plays_no_part() -> None:
+    histories, vectors = sp.csr_matrix(random_histories(3)), normal(NUM_ITEMS, DIM)
+    scores = [fold_in_by_least_squares(histories, unit * vectors) @ (unit * vectors).T for unit in (0.1, 1.0, 7.0)]
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores[2], scores[1], atol=1e-5, rtol=1e-4)
 
 
 def test_no_block_of_people_is_too_large() -> None:
