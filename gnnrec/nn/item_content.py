@@ -84,6 +84,9 @@ def modality_shares(names: Iterable[str], given: Mapping[str, float]) -> dict[st
     Args:
         names: The modalities.
         given: Modality → share; what is left goes to the others in equal parts. Unknown names do no harm.
+
+    Raises:
+        ConfigError: All shares are 0.
     """
     named = {name: given[name] for name in names if name in given}
     others = [name for name in names if name not in named]
