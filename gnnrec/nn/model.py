@@ -31,8 +31,8 @@ class ModelConfig:
         embedding_dim: Width of the common space.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
         fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
-        content: ``add`` content to the identity, ``concatenate`` them, or ``none``: ignore the media.
-        content_scale: Length of a content vector before training, beside identities of length about 1.
+        content: ``add`` content to the identity, or ``none``: ignore the media.
+        content_scale: Length of a content vector before training; identities start shorter, at .1.
         relation_weight: Weight of each item–item and user–user relation before training.
         identity_dropout: Share of the items that a training step treats as new: no identity, no interactions, only
             what their media say. It is what teaches the model to rank items it has never seen.
@@ -51,7 +51,7 @@ class ModelConfig:
     embedding_dim: int = 64
     hops: int = searched(2, Range(1, 4))
     fusion: str = "attention"
-    content: Literal["add", "concatenate", "none"] = "add"
+    content: Literal["add", "none"] = "add"
     content_scale: float = searched(1.0, Range(0.1, 10, log=True))
     relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
     identity_dropout: float = 0.1
@@ -207,7 +207,6 @@ class MultimodalGraphModel(GraphModel):
         dims = (
             {"user": shape.user_modalities, "item": shape.item_modalities} if uses_media else {"user": {}, "item": {}}
         )
-        concatenate = config.content == "concatenate" and any(dims.values())
 
         def encoder(kind: str, num_nodes: int) -> NodeEncoder:
             return NodeEncoder(
@@ -215,11 +214,8 @@ class MultimodalGraphModel(GraphModel):
                 dims[kind],
                 config.embedding_dim,
                 fusion=config.fusion,
-                concatenate=concatenate,
                 content_scale=config.content_scale,
                 projections=config.projections,
-                # The side without media answers both halves of the other side with its identity.
-                identity_dim=2 * config.embedding_dim if concatenate and not dims[kind] else None,
             )
 
         self.users = encoder("user", shape.num_users)

@@ -15,6 +15,10 @@ from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
 
 __all__ = ["NodeEncoder"]
 
+# Training starts from short identities: what a node is like at first is what its content and its neighbours say, and
+# under a cosine, where only directions count, a short vector also turns with fewer steps.
+_IDENTITY_LENGTH = 0.1
+
 
 class NodeEncoder(nn.Module):
     """Identity embedding and content of the nodes of one type.
@@ -24,9 +28,7 @@ class NodeEncoder(nn.Module):
         dims: Modality → width of its vectors; empty for nodes without media.
         dim: Width of identity and content each.
         fusion: A name in ``FUSIONS``.
-        concatenate: Put identity and content side by side (``2 × dim``, as VBPR does) instead of adding them.
-        content_scale: Initial length of a content vector beside identities of length about 1.
-        identity_dim: Width of the identity when the other side of the decoder is concatenated; ``dim`` by default.
+        content_scale: Initial length of a content vector.
         projections: Modality → name of its projection, for those that are not linear.
     """
 
@@ -37,30 +39,26 @@ class NodeEncoder(nn.Module):
         dim: int,
         *,
         fusion: str,
-        concatenate: bool = False,
         content_scale: float = 1.0,
-        identity_dim: int | None = None,
         projections: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.concatenate = concatenate and bool(dims)
         self.initial_content_scale = content_scale
         self.modalities = list(dims)
-        self.identity = nn.Embedding(num_nodes, identity_dim or dim)
+        self.identity = nn.Embedding(num_nodes, dim)
         self.alignment = Alignment(dims, dim, projections)
         self.fusion = FUSIONS[fusion](len(dims), dim) if dims else None
         self.content_scale = nn.Parameter(torch.empty(())) if dims else None
-        self.log_evidence = nn.Parameter(torch.empty(())) if dims and not self.concatenate else None
+        self.log_evidence = nn.Parameter(torch.empty(())) if dims else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws identities of length about 1, and everything else anew."""
-        nn.init.normal_(self.identity.weight, std=self.identity.embedding_dim**-0.5)
+        """Draws short identities, and everything else anew."""
+        nn.init.normal_(self.identity.weight, std=_IDENTITY_LENGTH * self.identity.embedding_dim**-0.5)
         self.alignment.reset_parameters()
-        if self.fusion is not None and self.content_scale is not None:
+        if self.fusion is not None and self.content_scale is not None and self.log_evidence is not None:
             self.fusion.reset_parameters()  # type: ignore[operator]
             nn.init.constant_(self.content_scale, self.initial_content_scale)
-        if self.log_evidence is not None:
             nn.init.zeros_(self.log_evidence)
 
     def align(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_nodes: int) -> ModalityRows:
@@ -90,7 +88,7 @@ class NodeEncoder(nn.Module):
                 may be of any length: the nodes are new.
 
         Returns:
-            ``[num_nodes, dim]`` (twice as wide when concatenated) and the fused content.
+            ``[num_nodes, dim]`` and the fused content.
         """
         known = degree > 0
         if known.all() and len(known):
@@ -99,11 +97,9 @@ class NodeEncoder(nn.Module):
             identity = self.identity.weight * known[:, None]
         else:
             identity = self.identity.weight.new_zeros(len(degree), self.identity.embedding_dim)
-        if rows is None or self.fusion is None or self.content_scale is None:
+        if rows is None or self.fusion is None or self.content_scale is None or self.log_evidence is None:
             return identity, None
-        fused: Fused = self.fusion(rows, None if self.concatenate else identity)
+        fused: Fused = self.fusion(rows, identity)
         content = fused.x * self.content_scale * rows.z.shape[1] ** -0.5
-        if self.log_evidence is None:
-            return torch.cat([identity, content], dim=1), fused
         evidence = self.log_evidence.exp()
         return identity + content * (evidence / (evidence + degree))[:, None], fused

@@ -102,31 +102,12 @@ def test_a_hidden_item_hears_from_its_neighbours_by_content(message_graph: MakeG
     torch.testing.assert_close(out.item[hidden], expected[hidden])
 
 
-@pytest.mark.parametrize("content", ["add", "concatenate"])
-def test_an_item_without_interactions_is_embedded_as_a_hidden_one(message_graph: MakeGraph, content: str) -> None:
+def test_an_item_without_interactions_is_embedded_as_a_hidden_one(message_graph: MakeGraph) -> None:
     graph = message_graph(similar_items=3, co_occurring_items=3)
-    model = model_of(graph, content=content)
+    model = model_of(graph)
     cold = graph.item_degree == 0
     assert cold.sum() == 4
     torch.testing.assert_close(model(graph).item[cold], model(graph, hidden_items=cold).item[cold])
-
-
-def test_both_sides_are_as_wide_when_content_is_concatenated(message_graph: MakeGraph) -> None:
-    graph = message_graph()
-    model = model_of(graph, hops=0, fusion="mean", content="concatenate", decoder="dot")
-    out = model(graph)
-    assert out.user.shape == (graph.num_users, 2 * DIM)
-    assert out.item.shape == (graph.num_items, 2 * DIM)
-    # VBPR, eq. 4: identity factors meet identity factors, and the user's visual factors meet the projected content.
-    fused = model.items.fusion(model.items.align(graph.x_dict, graph.owner_dict, graph.num_items), None)
-    identity = model.items.identity.weight * (graph.item_degree > 0)[:, None]
-    latent, visual = model.users.identity.weight.split(DIM, dim=1)
-    expected = latent @ identity.T + visual @ (fused.x * DIM**-0.5).T
-    torch.testing.assert_close(out.user @ out.item.T, expected)
-
-    both = with_user_media(graph)
-    out = model_of(both, hops=0, content="concatenate")(both)
-    assert out.user.shape[1] == out.item.shape[1] == 2 * DIM
 
 
 def test_without_content_media_are_ignored(message_graph: MakeGraph) -> None:

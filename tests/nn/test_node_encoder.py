@@ -49,13 +49,12 @@ def test_content_is_as_long_as_its_scale_says() -> None:
     rows = nodes.align({"plot": torch.randn(50, 3)}, {"plot": torch.arange(50)}, 50)
     new, _ = nodes(rows, torch.zeros(50))
     assert new.norm(dim=1).mean().item() == pytest.approx(0.5, rel=0.01)
-    assert nodes.identity.weight.norm(dim=1).mean().item() == pytest.approx(1, rel=0.1)
+    assert nodes.identity.weight.norm(dim=1).mean().item() == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize("fusion", ["attention", "mean"])
-@pytest.mark.parametrize("concatenate", [True, False])
-def test_the_identity_of_a_node_without_interactions_is_never_used(fusion: str, concatenate: bool) -> None:
-    nodes = encoder(fusion=fusion, concatenate=concatenate)
+def test_the_identity_of_a_node_without_interactions_is_never_used(fusion: str) -> None:
+    nodes = encoder(fusion=fusion)
     if fusion == "attention":
         torch.nn.init.normal_(nodes.fusion.identity_query.weight)
     rows = rows_of(nodes)
@@ -78,21 +77,12 @@ def test_new_nodes_may_be_of_any_number() -> None:
     assert not embedded[9].any()
 
 
-def test_concatenated_halves_are_identity_and_content() -> None:
-    nodes = encoder(concatenate=True)
-    assert nodes.log_evidence is None
-    embedded, fused = nodes(rows_of(nodes), DEGREE)
-    assert embedded.shape == (NUM_NODES, 2 * DIM)
-    torch.testing.assert_close(embedded[:, :DIM], nodes.identity.weight * (DEGREE > 0)[:, None])
-    torch.testing.assert_close(embedded[:, DIM:], fused.x * DIM**-0.5)
-
-
 def test_nodes_without_media_are_their_identity() -> None:
-    nodes = NodeEncoder(NUM_NODES, {}, DIM, fusion="attention", concatenate=True, identity_dim=2 * DIM)
+    nodes = NodeEncoder(NUM_NODES, {}, DIM, fusion="attention")
     embedded, fused = nodes(None, DEGREE)
     assert fused is None
     assert torch.equal(embedded, nodes.identity.weight * (DEGREE > 0)[:, None])
-    assert embedded.shape == (NUM_NODES, 2 * DIM)
+    assert embedded.shape == (NUM_NODES, DIM)
 
 
 def test_reset_starts_again() -> None:
