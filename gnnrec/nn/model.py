@@ -20,6 +20,10 @@ from gnnrec.nn.propagate import RelationMixing, propagate
 
 __all__ = ["Embeddings", "GraphModel", "ModelConfig", "MultimodalGraphModel", "NewItems"]
 
+# Adam moves every parameter by about the learning rate. A bias answers for all events of an item, and at the pace of
+# the other parameters it would follow the last batch; so it is learned in a smaller unit.
+_UNIT_OF_BIAS = 0.2
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -28,7 +32,8 @@ class ModelConfig:
     Attributes:
         architecture: A name in ``gnnrec.nn.architectures.ARCHITECTURES``: ``multimodal``, or that of a published model.
             Published models use ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and the options after them.
-        embedding_dim: Width of the common space.
+        embedding_dim: Width of the vectors of users and items. In the architecture ``multimodal`` the last entry is the
+            bias of the item and the others are the common space.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
         fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
         content: ``add`` content to the identity, or ``none``: ignore the media.
@@ -63,8 +68,8 @@ class ModelConfig:
     fine_tune_features: bool = False
 
     def __post_init__(self) -> None:
-        if self.embedding_dim <= 0:
-            raise ConfigError(f"option 'embedding_dim' must be positive, got {self.embedding_dim}")
+        if self.embedding_dim < 2:
+            raise ConfigError(f"option 'embedding_dim' must be at least 2, got {self.embedding_dim}")
         for name in ("hops", "item_hops"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
@@ -127,6 +132,8 @@ class GraphModel(nn.Module):
     """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
 
     config: ModelConfig
+    has_item_bias = False
+    """Whether the last entry of an item's vector is its bias, which meets a constant 1 in every user's vector."""
 
     def forward(
         self,
@@ -191,7 +198,8 @@ class MultimodalGraphModel(GraphModel):
     1. *Align and fuse* (:class:`~gnnrec.nn.node_encoder.NodeEncoder`): layer 0 is identity plus content.
     2. *Propagate*: mean over the layers of normalised propagation on user–item edges, then one hop of each item–item
        (or user–user) relation, with a learned weight.
-    3. *Decode*: cosine or dot product.
+    3. *Decode*: cosine or dot product, plus a bias per item (Koren et al. 2009, section 4.2), so that popularity need
+       not be told by directions. New items share one learned bias, which hidden items stand in for while training.
 
     A node without interactions goes through the same steps; it only lacks the identity and the edges.
 
@@ -199,6 +207,8 @@ class MultimodalGraphModel(GraphModel):
         shape: Sizes, modalities and relations of the training graph.
         config: Options.
     """
+
+    has_item_bias = True
 
     def __init__(self, shape: GraphShape, config: ModelConfig = ModelConfig()) -> None:
         super().__init__()
@@ -212,7 +222,7 @@ class MultimodalGraphModel(GraphModel):
             return NodeEncoder(
                 num_nodes,
                 dims[kind],
-                config.embedding_dim,
+                config.embedding_dim - 1,
                 fusion=config.fusion,
                 content_scale=config.content_scale,
                 projections=config.projections,
@@ -222,6 +232,8 @@ class MultimodalGraphModel(GraphModel):
         self.items = encoder("item", shape.num_items)
         self.user_relations = RelationMixing(shape.user_relations, config.relation_weight)
         self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
+        self.item_bias = nn.Parameter(torch.zeros(shape.num_items))
+        self.new_item_bias = nn.Parameter(torch.zeros(()))
 
     def forward(
         self,
@@ -239,16 +251,18 @@ class MultimodalGraphModel(GraphModel):
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
         user, item = propagated[: graph.num_users], propagated[graph.num_users :]
 
-        item_own, unlinked = item, {}
+        item_own, unlinked, new = item, {}, graph.item_degree == 0
         if hidden_items is not None:
+            new = new | hidden_items
             hidden = torch.nonzero(hidden_items).flatten()
             rows_of_hidden = None if item_rows is None else item_rows.of(hidden)
             item_own = item.index_copy(0, hidden, self.without_edges(rows_of_hidden, len(hidden)))
             unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
+        item_mixed = self.item_relations(item_own, item, graph.relations["item"], unlinked)
         user_mixed = self.user_relations(user, user, graph.relations["user"], {})
         return Embeddings(
             user=self.decode(user_mixed),
-            item=self.decode(self.item_relations(item_own, item, graph.relations["item"], unlinked)),
+            item=self._with_bias(item_mixed, torch.where(new, self._bias_of_new_items(), self.item_bias)),
             user_mixed=user_mixed,
             layer_zero=layer_zero,
             messages=messages,
@@ -256,6 +270,11 @@ class MultimodalGraphModel(GraphModel):
             item_sent=item,
             item_content=content,
         )
+
+    def decode(self, mixed: Tensor) -> Tensor:
+        """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items."""
+        vectors = super().decode(mixed)
+        return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
 
     @property
     def hides_items(self) -> bool:
@@ -281,7 +300,8 @@ class MultimodalGraphModel(GraphModel):
         mixed = sent
         for modality, message in heard.items():
             mixed = mixed + weights[f"similar_by_{modality}"] * message
-        return NewItems(item=self.decode(mixed), messages=sent * (self.config.hops > 0))
+        item = self._with_bias(mixed, self._bias_of_new_items().expand(len(mixed)))
+        return NewItems(item=item, messages=sent * (self.config.hops > 0))
 
     def without_edges(self, rows: ModalityRows | None, num_items: int) -> Tensor:
         """Embeds items that have only media: what propagation makes of a node without edges.
@@ -296,6 +316,14 @@ class MultimodalGraphModel(GraphModel):
         layer_zero, _ = self.items(rows, torch.zeros(num_items, device=self.items.identity.weight.device))
         own: Tensor = layer_zero / (self.config.hops + 1)
         return own
+
+    def _bias_of_new_items(self) -> Tensor:
+        """Returns the bias of an item without interactions; where no media speak for it, it ranks behind all others."""
+        return self.new_item_bias if self.takes_new_items else self.item_bias.min().detach()
+
+    def _with_bias(self, mixed: Tensor, bias: Tensor) -> Tensor:
+        """Decodes items ``[num_items, dim]`` and appends their bias ``[num_items]``."""
+        return torch.cat([super().decode(mixed), _UNIT_OF_BIAS * bias[:, None]], dim=1)
 
     def _aligned(self, encoder: NodeEncoder, graph: MessageGraph, kind: str) -> ModalityRows | None:
         """Projects the media of one node type, with feature dropout while training."""

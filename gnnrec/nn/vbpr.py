@@ -32,6 +32,8 @@ class VBPR(GraphModel):
             ``fine_tune_features`` count.
     """
 
+    has_item_bias = True
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -120,8 +120,8 @@ class NeuralRanker(Ranker):
         return self._user_vectors(histories, None) @ self.serving.item.T
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items by the cosine of their embeddings."""
-        unit = torch.nn.functional.normalize(self.serving.item)
+        """Scores all items by the cosine of their embeddings; how popular they are plays no part."""
+        unit = torch.nn.functional.normalize(self._without_bias())
         return unit[torch.from_numpy(item_index)] @ unit.T
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
@@ -199,11 +199,18 @@ class NeuralRanker(Ranker):
             with torch.no_grad():
                 decoded = self.model.decode(vectors)
         else:
-            vectors = fold_in_by_least_squares(histories, serving.item)
+            # A cosine has the unit of the bias. A dot product has not: there the weight of the bias is fitted as well.
+            cosine = self.config.model.decoder == "cosine"
+            vectors = fold_in_by_least_squares(histories, self._without_bias() if cosine else serving.item)
             decoded = DECODERS[self.config.model.decoder](vectors)
+            if decoded.shape[1] < serving.item.shape[1]:
+                decoded = torch.cat([decoded, torch.ones_like(decoded[:, :1])], dim=1)
         unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
         nothing = unknown & (vectors == 0).all(dim=1)
         return torch.where(nothing[:, None], serving.user.mean(dim=0), decoded)
+
+    def _without_bias(self) -> Tensor:
+        return self.serving.item[:, :-1] if self.model.has_item_bias else self.serving.item
 
     def _heard(self, added: Features, known: Features, sent: Tensor) -> Tensor:
         """Returns ``[num_added, any]``: what each new item hears from its nearest known items in one modality."""

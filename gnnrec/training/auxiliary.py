@@ -46,7 +46,7 @@ def _alignment(embeddings: Embeddings, batch: Batch) -> Tensor:
     if embeddings.item_content is None or not len(items):
         return torch.zeros((), device=items.device)
     content = embeddings.item_content.x[items]
-    behaviour = embeddings.propagated[len(embeddings.user) + items][:, : content.shape[1]]
+    behaviour = embeddings.propagated[len(embeddings.user) + items]
     return losses.info_nce(F.normalize(content), F.normalize(behaviour), temperature=_TEMPERATURE)
 
 

@@ -42,7 +42,7 @@ class TrainingConfig:
     negatives: int = 1
     auxiliary: Mapping[str, float] = searched({}, Range(1e-6, 1, log=True))
     view_dropout: float = 0.0
-    edge_dropout: float = searched(0.0, Range(0, 0.5))
+    edge_dropout: float = searched(0.5, Range(0, 0.9))
     epochs: int = 60
     batch_size: int = 2048
     learning_rate: float = searched(0.005, Range(5e-4, 0.03, log=True))

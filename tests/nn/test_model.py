@@ -49,14 +49,40 @@ def test_layers_relations_and_decoder_are_put_together(message_graph: MakeGraph)
         item = item + model.config.relation_weight * (operator @ propagated[graph.num_users :])
     user = user + model.config.relation_weight * (graph.relations["user"]["co_occurs"] @ user)
     torch.testing.assert_close(out.user_mixed, user)
-    torch.testing.assert_close(out.user, user / user.norm(dim=1, keepdim=True))
-    torch.testing.assert_close(out.item, item / item.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(out.user[:, :-1], user / user.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(out.item[:, :-1], item / item.norm(dim=1, keepdim=True))
 
 
 def test_the_dot_product_leaves_embeddings_as_they_are(message_graph: MakeGraph) -> None:
     graph = message_graph()
     out = model_of(graph, decoder="dot")(graph)
-    assert torch.equal(torch.cat([out.user, out.item]), out.propagated)
+    assert torch.equal(torch.cat([out.user, out.item])[:, :-1], out.propagated)
+
+
+def test_scores_are_inner_products_plus_the_bias_of_the_item(message_graph: MakeGraph) -> None:
+    graph = message_graph()
+    model = model_of(graph)
+    with torch.no_grad():
+        model.item_bias.copy_(torch.arange(graph.num_items) / 10)
+        model.new_item_bias.fill_(-7)
+    hidden = some_items(graph)
+    out = model(graph, hidden_items=hidden)
+    new = hidden | (graph.item_degree == 0)
+    bias = 0.2 * torch.where(new, -7.0, model.item_bias)
+    torch.testing.assert_close(out.user @ out.item.T, out.user[:, :-1] @ out.item[:, :-1].T + bias)
+    bias.sum().backward()
+    torch.testing.assert_close(model.item_bias.grad, 0.2 * (~new).float())
+
+
+def test_items_of_which_nothing_is_known_rank_last(message_graph: MakeGraph) -> None:
+    graph = message_graph()
+    model = model_of(graph, content="none")
+    with torch.no_grad():
+        model.item_bias.normal_()
+    out = model(graph)
+    cold = graph.item_degree == 0
+    assert (out.item[cold, -1] == 0.2 * model.item_bias.min()).all()
+    assert torch.equal(out.item[~cold, -1], 0.2 * model.item_bias[~cold])
 
 
 @pytest.mark.parametrize("relations", [{}, {"co_occurring_items": 4}])
@@ -99,7 +125,7 @@ def test_a_hidden_item_hears_from_its_neighbours_by_content(message_graph: MakeG
     heard = graph.relations["item"]["similar_by_content"] @ out.propagated[graph.num_users :]
     rows = model.items.align(graph.x_dict, graph.owner_dict, graph.num_items)
     expected = model.without_edges(rows, graph.num_items) + model.config.relation_weight * heard
-    torch.testing.assert_close(out.item[hidden], expected[hidden])
+    torch.testing.assert_close(out.item[hidden, :-1], expected[hidden])
 
 
 def test_an_item_without_interactions_is_embedded_as_a_hidden_one(message_graph: MakeGraph) -> None:
@@ -125,7 +151,7 @@ def test_people_may_have_media_too(message_graph: MakeGraph) -> None:
     graph = replace(graph, user_degree=graph.user_degree.clone().index_fill_(0, torch.tensor([7]), 0))
     model = model_of(graph, hops=0, decoder="dot")
     rows = model.users.align({"profile": graph.x_dict["profile"]}, graph.owner_dict, graph.num_users)
-    torch.testing.assert_close(model(graph).user[7], rows.z[7] * DIM**-0.5)
+    torch.testing.assert_close(model(graph).user[7, :-1], rows.z[7] * (DIM - 1) ** -0.5)
 
 
 def test_features_are_dropped_in_training_only(message_graph: MakeGraph) -> None:

@@ -55,7 +55,7 @@ def test_serving_tensors_are_those_of_the_model(fitted: NeuralRanker, planted: P
     assert torch.equal(fitted.vectors("item"), embeddings.item)
     torch.testing.assert_close(fitted.vectors("user"), embeddings.user)
     torch.testing.assert_close(fitted.score(EVERYBODY), embeddings.user @ embeddings.item.T)
-    unit = F.normalize(embeddings.item)
+    unit = F.normalize(embeddings.item[:, :-1])
     torch.testing.assert_close(fitted.similar(np.array([3, 1])), unit[[3, 1]] @ unit.T)
 
 
@@ -72,7 +72,8 @@ def test_new_items_in_the_graph_reach_the_right_users(fitted: NeuralRanker, plan
 
 def test_without_media_nothing_is_known_of_new_items(factorised: NeuralRanker, planted: PlantedGraph) -> None:
     scores = factorised.score(EVERYBODY)
-    assert not scores[:, planted.new_items].any()
+    bias = factorised.vectors("item")[:, -1]
+    assert (scores[:, planted.new_items] == bias.min()).all()
     assert planted.purity(scores.numpy(), EVERYBODY) > 0.6  # though it has learned
 
 
@@ -109,14 +110,15 @@ def test_new_events_move_a_user_as_a_full_propagation_would(fitted: NeuralRanker
     degree = planted.train.toarray().sum(axis=0).clip(min=1)
     row = torch.from_numpy(history / np.sqrt(history.sum()) / np.sqrt(degree)).float()
     expected = F.normalize(serving.user_base[7] + row @ serving.item_messages, dim=0)
-    torch.testing.assert_close(updated.vectors("user")[7], expected)
+    torch.testing.assert_close(updated.vectors("user")[7], torch.cat([expected, torch.ones(1)]))
     others = np.delete(EVERYBODY, 7)
     assert torch.equal(updated.vectors("user")[others], fitted.vectors("user")[others])
 
 
 def test_factorisation_solves_for_the_user(factorised: NeuralRanker, planted: PlantedGraph) -> None:
-    vectors = F.normalize(fold_in_by_least_squares(planted.train[:5], factorised.vectors("item")))
-    torch.testing.assert_close(factorised.fold_in(planted.train[:5]), vectors @ factorised.vectors("item").T)
+    direction, bias = factorised.vectors("item").split([15, 1], dim=1)
+    vectors = F.normalize(fold_in_by_least_squares(planted.train[:5], direction))
+    torch.testing.assert_close(factorised.fold_in(planted.train[:5]), vectors @ direction.T + bias.T)
 
 
 def test_nobody_in_particular_has_the_average_taste(fitted: NeuralRanker, factorised: NeuralRanker) -> None:
@@ -178,7 +180,8 @@ def test_an_added_item_counts_in_new_histories(fitted: NeuralRanker, planted: Pl
 def test_items_may_be_added_without_any_media(fitted: NeuralRanker, planted: PlantedGraph) -> None:
     attached = fitted.attach({}, planted.features, 2)
     assert attached.vectors("item").shape == (82, 16)
-    assert not attached.vectors("item")[80:].any()
+    assert not attached.vectors("item")[80:, :-1].any()
+    assert (attached.vectors("item")[80:, -1] == 0.2 * fitted.model.new_item_bias).all()
 
 
 def test_a_relation_named_like_a_modality_makes_no_neighbours(planted: PlantedGraph) -> None:
@@ -190,7 +193,7 @@ def test_a_relation_named_like_a_modality_makes_no_neighbours(planted: PlantedGr
     with torch.no_grad():
         rows = ranker.model.items.align({"content": torch.from_numpy(added.values)}, {"content": torch.arange(20)}, 20)
         own = F.normalize(ranker.model.without_edges(rows, 20))
-    torch.testing.assert_close(attached.vectors("item")[80:], own)
+    torch.testing.assert_close(attached.vectors("item")[80:, :-1], own)
 
 
 def test_state_keeps_every_bit(fitted: NeuralRanker, planted: PlantedGraph) -> None:

@@ -81,7 +81,8 @@ def test_bootstrap_belongs_to_its_architecture(graph: MessageGraph, embeddings: 
         terms(graph, embeddings, loss="bootstrap")
     # Users predict items and items predict users, from decoded vectors to those before decoding.
     item = torch.randn_like(embeddings.item)
-    views = replace(embeddings, user=embeddings.user + 1, views={"item": item})
+    mixed = torch.randn_like(embeddings.user)
+    views = replace(embeddings, user=embeddings.user + 1, user_mixed=mixed, views={"item": item})
     user_index, item_index = graph.edge_index
     forward = F.cosine_similarity(views.user[user_index], item[item_index]).mean()
     backward = F.cosine_similarity(views.item[item_index], views.user_mixed[user_index]).mean()
