@@ -88,6 +88,7 @@ _PAIRWISE = TrainingConfig(
     temperature=1.0,
     auxiliary={"regularisation": 1e-4},
     edge_dropout=0.0,
+    batch_size=2048,
     learning_rate=1e-3,
     epochs=1000,
     patience=20,

@@ -11,8 +11,10 @@ from gnnrec.training.auxiliary import AUXILIARY_LOSSES
 
 __all__ = ["TrainingConfig"]
 
-# A pass over a small log must not be a handful of steps, nor a step a handful of pairs.
-_LEAST_STEPS, _LEAST_BATCH = 30, 64
+# A pass over a small log must not be a handful of steps, nor a step a handful of pairs; and since every step propagates
+# over the whole graph, a pass over a large log must not be thousands of steps.
+_LEAST_STEPS, _MOST_STEPS = 30, 100
+_LEAST_BATCH, _USUAL_BATCH = 64, 2048
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class TrainingConfig:
         view_dropout: Share of the entries set to zero in views that are compared with each other (BM3, PGL).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
         epochs: At most this many passes over the interactions.
-        batch_size: Positive pairs per step; fewer on small data, so that an epoch has at least 30 steps.
+        batch_size: Positive pairs per step, fewer on small data, so that an epoch has at least 30 steps. ``None`` means
+            2,048, and more on large data, so that an epoch has at most 100 steps.
         learning_rate: Of Adam.
         patience: Stop after this many epochs without a better validation score.
         select_by: Validation metric that picks the best epoch.
@@ -44,7 +47,7 @@ class TrainingConfig:
     view_dropout: float = 0.0
     edge_dropout: float = searched(0.5, Range(0, 0.9))
     epochs: int = 60
-    batch_size: int = 2048
+    batch_size: int | None = None
     learning_rate: float = searched(0.005, Range(5e-4, 0.03, log=True))
     patience: int = 10
     select_by: str = "recall@20"
@@ -52,12 +55,14 @@ class TrainingConfig:
 
     def pairs_per_step(self, num_edges: int) -> int:
         """Returns the batch size for so many training pairs."""
-        return min(self.batch_size, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
+        wanted = self.batch_size or max(_USUAL_BATCH, math.ceil(num_edges / _MOST_STEPS))
+        return min(wanted, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
     def __post_init__(self) -> None:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"option {name!r} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"option {name!r} must be positive, got {value}")
         for name in ("view_dropout", "edge_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")

@@ -155,4 +155,4 @@ def _contains(space: Range | Choices, value: Any) -> bool:
 def _nearest(value: Any, space: Range | Choices) -> Any:
     if isinstance(space, Choices):
         return value if value in space.values else space.values[0]
-    return min(max(value, space.low), space.high)
+    return space.low if value is None else min(max(value, space.low), space.high)

@@ -30,8 +30,13 @@ def test_every_auxiliary_loss_can_be_chosen(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_edges", "expected"), [(10, 64), (1_920, 64), (3_000, 100), (3_001, 101), (60_000, 2_000), (10**7, 2_048)]
+    ("num_edges", "expected"),
+    [(10, 64), (1_920, 64), (3_000, 100), (3_001, 101), (60_000, 2_000), (10**5, 2_048), (10**7, 10**5)],
 )
-def test_a_small_log_has_smaller_batches(num_edges: int, expected: int) -> None:
+def test_batches_follow_the_size_of_the_log(num_edges: int, expected: int) -> None:
     assert TrainingConfig().pairs_per_step(num_edges) == expected
     assert TrainingConfig(batch_size=32).pairs_per_step(num_edges) == 32
+
+
+def test_a_given_batch_is_not_enlarged() -> None:
+    assert TrainingConfig(batch_size=2048).pairs_per_step(10**7) == 2048

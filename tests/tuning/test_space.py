@@ -79,13 +79,13 @@ def test_given_ranges_are_kept_and_alone() -> None:
         "temperature": Range(0.3, 0.5, log=True),  # declared as logarithmic
         "hops": Choices((1, 3)),
         "batch_size": Range(128, 512),
-        "edge_dropout": Range(0.0, 0.5),
+        "edge_dropout": Range(0.0, 0.9),
     }
     assert start == {
         "temperature": 0.3,
         "hops": 1,
-        "batch_size": 512,
-        "edge_dropout": 0.0,
+        "batch_size": 128,  # which follows from the data by default
+        "edge_dropout": 0.5,
     }  # the nearest to the default
 
 
