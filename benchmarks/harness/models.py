@@ -18,8 +18,8 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
 
 # gnnrec's own closed-form rankers; its other presets run as they come.
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "ease": _grid(l2=[10.0, 50.0, 100.0, 200.0, 500.0]),
-    "graph-filter": _grid(factors=[64, 256, 512], ideal_weight=[0.1, 0.3, 1.0]),
+    "ease": _grid(l2=[20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]),
+    "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0]),
     "item-knn": _grid(neighbours=[20, 50, 100, 200, 500]),
 }
 
@@ -57,7 +57,7 @@ PEERS: Mapping[str, Model] = {
     ),
     "lenskit-ease": Model(
         lenskit_models.fit_ease,
-        _grid(regularization=[10.0, 50.0, 100.0, 200.0, 500.0]),
+        _grid(regularization=[50.0, 200.0, 1000.0]),
         package="lenskit",
         deterministic=True,
     ),
