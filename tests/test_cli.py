@@ -265,6 +265,8 @@ def test_datasets(run: Run) -> None:
         (["fit"], 2, "give either a log or --dataset NAME"),
         (["fit", "{log}", "--dataset", "movielens"], 2, "give either a log or --dataset NAME"),
         (["fit", "--dataset", "movielens", "--text", "a=b"], 2, "brings its own"),
+        (["fit", "--dataset", "movielens", "--positive-from", "0"], 2, "brings its own"),
+        (["fit", "--dataset", "movielens", "--media-root", "."], 2, "brings its own"),
         (["fit", "--dataset", "moviebaby"], 3, "unknown data set 'moviebaby'"),
         (["--verbose", "--quiet", "fit", "{log}"], 2, "--verbose and --quiet"),
     ],

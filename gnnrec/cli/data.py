@@ -127,7 +127,7 @@ def read_parts(
     from gnnrec.data.dataset import Dataset
 
     if dataset is not None:
-        if any((items, users, column, clean, strict, relation, specs, positive_from)):
+        if any((items, users, column, clean, strict, relation, specs, media_root, positive_from is not None)):
             raise ConfigError("--dataset brings its own tables, media and rules; leave these options out")
         data = catalogue.load(dataset)
     else:
