@@ -47,11 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_fit(chosen: argparse.Namespace, fit: Fit, options: dict[str, Any]) -> None:
     """Sees to it that there is a row of the fit."""
-    present = read_row(chosen.results, fit)
+    present, first = (read_row(chosen.results, one) for one in (fit, replace(fit, seed=0)))
+    for row in (present, first):
+        if row is not None and json.loads(row["options"]) != options:
+            raise SystemExit(
+                f"{fit}: there is a row of that name with the options {row['options']}; give another --name"
+            )
     if present is not None and (present["status"] == "ok" or not chosen.retry):
         print(f"{fit}: there is a row already, {present['status']}", flush=True)
         return
-    first = read_row(chosen.results, replace(fit, seed=0))
     if fit.seed and first is not None and first["deterministic"]:
         return
     started = time.perf_counter()

@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
-from harness.models import GRIDS, PEERS
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
@@ -47,7 +46,8 @@ measured: one row per data set, model and seed. No figure on it was typed by han
 - Epochs and hyper-parameters are chosen by recall@20 on validation pairs. Without a validation part, a tenth of the
   training pairs is held out for that, and the chosen model is fitted once more on all of them. Seed 0 searches the
   grid, the other seeds take over what it chose.
-- gnnrec's trained presets run as they come, its closed-form ones and the peers with the best of their grid.
+- gnnrec's trained presets run as they come, its closed-form ones and the peers with the best of their grid. The
+  options with which `gnnrec` comes were themselves found on validation pairs of these data sets.
 - ± is the standard deviation over seeds; models without randomness are fitted once.
 - "against the best other" compares each user's recall@20, averaged over the seeds, with that of the best other model
   (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value.
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> str:
     """Returns the section of one data set, and draws its picture."""
     went_well = rows[rows["status"] == "ok"]
-    models, variants = went_well[went_well["variant"] == ""], went_well[went_well["model"] == "gnnrec"]
+    models = went_well[went_well["variant"] == ""]
     parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
     if len(models):
         summary = summarise(models)
@@ -94,8 +94,9 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
         else:
             parts += [_quality(summary, models, mask) for mask in _masks(summary)]
         parts += [_items(summary, models), _cost(summary)]
-    if variants["variant"].any():
-        parts.append(_ablation(variants))
+    for model, of_model in went_well.groupby("model"):
+        if of_model["variant"].any():
+            parts.append(_variants(str(model), of_model))
     failed = rows[rows["status"] != "ok"]
     if len(failed):
         parts.append(_failed(failed))
@@ -153,7 +154,7 @@ def _cost(summary: pd.DataFrame) -> str:
     return "**Time and memory of a fit**\n\n" + _table(header, lines)
 
 
-def _ablation(rows: pd.DataFrame) -> str:
+def _variants(model: str, rows: pd.DataFrame) -> str:
     summary = summarise(rows, by="variant")
     column, mask = headline(summary), _masks(summary)[-1]
     whole = rows[rows["variant"] == ""]
@@ -164,12 +165,12 @@ def _ablation(rows: pd.DataFrame) -> str:
             changed = per_user(rows[rows["variant"] == variant], mask)
             compared = paired_bootstrap(changed, per_user(whole, mask))
         ndcg = column.replace("recall", "ndcg")
-        lines.append([variant or "`gnnrec`", line["num_seeds"], _number(line["valid recall@20"])])
+        lines.append([variant or f"`{model}`", line["num_seeds"], _number(line["valid recall@20"])])
         lines[-1] += [_mean(line, column), _mean(line, ndcg), _mean(line, cold_column("recall@20"))]
         lines[-1] += [_compared(compared), _plain(rows.loc[rows["variant"] == variant, "options"].iloc[0])]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
-    header += ["recall@20 against `gnnrec`", "options"]
-    return f"**Variants of the default** (test, {mask} masked)\n\n" + _table(header, lines)
+    header += [f"recall@20 against `{model}`", "options"]
+    return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + _table(header, lines)
 
 
 def _failed(rows: pd.DataFrame) -> str:
@@ -184,11 +185,10 @@ def _failed(rows: pd.DataFrame) -> str:
 def _models(rows: pd.DataFrame) -> str:
     lines = []
     for model, of_model in rows.groupby("model"):
-        grid = PEERS[model].grid if model in PEERS else GRIDS.get(model, ({},))
         last = of_model.dropna(subset=["versions"]).tail(1)
         package = last["package"].item() if len(last) else ""
         version = json.loads(last["versions"].item()).get(package, "not installed") if len(last) else ""
-        lines.append([f"`{model}`", package, version, _grid(grid)])
+        lines.append([f"`{model}`", package, version, _tried(of_model[of_model["variant"] == ""])])
     return "## Models and grids\n\n" + _table(["model", "package", "version", "grid"], lines)
 
 
@@ -273,9 +273,19 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace('"', "").strip("{}").split())
 
 
-def _grid(grid: Sequence[dict[str, Any]]) -> str:
-    values = {name: list(dict.fromkeys(one[name] for one in grid)) for name in grid[0]}
-    return "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in values.items()) or "as it comes"
+def _tried(rows: pd.DataFrame) -> str:
+    """Returns the values of each hyper-parameter that any of the fits tried."""
+    fits = rows.dropna(subset=["trials"])
+    tried = [one for text in fits["trials"] for one in json.loads(text)] + list(
+        map(json.loads, fits["hyperparameters"])
+    )
+    values: dict[str, set[Any]] = {}
+    for candidate in tried:
+        for name, value in candidate.items():
+            if name not in ("valid recall@20", "seconds"):
+                values.setdefault(name, set()).add(value)
+    texts = [f"{name} {', '.join(map(str, sorted(found)))}" for name, found in values.items()]
+    return "; ".join(texts) or ("as it comes" if tried else "")
 
 
 if __name__ == "__main__":

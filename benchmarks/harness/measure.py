@@ -131,8 +131,10 @@ def _parts(dataset: str) -> tuple[gr.Dataset, gr.Dataset, gr.Dataset]:
 def _narrowed(model: Model, results: Path, fit: Fit, options: Mapping[str, Any]) -> Model:
     """Puts the options of the command line into the grid; later seeds take over what the first one chose."""
     grid = tuple({json.dumps(one): one for one in ({**candidate, **options} for candidate in model.grid)}.values())
-    first = read_row(results, replace(fit, seed=0)) if fit.seed else None
-    if first is not None and first["status"] == "ok":
+    if fit.seed and len(grid) > 1:
+        first = read_row(results, replace(fit, seed=0))
+        if first is None or first["status"] != "ok":
+            raise ValueError("seed 0 chooses the hyper-parameters of all seeds, and it has not been measured")
         grid = (json.loads(first["hyperparameters"]),)
     return replace(model, grid=grid)
 

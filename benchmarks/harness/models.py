@@ -16,18 +16,21 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
+_NEIGHBOURS = [20, 50, 100, 200, 500]
+_RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+
 # gnnrec's own closed-form rankers; its other presets run as they come.
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "ease": _grid(l2=[20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]),
+    "ease": _grid(l2=_RIDGES),
     "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0]),
-    "item-knn": _grid(neighbours=[20, 50, 100, 200, 500]),
+    "item-knn": _grid(neighbours=_NEIGHBOURS),
 }
 
 # Vectors are 64 wide everywhere, as in most published comparisons.
 PEERS: Mapping[str, Model] = {
     "implicit-als": Model(
         implicit_models.fit_als,
-        _grid(factors=[64], regularization=[0.1, 1.0, 10.0], alpha=[1.0, 10.0, 40.0], iterations=[15]),
+        _grid(factors=[64], regularization=[0.1, 1.0, 10.0], alpha=[1.0, 10.0, 40.0, 100.0], iterations=[15]),
         package="implicit",
     ),
     "implicit-bpr": Model(
@@ -42,7 +45,9 @@ PEERS: Mapping[str, Model] = {
     ),
     "cornac-vbpr": Model(
         cornac_models.fit_vbpr,
-        _grid(k=[32], k2=[32], learning_rate=[0.001, 0.005], lambda_w=[0.01, 0.1], n_epochs=[50], batch_size=[1024]),
+        _grid(
+            k=[32], k2=[32], learning_rate=[0.001, 0.005], lambda_w=[0.01, 0.1], n_epochs=[50, 200], batch_size=[1024]
+        ),
         package="cornac",
     ),
     "cornac-lightgcn": Model(
@@ -52,17 +57,17 @@ PEERS: Mapping[str, Model] = {
     ),
     "lenskit-als": Model(
         lenskit_models.fit_als,
-        _grid(embedding_size=[64], regularization=[0.01, 0.1, 1.0], weight=[10.0, 40.0], epochs=[15]),
+        _grid(embedding_size=[64], regularization=[0.01, 0.1, 1.0], weight=[1.0, 10.0, 40.0, 100.0], epochs=[15]),
         package="lenskit",
     ),
     "lenskit-ease": Model(
         lenskit_models.fit_ease,
-        _grid(regularization=[50.0, 200.0, 1000.0]),
+        _grid(regularization=_RIDGES),
         package="lenskit",
         deterministic=True,
     ),
     "lenskit-item-knn": Model(
-        lenskit_models.fit_item_knn, _grid(max_nbrs=[20, 50, 100, 200, 500]), package="lenskit", deterministic=True
+        lenskit_models.fit_item_knn, _grid(max_nbrs=_NEIGHBOURS), package="lenskit", deterministic=True
     ),
     "pyg-lightgcn": Model(
         pyg_models.fit_lightgcn,

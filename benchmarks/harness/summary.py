@@ -1,6 +1,5 @@
 """Turns the rows of fits into one line per model: mean and deviation over seeds, and how far the best other is."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +24,9 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
         by: ``model`` or ``variant``.
 
     Returns:
-        Indexed by ``by``: ``num_seeds``, ``package``, ``version``, ``device``, for every metric its mean and, as
-        ``<metric> sd``, its standard deviation over seeds (absent for one seed), mean seconds, peak memory.
+        Indexed by ``by``: for every metric its mean and, as ``<metric> sd``, its standard deviation over seeds (absent
+        for one seed), ``num_seeds``, mean seconds and best epoch, peak memory, ``package``, ``device``, ``threads``,
+        ``hyperparameters``.
 
     Raises:
         ValueError: The seeds of a model were fitted with different options, as when a default has changed.
@@ -44,7 +44,6 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
         summary[column] = groups[column].max()
     for column in ("package", "device", "threads", "hyperparameters"):
         summary[column] = groups[column].first()
-    summary["version"] = [json.loads(text).get(package, "") for text, package in _versions(groups)]
     return summary.sort_values(headline(summary), ascending=False, kind="stable")
 
 
@@ -87,7 +86,3 @@ def slice_table(rows: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(parts, columns=["model", "slice", "recall@20"])
     order = frame["slice"].drop_duplicates()
     return frame.pivot_table("recall@20", "model", "slice", aggfunc="mean")[order]
-
-
-def _versions(groups: "pd.api.typing.DataFrameGroupBy") -> list[tuple[str, str]]:
-    return list(zip(groups["versions"].first(), groups["package"].first(), strict=True))

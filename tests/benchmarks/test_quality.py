@@ -120,6 +120,8 @@ def test_validation_chooses_from_the_grid(planted_data, tmp_path, monkeypatch):
     assert row["valid recall@20"] == max(trial["valid recall@20"] for trial in trials)
     assert (row["best_epoch"], row["epochs"]) == (7, 9)
 
+    measuring.measure(tmp_path, Fit("tiktok", "lightgcn", 3), {}, "cpu")
+    assert "seed 0 chooses" in read_row(tmp_path, Fit("tiktok", "lightgcn", 3))["reason"]
     measuring.measure(tmp_path, Fit("tiktok", "popularity", 3), {}, "cpu")  # takes over what seed 0 chose
     assert [trial["doubt"] for trial in json.loads(read_row(tmp_path, Fit("tiktok", "popularity", 3))["trials"])] == [0]
 
@@ -148,7 +150,7 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
         fitted.append((fit.model, fit.seed))
         if fit.model == "ease":
             return "the process was ended by SIGKILL"
-        write_row(results, fit, {"status": "ok", "deterministic": fit.model == "popularity"})
+        write_row(results, fit, {"status": "ok", "deterministic": fit.model == "popularity", "options": "{}"})
         return ""
 
     monkeypatch.setattr(quality, "in_own_process", instead)
@@ -175,6 +177,10 @@ def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
     quality.main([*command, "--name", "128 wide"])
     assert given[0][2] == {"embedding_dim": 128, "loss": "bpr"}
     assert row_path(tmp_path, Fit("tiktok", "gnnrec", 0, "128 wide")).name == "gnnrec.128-wide-0.parquet"
+    with pytest.raises(SystemExit, match="give another --name"):
+        quality.main([*command, "hops=1", "--name", "128 wide"])
+    with pytest.raises(SystemExit, match="give another --name"):
+        quality.main([*command, "hops=1", "--name", "128 wide", "--seeds", "7"])
 
 
 def test_a_process_that_is_killed_fails_or_takes_too_long_is_told_apart():
@@ -216,7 +222,9 @@ def _given_row(
     facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
     facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
     facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": 0.3, "best_epoch": 5}
-    facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": "[]", "options": '{"content": "none"}'}
+    trials = [{"factors": factors, "valid recall@20": 0.3, "seconds": 2.0} for factors in (64, 8)]
+    facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": json.dumps(trials)}
+    facts |= {"options": '{"content": "none"}'}
     facts |= {"num_test_users": len(values), "test recall@20 of cold items among cold items": 0.125}
     slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
     slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
@@ -231,6 +239,7 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         _given_row(results, Fit("tiktok", "gnnrec", seed), [value] * 50)
     _given_row(results, Fit("tiktok", "gnnrec", 0, "without media"), [0.45] * 50)
     _given_row(results, Fit("tiktok", "implicit-als", 0), [0.3] * 50, "implicit")
+    _given_row(results, Fit("tiktok", "implicit-als", 0, "unweighted"), [0.35] * 50, "implicit")
     reason = "ModuleNotFoundError: No module named 'dgl' | so"
     write_row(results, Fit("tiktok", "cornac-lightgcn", 0), {"status": "failed", "reason": reason})
     tables.main(["--results", str(results), "--docs", str(docs)])
@@ -259,8 +268,11 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert ["`cornac-lightgcn`", "0", reason.replace("|", "\\|")] in [
         line.strip("| ").split(" | ", 2) for line in page.splitlines()
     ]
-    assert ["`tiktok`", "4", "2"] in [line[:3] for line in lines]
-    assert ["`implicit-als`", "implicit", "1.2.3"] in [line[:3] for line in lines]
+    unweighted = next(line for line in lines if line[0] == "unweighted")
+    assert unweighted[3] == ".3500"
+    assert unweighted[-2] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
+    assert ["`tiktok`", "5", "2"] in [line[:3] for line in lines]
+    assert ["`implicit-als`", "implicit", "1.2.3", "factors 8, 64"] in lines
     assert "Abacus, 2 cores" in page
     picture = docs / "images" / "quality-tiktok.png"
     assert f"(images/{picture.name})" in page
