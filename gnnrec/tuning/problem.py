@@ -83,7 +83,8 @@ class Problem:
                 digest.update(json.dumps(ids.tolist()).encode())
             digest.update(pairs.indptr.astype(np.int64).tobytes() + pairs.indices.astype(np.int64).tobytes())
         for name, edges in sorted(self.train.relations.items()):
-            digest.update(name.encode() + edges.source_index.tobytes() + edges.target_index.tobytes())
+            digest.update(f"{name} {edges.between}".encode())
+            digest.update(edges.source_index.tobytes() + edges.target_index.tobytes() + edges.weight.tobytes())
         for name, feature in sorted(self.features.items()):
             digest.update(name.encode() + feature.owner_index.tobytes())
             digest.update(np.ascontiguousarray(feature.values).ravel().data)

@@ -28,8 +28,8 @@ class TuningReport:
     Attributes:
         metric: The validation metric that was maximised.
         best_options: Option → value in the best trial.
-        best_recommender_config: The whole configuration of the best trial.
-        start: Option → value in the first trial.
+        best_config: The whole configuration of the best trial.
+        start_options: Option → value in the first trial.
         space: Option → where it was searched.
         trials: One row per trial: ``trial``, ``state`` (``complete``, ``pruned``, ``failed``), the metric (of a pruned
             trial: where it stopped), a column per option, ``trained_epochs``, ``seconds``, ``reason`` of a failure.
@@ -38,8 +38,8 @@ class TuningReport:
 
     metric: str
     best_options: Mapping[str, Any]
-    best_recommender_config: RecommenderConfig
-    start: Mapping[str, Any]
+    best_config: RecommenderConfig
+    start_options: Mapping[str, Any]
     space: Mapping[str, Range | Choices]
     trials: pd.DataFrame
     importance: Mapping[str, float]
@@ -56,7 +56,7 @@ class TuningReport:
 
     def recommender(self) -> Recommender:
         """Returns an unfitted recommender with the best options."""
-        return Recommender(config=self.best_recommender_config)
+        return Recommender(config=self.best_config)
 
     def save(self, path: str | Path) -> None:
         """Writes ``report.md``, ``trials.csv``, ``best.toml`` and two pictures into a folder.
@@ -70,7 +70,7 @@ class TuningReport:
         folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.best_recommender_config, folder / "best.toml")
+            write_config(self.best_config, folder / "best.toml")
             self.trials.to_csv(folder / "trials.csv", index=False)
             pictures = self._draw(folder)
             (folder / "report.md").write_text(self._text(pictures), encoding="utf-8")
@@ -80,7 +80,9 @@ class TuningReport:
     def rows(self) -> list[tuple[str, Any, Any, str]]:
         """Returns option, start, best and searched space, the most important option first."""
         ranked = sorted(self.space, key=lambda name: -self.importance.get(name, 0.0))
-        return [(name, self.start[name], self.best_options[name], _described(self.space[name])) for name in ranked]
+        return [
+            (name, self.start_options[name], self.best_options[name], _described(self.space[name])) for name in ranked
+        ]
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())

@@ -1,5 +1,6 @@
 """Turns a training and a validation set into the options that fit them best."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from gnnrec.tuning.report import TuningReport
 from gnnrec.tuning.space import GivenSpace, at_point, resolve_space
 
 __all__ = ["tune"]
+
+logger = logging.getLogger(__name__)
 
 
 def tune(
@@ -47,8 +50,8 @@ def tune(
 
     Args:
         train: What every trial learns from.
-        valid: What every trial is measured on. When not given, a tenth of the pairs is held out, once for all trials:
-            the very pairs that ``Recommender.fit`` holds out.
+        valid: What every trial is measured on. When not given, or without a known item of a known user, a tenth of the
+            training pairs is held out, once for all trials: the very pairs that ``Recommender.fit`` holds out.
         preset: Where to start from (``gnnrec`` when not given).
         config: Where to start from, instead of a preset.
         trials: Total number of trials, those in ``storage`` included.
@@ -101,8 +104,8 @@ def tune(
     return TuningReport(
         metric=problem.metric,
         best_options=best_options,
-        best_recommender_config=at_point(config, best_options),
-        start=problem.start,
+        best_config=at_point(config, best_options),
+        start_options=problem.start,
         space=problem.space,
         trials=frame,
         importance=importance,
@@ -122,11 +125,14 @@ def _problem(
     searched, start = resolve_space(config, space)
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
+    if valid is not None and pairs_between(valid, train.users, train.items).nnz == 0:
+        logger.warning("no validation pair is of a known user and a known item; searching without them")
+        valid = None
     if valid is None:
         train, valid = holdout(train, fraction=0.1, seed=config.seed)
     pairs = pairs_between(valid, train.users, train.items)
     if (pairs - pairs.multiply(train.interaction_matrix())).nnz == 0:
-        raise DataError("there is no validation pair of a known user and a known item that training lacks")
+        raise DataError("every validation pair is a training pair too; check the split, or leave out valid=")
     device = resolve_device(config.device)
     neural = config.ranker == "neural"
     features = encode_dataset(train, cache_dir=cache_dir, device=device, progress=progress) if neural else {}

@@ -123,7 +123,7 @@ def _read(name: str, given: Any, config: RecommenderConfig) -> Range | Choices:
         return _around(value[name], declared) if value[name] else _like(value[name], declared)
     if isinstance(given, list):
         given = Choices(tuple(given))
-    elif isinstance(given, tuple) and len(given) == 2:
+    elif isinstance(given, tuple) and len(given) == 2 and all(isinstance(bound, int | float) for bound in given):
         given = Range(*given, log=isinstance(declared, Range) and declared.log and given[0] > 0)
     if not isinstance(given, Range | Choices):
         raise ConfigError(f"space: {name!r} takes (low, high), a list of choices or None, not {given!r}")
@@ -154,5 +154,10 @@ def _contains(space: Range | Choices, value: Any) -> bool:
 
 def _nearest(value: Any, space: Range | Choices) -> Any:
     if isinstance(space, Choices):
-        return value if value in space.values else space.values[0]
+        if value in space.values:
+            return value
+        numbers = [choice for choice in space.values if isinstance(choice, int | float)]
+        if numbers and isinstance(value, int | float):
+            return min(numbers, key=lambda choice: abs(choice - value))
+        return space.values[0]
     return space.low if value is None else min(max(value, space.low), space.high)

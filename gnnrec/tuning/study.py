@@ -41,6 +41,7 @@ __all__ = ["run_trials"]
 logger = logging.getLogger(__name__)
 
 _NAME = "gnnrec"  # of the one study that a journal holds
+_FIRST_WORD = b'{"op_code"'  # of a journal
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 # A trial is stopped when its best epoch lies below the median of the others at that epoch: not before five trials have
 # run to their end, nor before its fifth epoch, nor where fewer than three others came so far.
@@ -78,7 +79,8 @@ def run_trials(
     """
     deadline = None if timeout is None else time.time() + timeout
     with _quiet_optuna(), tempfile.TemporaryDirectory() as folder:
-        journal = storage if storage is not None else Path(folder) / "journal"
+        # Absolute: beside it Optuna keeps a lock that links to it, and could not follow a relative link.
+        journal = (storage if storage is not None else Path(folder) / "journal").absolute()
         study = _begin(journal, problem)
         missing = max(0, trials - len(_finished(study)))
         with _trial_bar(problem.metric, trials, enabled=progress) as show:
@@ -94,9 +96,13 @@ def _begin(journal: Path, problem: Problem) -> "optuna.Study":
     """Opens the journal, checks that it is of this search, and queues the start and whatever was interrupted."""
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
+        if journal.exists():
+            _drop_unfinished_line(journal)
         study = _open(journal)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"cannot use {str(journal)!r} as the storage of a search: {error}") from error
+        raise StorageError(
+            f"cannot use {str(journal)!r} as the storage of a search: {error}; give another file, or delete this one"
+        ) from error
     fingerprint, known = problem.fingerprint(), study.user_attrs.get("fingerprint")
     if known is None:
         study.enqueue_trial(problem.start, skip_if_exists=True)
@@ -107,10 +113,28 @@ def _begin(journal: Path, problem: Problem) -> "optuna.Study":
             "repeat what it was begun with, or give another storage"
         )
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params)
+        point = trial.system_attrs.get("fixed_params", trial.params)
+        if len(point) == len(problem.space):  # else it broke off while it was proposed, and is proposed again
+            study.enqueue_trial(point)
         study.tell(trial.number, state=TrialState.FAIL)
         logger.info("trial %d of %s was interrupted; it is repeated", trial.number, journal)
     return study
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """Drops what a killed process left of a line: Optuna would write the next line right behind it.
+
+    Raises:
+        ValueError: The file is no journal; it is left as it is.
+    """
+    with journal.open("rb+") as file:
+        lines = file.read()
+        if lines[: len(_FIRST_WORD)] != _FIRST_WORD[: len(lines)]:
+            raise ValueError("it holds something else")
+        whole = lines.rfind(b"\n") + 1
+        if whole < len(lines):
+            logger.warning("%s ends in the middle of a line, which is dropped; its trial is repeated", journal)
+            file.truncate(whole)
 
 
 def _open(journal: Path) -> "optuna.Study":
@@ -201,6 +225,8 @@ def _finished(study: "optuna.Study") -> list[FrozenTrial]:
 
 
 def _frame(study: "optuna.Study", problem: Problem) -> pd.DataFrame:
+    # The start comes first, even if it was interrupted and repeated after trials of other workers.
+    trials = sorted(_finished(study), key=lambda trial: trial.params != problem.start)
     rows = [
         {
             "trial": number,
@@ -211,7 +237,7 @@ def _frame(study: "optuna.Study", problem: Problem) -> pd.DataFrame:
             "seconds": trial.user_attrs.get("seconds"),
             "reason": trial.user_attrs.get("reason", ""),
         }
-        for number, trial in enumerate(_finished(study))
+        for number, trial in enumerate(trials)
     ]
     columns = ["trial", "state", problem.metric, *problem.space, "trained_epochs", "seconds", "reason"]
     return pd.DataFrame(rows, columns=columns)

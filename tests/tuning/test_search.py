@@ -1,6 +1,8 @@
 """A search finds better options, repeats itself, goes on where it was, and tells what it did."""
 
 import json
+import os
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from gnnrec.config import read_config
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.synthetic import Shop
 from gnnrec.errors import ConfigError, DataError, GnnrecError, MissingPackageError, StorageError
-from gnnrec.tuning import TuningReport, problem
+from gnnrec.tuning import TuningReport, problem, study
 
 Parts = tuple[Dataset, Dataset]
 # A small model on a small log: a trial takes a fraction of a second.
@@ -75,7 +77,7 @@ def test_the_same_seed_gives_the_same_trials_and_another_does_not(parts: Parts) 
     pd.testing.assert_frame_equal(outcomes(first), outcomes(second))
     assert first.trials["learning_rate"].iloc[0] == other.trials["learning_rate"].iloc[0] == 0.005
     assert first.trials["learning_rate"].iloc[1] != other.trials["learning_rate"].iloc[1]
-    assert other.best_recommender_config.seed == 8
+    assert other.best_config.seed == 8
 
 
 def test_a_search_goes_on_where_it_was(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +119,59 @@ def test_a_file_of_something_else_is_refused(parts: Parts, tmp_path: Path) -> No
     (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n3,4\n")
     with pytest.raises(StorageError, match=r"log\.csv"):
         search(parts, 1, storage=tmp_path / "log.csv")
+    (tmp_path / "note.txt").write_text("remember the milk")
+    with pytest.raises(StorageError, match="give another file, or delete this one"):
+        search(parts, 1, storage=tmp_path / "note.txt")
+    assert (tmp_path / "note.txt").read_text() == "remember the milk"
     with pytest.raises(StorageError, match="cannot use"):
         search(parts, 1, storage=tmp_path)
 
 
-def test_two_workers_finish_every_trial_once(parts: Parts, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_journal_that_ends_within_a_line_goes_on(
+    parts: Parts, tmp_path: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = search(parts, 2, storage=tmp_path / "trials.journal", epochs=1)
+    lines = (tmp_path / "trials.journal").read_bytes()
+    end = round(share * len(lines))
+    assert not lines[:end].endswith(b"\n")
+    (tmp_path / "trials.journal").write_bytes(lines[:end])
+    resumed = search(parts, 2, storage=tmp_path / "trials.journal", epochs=1)
+    pd.testing.assert_frame_equal(outcomes(resumed), outcomes(whole))
+    assert "ends in the middle of a line" in caplog.text
+
+
+def test_a_lock_that_a_killed_process_left_is_seen_through(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna takes over an old lock if it can follow the link that the lock is."""
+    linked: list[str] = []
+    link = os.symlink
+    monkeypatch.setattr(os, "symlink", lambda target, lock: linked.append(target) or link(target, lock))
+    monkeypatch.chdir(tmp_path)
+    search(parts, 1, storage="trials.journal", epochs=1)
+    assert set(linked) == {str(tmp_path / "trials.journal")}
+
+
+class Threads:
+    """Takes the place of processes, which need seconds to begin."""
+
+    def __init__(self, function: Any, arguments: tuple[Any, ...], nprocs: int, join: bool) -> None:
+        self.threads = [threading.Thread(target=function, args=(worker, *arguments)) for worker in range(nprocs)]
+        for thread in self.threads:
+            thread.start()
+
+    def join(self, timeout: float) -> bool:
+        self.threads[0].join(timeout)
+        return not any(thread.is_alive() for thread in self.threads)
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_workers_finish_every_trial_once(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    if not processes:
+        monkeypatch.setattr(study, "start_processes", Threads)
     report = search(parts, 4, workers=2, storage=tmp_path / "trials.journal", epochs=1)
     assert report.trials["trial"].tolist() == [0, 1, 2, 3]
     assert (report.trials["state"] == "complete").all()
@@ -199,9 +249,33 @@ def test_what_is_wrong_with_a_search(parts: Parts, options: dict[str, Any], mess
         gr.tune(*parts, **options)
 
 
+def test_like_a_fit_it_holds_pairs_out_if_valid_has_only_new_items(
+    small_shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = gr.Dataset.from_frames(small_shop.interactions, modalities={"taste": small_shop.vectors(dim=4)})
+    train, valid, _ = data.split(gr.split.cold_items(valid=0.1, test=0.1))
+    report = gr.tune(train, valid, trials=1, space=["hops"], **SMALL)
+    assert "searching without them" in caplog.text
+    fitted = report.recommender().fit(train, valid, progress=False)
+    assert fitted.history["recall@5"].max() == report.best_value
+
+
+def test_the_start_comes_first_even_if_another_worker_was_faster(parts: Parts, tmp_path: Path) -> None:
+    """A search whose first trial was interrupted while another one came to its end."""
+    storage = tmp_path / "trials.journal"
+    search(parts, 2, storage=storage, epochs=1)
+    lines = [json.loads(line) for line in storage.read_text().splitlines()]
+    told = [line for line in lines if not (line.get("trial_id") == 0 and line.get("state") == 1)]
+    assert len(told) == len(lines) - 1
+    storage.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in told))
+    report = search(parts, 2, storage=storage, epochs=1)
+    assert report.trials["learning_rate"].iloc[0] == report.start_options["learning_rate"] == 0.005
+    assert report.start_value == report.trials["recall@5"].iloc[0]
+
+
 def test_there_must_be_something_to_measure_on(parts: Parts) -> None:
     train, _ = parts
-    with pytest.raises(DataError, match="no validation pair"):
+    with pytest.raises(DataError, match="every validation pair is a training pair"):
         gr.tune(train, train)
     with pytest.raises(DataError, match="no events"):
         gr.tune(train.with_events(train.events.take(np.arange(0))))
@@ -231,7 +305,7 @@ def test_the_report(bad_start: TuningReport, parts: Parts, tmp_path: Path) -> No
     assert f"{bad_start.best_value:.4f} at best" in str(bad_start)
 
     config = read_config(gr.RecommenderConfig, tmp_path / "search" / "best.toml")
-    assert config == bad_start.best_recommender_config
+    assert config == bad_start.best_config
     again = gr.Recommender(config=config).fit(*parts, progress=False)
     assert again.history["recall@5"].max() == bad_start.best_value
     assert tomllib.loads((tmp_path / "search" / "best.toml").read_text())["model"]["embedding_dim"] == 8

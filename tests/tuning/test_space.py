@@ -36,7 +36,7 @@ def test_both_ends_of_every_range_are_possible_values(name: str) -> None:
             at_point(config, {option: value})
 
 
-@pytest.mark.parametrize("name", set(PRESETS) - {"popularity"})
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"popularity"}))
 def test_every_preset_starts_inside_its_space(name: str) -> None:
     config = preset(name)
     space, start = resolve_space(config)
@@ -94,6 +94,11 @@ def test_names_mean_declared_ranges() -> None:
     assert resolve_space(preset("mf-bpr"), ["hops"]) == ({"hops": Range(1, 4)}, {"hops": 1})
 
 
+def test_the_search_starts_at_the_nearest_choice() -> None:
+    given = {"hops": [4, 3], "loss": ["softmax", "bpr"]}  # the defaults are 2 and "auto"
+    assert resolve_space(gr.RecommenderConfig(), given)[1] == {"hops": 3, "loss": "softmax"}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -104,6 +109,8 @@ def test_names_mean_declared_ranges() -> None:
         ({"hops": (1.5, 3)}, "'model.hops' cannot be 1.5"),
         ({"loss": ["bpr", "brp"]}, "'training.loss' cannot be 'brp'"),
         ({"loss": None}, "'loss' declares no range"),
+        ({"loss": ("bpr", "softmax")}, "takes \\(low, high\\)"),
+        ({"temperature": ("a", 2)}, "takes \\(low, high\\)"),
         ({"hops": 3}, "takes \\(low, high\\)"),
         ({"hops": []}, "choices are"),
         ([], "nothing to search"),
