@@ -42,8 +42,9 @@ class ModelConfig:
             what their media say. It is what teaches the model to rank items it has never seen.
         feature_dropout: Share of the entries of modality vectors set to zero in training.
         decoder: ``cosine`` or ``dot`` product.
-        item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries. Without
-            it popularity is left to the directions, which suits logs whose tastes change quickly.
+        item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
+        popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
+            the validation pairs best.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -64,6 +65,7 @@ class ModelConfig:
     feature_dropout: float = searched(0.0, Range(0, 0.5))
     decoder: Literal["cosine", "dot"] = "cosine"
     item_bias: bool = searched(True, Choices((True, False)))
+    popularity_weight: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -86,6 +88,8 @@ class ModelConfig:
         for name in ("identity_dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
+        if self.popularity_weight is not None and self.popularity_weight < 0:
+            raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
 
@@ -134,6 +138,7 @@ class GraphModel(nn.Module):
     """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
 
     config: ModelConfig
+
     def forward(
         self,
         graph: MessageGraph,
@@ -149,6 +154,14 @@ class GraphModel(nn.Module):
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
         raise NotImplementedError
+
+    def weigh_popularity(self, weight: float) -> None:
+        """Makes the biases of items count so many times as much, where popularity may be weighed."""
+
+    @property
+    def weighs_popularity(self) -> bool:
+        """Whether :meth:`weigh_popularity` has an effect."""
+        return False
 
     @property
     def has_item_bias(self) -> bool:
@@ -277,6 +290,17 @@ class MultimodalGraphModel(GraphModel):
         """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""
         vectors = super().decode(mixed)
         return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1) if self.has_item_bias else vectors
+
+    @torch.no_grad()
+    def weigh_popularity(self, weight: float) -> None:
+        """Multiplies all biases."""
+        self.item_bias.mul_(weight)
+        self.new_item_bias.mul_(weight)
+
+    @property
+    def weighs_popularity(self) -> bool:
+        """With ``item_bias``."""
+        return self.config.item_bias
 
     @property
     def has_item_bias(self) -> bool:
