@@ -30,7 +30,7 @@ __all__ = ["NeuralConfig", "NeuralRanker", "ServingTensors"]
 logger = logging.getLogger(__name__)
 
 # Where they rank equally well the first one stays: as in training.
-_POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 1.5, 2.0, 3.0, 5.0)
+_POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
