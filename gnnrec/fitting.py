@@ -134,7 +134,7 @@ def fit_state(
         interactions = train.interaction_matrix()
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
         if result is not None:
-            config = config.with_options({"epochs": result.best_epoch})
+            config = config.with_options({"epochs": result.best_epoch, **result.chosen})
         ranker, result = fit_on(interactions, config, None)
     state = RecommenderState(
         catalogue=_catalogue(train),

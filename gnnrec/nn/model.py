@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrec.config import Range, searched, suggest
+from gnnrec.config import Choices, Range, searched, suggest
 from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.decode import DECODERS
@@ -32,8 +32,7 @@ class ModelConfig:
     Attributes:
         architecture: A name in ``gnnrec.nn.architectures.ARCHITECTURES``: ``multimodal``, or that of a published model.
             Published models use ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and the options after them.
-        embedding_dim: Width of the vectors of users and items. In the architecture ``multimodal`` the last entry is the
-            bias of the item and the others are the common space.
+        embedding_dim: Width of the vectors of users and items.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
         fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
         content: ``add`` content to the identity, or ``none``: ignore the media.
@@ -43,6 +42,9 @@ class ModelConfig:
             what their media say. It is what teaches the model to rank items it has never seen.
         feature_dropout: Share of the entries of modality vectors set to zero in training.
         decoder: ``cosine`` or ``dot`` product.
+        item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
+        popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
+            the validation pairs best.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -62,6 +64,8 @@ class ModelConfig:
     identity_dropout: float = 0.1
     feature_dropout: float = searched(0.0, Range(0, 0.5))
     decoder: Literal["cosine", "dot"] = "cosine"
+    item_bias: bool = searched(True, Choices((True, False)))
+    popularity_weight: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -84,6 +88,8 @@ class ModelConfig:
         for name in ("identity_dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
+        if self.popularity_weight is not None and self.popularity_weight < 0:
+            raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
 
@@ -132,8 +138,6 @@ class GraphModel(nn.Module):
     """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
 
     config: ModelConfig
-    has_item_bias = False
-    """Whether the last entry of an item's vector is its bias, which meets a constant 1 in every user's vector."""
 
     def forward(
         self,
@@ -150,6 +154,19 @@ class GraphModel(nn.Module):
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
         raise NotImplementedError
+
+    def weigh_popularity(self, weight: float) -> None:
+        """Makes the biases of items count so many times as much, where popularity may be weighed."""
+
+    @property
+    def weighs_popularity(self) -> bool:
+        """Whether :meth:`weigh_popularity` has an effect."""
+        return False
+
+    @property
+    def has_item_bias(self) -> bool:
+        """Whether the last entry of an item's vector is its bias, which meets a constant 1 in every user's vector."""
+        return False
 
     @property
     def hides_items(self) -> bool:
@@ -208,8 +225,6 @@ class MultimodalGraphModel(GraphModel):
         config: Options.
     """
 
-    has_item_bias = True
-
     def __init__(self, shape: GraphShape, config: ModelConfig = ModelConfig()) -> None:
         super().__init__()
         self.config = config
@@ -222,7 +237,7 @@ class MultimodalGraphModel(GraphModel):
             return NodeEncoder(
                 num_nodes,
                 dims[kind],
-                config.embedding_dim - 1,
+                config.embedding_dim - config.item_bias,
                 fusion=config.fusion,
                 content_scale=config.content_scale,
                 projections=config.projections,
@@ -262,7 +277,7 @@ class MultimodalGraphModel(GraphModel):
         user_mixed = self.user_relations(user, user, graph.relations["user"], {})
         return Embeddings(
             user=self.decode(user_mixed),
-            item=self._with_bias(item_mixed, torch.where(new, self._bias_of_new_items(), self.item_bias)),
+            item=self._decode_items(item_mixed, new),
             user_mixed=user_mixed,
             layer_zero=layer_zero,
             messages=messages,
@@ -272,9 +287,25 @@ class MultimodalGraphModel(GraphModel):
         )
 
     def decode(self, mixed: Tensor) -> Tensor:
-        """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items."""
+        """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""
         vectors = super().decode(mixed)
-        return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
+        return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1) if self.has_item_bias else vectors
+
+    @torch.no_grad()
+    def weigh_popularity(self, weight: float) -> None:
+        """Multiplies all biases."""
+        self.item_bias.mul_(weight)
+        self.new_item_bias.mul_(weight)
+
+    @property
+    def weighs_popularity(self) -> bool:
+        """With ``item_bias``."""
+        return self.config.item_bias
+
+    @property
+    def has_item_bias(self) -> bool:
+        """With ``item_bias``."""
+        return self.config.item_bias
 
     @property
     def hides_items(self) -> bool:
@@ -300,7 +331,7 @@ class MultimodalGraphModel(GraphModel):
         mixed = sent
         for modality, message in heard.items():
             mixed = mixed + weights[f"similar_by_{modality}"] * message
-        item = self._with_bias(mixed, self._bias_of_new_items().expand(len(mixed)))
+        item = self._decode_items(mixed, torch.ones(len(mixed), dtype=torch.bool))
         return NewItems(item=item, messages=sent * (self.config.hops > 0))
 
     def without_edges(self, rows: ModalityRows | None, num_items: int) -> Tensor:
@@ -317,13 +348,15 @@ class MultimodalGraphModel(GraphModel):
         own: Tensor = layer_zero / (self.config.hops + 1)
         return own
 
-    def _bias_of_new_items(self) -> Tensor:
-        """Returns the bias of an item without interactions; where no media speak for it, it ranks behind all others."""
-        return self.new_item_bias if self.takes_new_items else self.item_bias.min().detach()
-
-    def _with_bias(self, mixed: Tensor, bias: Tensor) -> Tensor:
-        """Decodes items ``[num_items, dim]`` and appends their bias ``[num_items]``."""
-        return torch.cat([super().decode(mixed), _UNIT_OF_BIAS * bias[:, None]], dim=1)
+    def _decode_items(self, mixed: Tensor, new: Tensor) -> Tensor:
+        """Decodes items ``[num_items, dim]``, of which some are ``new`` ``[num_items]``, and appends their bias."""
+        vectors = super().decode(mixed)
+        if not self.has_item_bias:
+            return vectors
+        # Where no media speak for new items they rank behind all others.
+        of_new = self.new_item_bias if self.takes_new_items else self.item_bias.min().detach()
+        bias = of_new.expand(len(new)) if new.all() else torch.where(new, of_new, self.item_bias)
+        return torch.cat([vectors, _UNIT_OF_BIAS * bias[:, None]], dim=1)
 
     def _aligned(self, encoder: NodeEncoder, graph: MessageGraph, kind: str) -> ModalityRows | None:
         """Projects the media of one node type, with feature dropout while training."""

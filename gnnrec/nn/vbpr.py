@@ -32,8 +32,6 @@ class VBPR(GraphModel):
             ``fine_tune_features`` count.
     """
 
-    has_item_bias = True
-
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -68,6 +66,11 @@ class VBPR(GraphModel):
             propagated=layer_zero,
             item_sent=item,
         )
+
+    @property
+    def has_item_bias(self) -> bool:
+        """That of the item and that of its content, in one."""
+        return True
 
     @property
     def hears_history(self) -> bool:

@@ -1,5 +1,6 @@
 """Ranks by the embeddings of the trained graph model, and embeds new items and new people with the same model."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
@@ -22,9 +23,14 @@ from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
 from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
-from gnnrec.training.loop import TrainingResult, train
+from gnnrec.training.loop import TrainingResult, Validation, train
 
 __all__ = ["NeuralConfig", "NeuralRanker", "ServingTensors"]
+
+logger = logging.getLogger(__name__)
+
+# Where they rank equally well the first one stays: as in training.
+_POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,13 @@ class NeuralRanker(Ranker):
             resume=task.resume,
             on_epoch=task.on_epoch,
         )
+        if model.weighs_popularity:
+            weight = config.model.popularity_weight
+            if weight is None:
+                weight = _best_popularity_weight(model, graph, task.validation, config.training.select_by)
+                config = replace(config, model=replace(config.model, popularity_weight=weight))
+                result = replace(result, chosen={"popularity_weight": weight})
+            model.weigh_popularity(weight)
         serving = _serving_tensors(model, graph, task.interactions)
         return cls(model.cpu(), serving, config, graph.shape), result
 
@@ -222,6 +235,24 @@ class NeuralRanker(Ranker):
         heard = torch.einsum("nk,nkd->nd", share, self.serving.item_propagated[known_owner[index]])
         heard = heard + own_share[:, None] * sent[added_owner]
         return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
+
+
+@torch.no_grad()
+def _best_popularity_weight(
+    model: GraphModel, graph: MessageGraph, validation: Validation | None, select_by: str
+) -> float:
+    """Chooses how much popularity counts; training cannot tell, for tomorrow's may be another than that of the log."""
+    if validation is None:
+        return 1.0
+    embeddings = model(graph)
+    direction, bias = embeddings.item[:, :-1], embeddings.item[:, -1:]
+
+    def quality(weight: float) -> float:
+        return validation(embeddings.user, torch.cat([direction, weight * bias], dim=1))[select_by]
+
+    best = max(_POPULARITY_WEIGHTS, key=quality)
+    logger.info("popularity counts %g times as much as in training: best on validation", best)
+    return best
 
 
 @torch.no_grad()

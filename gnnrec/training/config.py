@@ -41,7 +41,7 @@ class TrainingConfig:
     """
 
     loss: Literal["auto", "softmax", "sampled-softmax", "bpr", "bce", "bootstrap"] = "auto"
-    temperature: float = searched(0.2, Range(0.05, 0.5, log=True))
+    temperature: float = searched(0.25, Range(0.05, 0.5, log=True))
     negatives: int = 1
     auxiliary: Mapping[str, float] = searched({}, Range(1e-6, 1, log=True))
     view_dropout: float = 0.0

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,10 +35,12 @@ class TrainingResult:
     Attributes:
         history: One record per epoch.
         best_epoch: Epoch (from 1) whose weights were kept.
+        chosen: Option → value, of those that validation chose beside the number of epochs.
     """
 
     history: tuple[EpochRecord, ...]
     best_epoch: int
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(

@@ -74,6 +74,14 @@ def test_scores_are_inner_products_plus_the_bias_of_the_item(message_graph: Make
     torch.testing.assert_close(model.item_bias.grad, 0.2 * (~new).float())
 
 
+def test_without_a_bias_all_entries_are_directions(message_graph: MakeGraph) -> None:
+    graph = message_graph()
+    out = model_of(graph, item_bias=False)(graph)
+    assert out.user.shape[1] == out.item.shape[1] == out.propagated.shape[1] == DIM
+    norms = torch.cat([out.user, out.item]).norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
 def test_items_of_which_nothing_is_known_rank_last(message_graph: MakeGraph) -> None:
     graph = message_graph()
     model = model_of(graph, content="none")

@@ -226,3 +226,36 @@ def test_a_ranker_fitted_on_a_gpu_answers_on_the_cpu(task: RankingTask, planted:
     assert planted.purity(ranker.score(EVERYBODY).numpy(), EVERYBODY) > 0.8
     added, _ = new_items_like(planted)
     assert ranker.attach({"content": added}, planted.features, 20).score(EVERYBODY).shape == (120, 100)
+
+
+def test_validation_chooses_how_much_popularity_counts(task: RankingTask, planted: PlantedGraph) -> None:
+    config = replace(CONFIG, training=TrainingConfig(epochs=3))
+
+    def popular_first(user: torch.Tensor, item: torch.Tensor) -> dict[str, float]:
+        bias = item[:, -1]
+        return {"recall@20": float(bias.abs().max())}
+
+    def popular_last(user: torch.Tensor, item: torch.Tensor) -> dict[str, float]:
+        return {"recall@20": -float(item[:, -1].abs().max())}
+
+    plain, result = NeuralRanker.fit(replace(task, validation=None), config)
+    assert result is not None
+    assert result.chosen == {"popularity_weight": 1.0}
+    ignored, result = NeuralRanker.fit(replace(task, validation=popular_last), config)
+    assert result is not None
+    assert result.chosen == {"popularity_weight": 0.0}
+    assert ignored.config.model.popularity_weight == 0
+    assert not ignored.vectors("item")[:, -1].any()
+    _, result = NeuralRanker.fit(replace(task, validation=popular_first), config)
+    assert result is not None
+    assert result.chosen == {"popularity_weight": 5.0}
+
+    given = replace(config, model=replace(config.model, popularity_weight=2.0))
+    doubled, result = NeuralRanker.fit(replace(task, validation=None), given)
+    assert result is not None
+    assert not result.chosen
+    torch.testing.assert_close(doubled.vectors("item")[:, -1], 2 * plain.vectors("item")[:, -1])
+    torch.testing.assert_close(doubled.vectors("item")[:, :-1], plain.vectors("item")[:, :-1])
+    added, _ = new_items_like(planted)
+    of_new = [one.attach({"content": added}, planted.features, 20).vectors("item")[80:, -1] for one in (plain, doubled)]
+    torch.testing.assert_close(of_new[1], 2 * of_new[0])
