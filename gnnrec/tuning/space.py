@@ -14,6 +14,8 @@ __all__ = ["GivenSpace", "Point", "SearchSpace", "at_point", "resolve_space", "s
 logger = logging.getLogger(__name__)
 
 SearchSpace: TypeAlias = dict[str, Range | Choices]
+# Options that only the architecture ``multimodal`` reads.
+_MULTIMODAL = frozenset({"content_scale", "feature_dropout", "item_bias", "relation_weight"})
 # One value for each option of a space.
 Point: TypeAlias = dict[str, Any]
 # Names whose declared range is meant, or name → (low, high), list of choices, or None for the declared range.
@@ -23,7 +25,8 @@ GivenSpace: TypeAlias = Sequence[str] | Mapping[str, Any]
 def search_space(config: RecommenderConfig) -> SearchSpace:
     """Returns where each option that the ranker uses is searched, as declared beside it.
 
-    What the configuration switches off by a 0 that lies outside the range stays off: it is not searched.
+    What the configuration switches off by a 0 that lies outside the range stays off: it is not searched. Nor is what
+    changes nothing in its model, such as ``relation_weight`` in a published architecture.
 
     Args:
         config: Where the search starts. A range is widened as far as to hold its option.
@@ -31,11 +34,11 @@ def search_space(config: RecommenderConfig) -> SearchSpace:
     Returns:
         Option → range. The weight of an auxiliary loss is an option ``auxiliary.<name>``.
     """
-    value = _values(config)
+    value, idle = _values(config), _idle(config)
     return {
         name: _around(value[name], space)
         for name, space in _declared(config).items()
-        if value[name] != 0 or _contains(space, 0)
+        if name not in idle and (value[name] != 0 or _contains(space, 0))
     }
 
 
@@ -87,6 +90,16 @@ def _groups(config: RecommenderConfig) -> list[Any]:
         return [config.features, config.graph, config.model, config.training]
     group = getattr(config, config.ranker.replace("-", "_"), None)
     return [] if group is None else [group]
+
+
+def _idle(config: RecommenderConfig) -> frozenset[str]:
+    """Returns the options that change nothing in a model of this configuration."""
+    return frozenset().union(
+        _MULTIMODAL if config.model.architecture != "multimodal" else (),
+        ("content_scale", "feature_dropout") if config.model.content == "none" else (),
+        ("edge_dropout",) if config.model.hops == 0 else (),
+        ("temperature",) if config.training.loss == "bootstrap" else (),
+    )
 
 
 def _values(config: RecommenderConfig) -> dict[str, Any]:

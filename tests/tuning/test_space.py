@@ -4,16 +4,26 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
+import torch
 
 import gnnrec as gr
 from gnnrec.config import Choices, Range, searched
 from gnnrec.errors import ConfigError
+from gnnrec.graph.build import build_graph
 from gnnrec.presets import PRESETS, preset
+from gnnrec.rankers import NeuralRanker, RankingTask
+from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.testing import PlantedGraph, planted_graph
 from gnnrec.tuning.space import at_point, resolve_space, search_space
 
 GROUPS = [
     field.name for field in fields(gr.RecommenderConfig) if is_dataclass(getattr(gr.RecommenderConfig(), field.name))
 ]
+
+
+@pytest.fixture(scope="module")
+def planted() -> PlantedGraph:
+    return planted_graph()
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -47,7 +57,29 @@ def test_every_preset_starts_inside_its_space(name: str) -> None:
 def test_what_a_preset_switches_off_stays_off() -> None:
     space = search_space(preset("mf-bpr"))
     assert not {"hops", "similar_items", "co_occurring_items"} & set(space)
-    assert {"learning_rate", "edge_dropout"} <= set(space)  # 0 is a value of the range of edge_dropout
+    assert "learning_rate" in space
+    assert "edge_dropout" not in space  # without propagation there is nothing to leave out
+    assert "edge_dropout" in search_space(preset("lightgcn"))  # 0 is a value of its range
+
+
+@pytest.mark.parametrize("name", [name for name, config in PRESETS.items() if config.ranker == "neural"])
+def test_every_searched_option_changes_the_model(name: str, planted: PlantedGraph) -> None:
+    def vectors(point: dict[str, Any]) -> torch.Tensor:
+        config = at_point(preset(name).with_options({"epochs": 2, "embedding_dim": 8}), point)
+        graph = build_graph(planted.train, planted.features, config=config.graph)
+        options = NeuralConfig(config.model, config.training, config.graph.similar_items, config.graph.item_graph)
+        return NeuralRanker.fit(RankingTask(graph, planted.train), options)[0].vectors("item")
+
+    as_it_comes = vectors({})
+    for option, where in search_space(preset(name)).items():
+        at_ends = where.values if isinstance(where, Choices) else (where.low, where.high)
+        assert any(not torch.equal(vectors({option: value}), as_it_comes) for value in at_ends), option
+
+
+def test_what_concerns_media_is_left_out_without_media() -> None:
+    media = {"content_scale", "feature_dropout"}
+    assert media <= set(search_space(gr.RecommenderConfig()))
+    assert not media & set(search_space(gr.RecommenderConfig().with_options({"content": "none"})))
 
 
 def test_the_weights_of_auxiliary_losses_are_searched() -> None:
