@@ -7,8 +7,8 @@ Models are gnnrec's presets and the peers of ``benchmarks/harness/models.py``, w
 ``benchmarks/harness/plan.py`` declares data sets and splits. Each fit runs in a process of its own and ends as one row
 in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a failed row that says why. A row
 that exists is not made again, so an interrupted run goes on where it stopped, and several runs may work side by side.
-Epochs and hyper-parameters are chosen on validation; later seeds take over the hyper-parameters that seed 0 chose. The
-test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` logs each reading.
+Epochs and hyper-parameters are chosen on validation; later seeds take over the hyper-parameters that seed 0 chose, so
+it comes first. The test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` logs each reading.
 ``benchmarks/tables.py`` turns the rows into ``docs/benchmarks.md``.
 
 Needs Linux, gnnrec, the data sets below GNNREC_DATA_DIR, and for the peers

@@ -128,12 +128,13 @@ def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
     for model, line in summary.iterrows():
         cells = [f"`{model}`", *map(_number, slices.loc[model])]
         lines.append([*cells, _mean(line, cold_column("recall@20"))] if cold else cells)
+    title = f"**recall@20 by the training events of the item** (test pairs in brackets; {_masks(summary)[-1]} masked)\n"
     if cold:
         header.append("0, among such items only")
-    return (
-        "**recall@20 by the training events of the item** (test pairs in brackets; "
-        f"{_masks(summary)[-1]} masked)\n\n" + _table(header, lines)
-    )
+        title += (
+            "\nIn the last column, a model that knows nothing of new items leaves them in the order of the catalogue.\n"
+        )
+    return title + "\n" + _table(header, lines)
 
 
 def _cost(summary: pd.DataFrame) -> str:
