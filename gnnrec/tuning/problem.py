@@ -46,7 +46,9 @@ class Problem:
         return self.config.training.select_by
 
     def measure(self, point: Mapping[str, Any], on_epoch: Callable[[EpochRecord], None]) -> float:
-        """Fits with the options of a point and returns the metric of its best epoch.
+        """Fits with the options of a point and returns the metric of what was fitted.
+
+        That is measured anew: after its best epoch a model may still choose how much popularity counts.
 
         Args:
             point: One value per option of the space.
@@ -57,8 +59,6 @@ class Problem:
         """
         config = at_point(self.config, point)
         state, _ = fit_state(self.train, self.valid, config, on_epoch=on_epoch, features=self.features)
-        if state.history:
-            return state.history[state.best_epoch - 1][self.metric]
         evaluation = evaluate_rankings(
             lambda user_index: state.ranker.score(user_index.numpy()),
             state.valid,
