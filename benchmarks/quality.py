@@ -2,9 +2,10 @@
 
     python benchmarks/quality.py --dataset tiktok --model gnnrec lightgcn implicit-als --seeds 0 1 2 3 4
     python benchmarks/quality.py --dataset tiktok --model gnnrec --name "128 wide" --option embedding_dim=128
+    python benchmarks/quality.py --dataset tiktok --ablation
 
 Models are gnnrec's presets and the peers of ``benchmarks/harness/models.py``, which also declares their grids;
-``benchmarks/harness/plan.py`` declares data sets and splits. Each fit runs in a process of its own and ends as one row
+``benchmarks/harness/plan.py`` declares data sets, splits and the variants of an ablation. Each fit runs in a process of its own and ends as one row
 in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a failed row that says why. A row
 that exists is not made again, so an interrupted run goes on where it stopped, and several runs may work side by side.
 Epochs and hyper-parameters are chosen on validation; later seeds take over the hyper-parameters that seed 0 chose, so
@@ -28,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.plan import BENCHMARKS
+from harness.plan import ABLATIONS, BENCHMARKS
 from harness.rows import RESULTS, Fit, read_row, write_row
 
 
@@ -40,9 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
     for dataset in chosen.dataset:
         if BENCHMARKS[dataset].raw_media and (trouble := in_own_process(None, _encode, dataset, chosen.device)):
             raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
-        for model in chosen.model:
+        variants = [(model, chosen.name, options) for model in chosen.model]
+        variants += [("gnnrec", name, dict(ABLATIONS[name])) for name in chosen.ablation]
+        for model, name, changed in variants:
             for seed in chosen.seeds:
-                run_fit(chosen, Fit(dataset, model, seed, chosen.name), options)
+                run_fit(chosen, Fit(dataset, model, seed, name), changed)
 
 
 def run_fit(chosen: argparse.Namespace, fit: Fit, options: dict[str, Any]) -> None:
@@ -101,7 +104,8 @@ def _encode(dataset: str, device: str) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", nargs="+", required=True, choices=BENCHMARKS)
-    parser.add_argument("--model", nargs="+", required=True)
+    parser.add_argument("--model", nargs="+", default=[])
+    parser.add_argument("--ablation", nargs="*", choices=ABLATIONS, help="variants of gnnrec; all of them if none named")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--option", nargs="+", type=_option, default=[], metavar="NAME=VALUE", help="value in JSON")
     parser.add_argument("--name", default="", help="name of the variant that --option makes")
@@ -109,7 +113,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=4 * 3600, help="seconds that a fit with its grid may take")
     parser.add_argument("--retry", action="store_true", help="try failed fits again")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.ablation is None:
+        chosen.ablation = []
+    elif not chosen.ablation:
+        chosen.ablation = list(ABLATIONS)
+    if not chosen.model and not chosen.ablation:
+        parser.error("nothing to measure: name models by --model, or ask for --ablation")
+    return chosen
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -1,7 +1,8 @@
-"""Declares the data sets that models are compared on, and how each is split."""
+"""Declares the data sets that models are compared on, how each is split, and the parts that an ablation leaves out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import gnnrec as gr
 from gnnrec.data.split import Splitter
@@ -42,4 +43,18 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "random pairs, a tenth each for validation and test, seed 0",
         raw_media=True,
     ),
+}
+
+# The default model, each time without one of its parts.
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "without media": {"content": "none", "similar_items": 0},
+    "without content of its own": {"content": "none"},
+    "without neighbours by content": {"similar_items": 0},
+    "without co-occurrence": {"co_occurring_items": 0},
+    "without propagation": {"hops": 0},
+    "without edge dropout": {"edge_dropout": 0.0},
+    "without hidden items": {"identity_dropout": 0.0},
+    "without item bias": {"item_bias": False},
+    "popularity as trained": {"popularity_weight": 1.0},
+    "BPR for the softmax": {"loss": "bpr"},
 }

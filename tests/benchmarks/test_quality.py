@@ -18,6 +18,7 @@ import quality
 import tables
 from harness import measure as measuring
 from harness.models import model_of
+from harness.plan import ABLATIONS
 from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
 from harness.task import FitTask, FittedModel, Model
 
@@ -181,6 +182,31 @@ def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
         quality.main([*command, "hops=1", "--name", "128 wide"])
     with pytest.raises(SystemExit, match="give another --name"):
         quality.main([*command, "hops=1", "--name", "128 wide", "--seeds", "7"])
+
+
+def test_an_ablation_runs_the_default_model_without_each_part(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(quality, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
+    command = ["--dataset", "tiktok", "--seeds", "0", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        quality.main(command)
+    quality.main([*command, "--ablation", "without item bias"])
+    assert [(fit.model, fit.variant, options) for _, fit, options, _ in given] == [
+        ("gnnrec", "without item bias", {"item_bias": False})
+    ]
+    quality.main([*command, "--ablation"])
+    assert {fit.variant: options for _, fit, options, _ in given} == ABLATIONS
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_changes_the_default(name):
+    default = gr.RecommenderConfig()
+    changed = default.with_options(ABLATIONS[name])
+    groups = (default.graph, default.model, default.training)
+    present = {option: value for group in groups for option, value in vars(group).items()}
+    for option, value in ABLATIONS[name].items():
+        assert present[option] != value
+        assert changed.with_options({option: present[option]}) != changed
 
 
 def test_a_process_that_is_killed_fails_or_takes_too_long_is_told_apart():
