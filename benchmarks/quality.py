@@ -5,12 +5,13 @@
     python benchmarks/quality.py --dataset tiktok --ablation
 
 Models are gnnrec's presets and the peers of ``benchmarks/harness/models.py``, which also declares their grids;
-``benchmarks/harness/plan.py`` declares data sets, splits and the variants of an ablation. Each fit runs in a process of its own and ends as one row
-in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a failed row that says why. A row
-that exists is not made again, so an interrupted run goes on where it stopped, and several runs may work side by side.
-Epochs and hyper-parameters are chosen on validation; later seeds take over the hyper-parameters that seed 0 chose, so
-it comes first. The test set is read once per fit, and ``benchmarks/results/test-readings.jsonl`` logs each reading.
-``benchmarks/tables.py`` turns the rows into ``docs/benchmarks.md``.
+``benchmarks/harness/plan.py`` declares data sets, splits and the variants of an ablation. Each fit runs in a process of
+its own and ends as one row in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a
+failed row that says why. A row that exists is not made again, so an interrupted run goes on where it stopped, and
+several runs may work side by side. Epochs and hyper-parameters are chosen on validation; later seeds take over the
+hyper-parameters that seed 0 chose, so it comes first. The test set is read once per fit, and
+``benchmarks/results/test-readings.jsonl`` logs each reading. ``benchmarks/tables.py`` turns the rows into
+``docs/benchmarks.md``.
 
 Needs Linux, gnnrec, the data sets below GNNREC_DATA_DIR, and for the peers
 
@@ -105,7 +106,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", nargs="+", required=True, choices=BENCHMARKS)
     parser.add_argument("--model", nargs="+", default=[])
-    parser.add_argument("--ablation", nargs="*", choices=ABLATIONS, help="variants of gnnrec; all of them if none named")
+    parser.add_argument("--ablation", nargs="*", choices=ABLATIONS, help="variants of gnnrec; all if none is named")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--option", nargs="+", type=_option, default=[], metavar="NAME=VALUE", help="value in JSON")
     parser.add_argument("--name", default="", help="name of the variant that --option makes")
