@@ -23,7 +23,7 @@ _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
     "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0]),
-    "item-knn": _grid(neighbours=_NEIGHBOURS),
+    "item-knn": _grid(neighbours=[20, 100, 500], shrinkage=[0.0, 10.0, 100.0]),
 }
 
 # Vectors are 64 wide everywhere, as in most published comparisons.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.config import Range, searched
+from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.graph.neighbours import co_occurrence_edges
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
@@ -25,13 +25,18 @@ class ItemKnnConfig:
 
     Attributes:
         neighbours: Similar items kept for each item.
+        shrinkage: Users added to those of each item in the denominator of the cosine, so that two items that share
+            their only user are not the most alike of all; 0 is the plain cosine.
     """
 
     neighbours: int = searched(100, Range(5, 1000, log=True))
+    shrinkage: float = searched(0.0, Range(0, 100))
 
     def __post_init__(self) -> None:
         if self.neighbours <= 0:
             raise ConfigError(f"option 'neighbours' must be positive, got {self.neighbours}")
+        if self.shrinkage < 0:
+            raise ConfigError(f"option 'shrinkage' must not be negative, got {self.shrinkage}")
 
 
 class ItemKnnRanker(Ranker):
@@ -56,7 +61,7 @@ class ItemKnnRanker(Ranker):
     @classmethod
     def fit(cls, task: RankingTask, config: ItemKnnConfig) -> tuple[Self, TrainingResult | None]:
         """Finds the neighbours of each item."""
-        return cls(_cosine_neighbours(task.interactions, config.neighbours), task.interactions, config), None
+        return cls(_cosine_neighbours(task.interactions, config), task.interactions, config), None
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items from the users' histories."""
@@ -77,7 +82,7 @@ class ItemKnnRanker(Ranker):
     def state(self) -> RankerState:
         """Returns similarities and histories."""
         matrices = csr_tensors("similarity", self.similarity) | csr_tensors("interactions", self.interactions)
-        return RankerState(matrices, {"neighbours": self.config.neighbours})
+        return RankerState(matrices, to_dict(self.config))
 
     @classmethod
     def from_state(cls, state: RankerState) -> Self:
@@ -86,14 +91,14 @@ class ItemKnnRanker(Ranker):
         similarity, interactions = (
             csr_matrix(name, state.tensors, num_items) for name in ("similarity", "interactions")
         )
-        return cls(similarity, interactions, ItemKnnConfig(neighbours=state.facts["neighbours"]))
+        return cls(similarity, interactions, from_dict(ItemKnnConfig, state.facts))
 
 
-def _cosine_neighbours(interactions: sp.csr_matrix, k: int) -> sp.csr_matrix:
+def _cosine_neighbours(interactions: sp.csr_matrix, config: ItemKnnConfig) -> sp.csr_matrix:
     degree = np.bincount(interactions.indices, minlength=interactions.shape[1])
-    unit_columns = interactions @ sp.diags(1 / np.sqrt(np.maximum(degree, 1)))
+    unit_columns = interactions @ sp.diags(1 / np.sqrt(np.maximum(degree, 1) + config.shrinkage))
     # Cosines are the products of unit columns; any positive one counts.
-    edge_index, cosine = co_occurrence_edges(sp.csr_matrix(unit_columns), k, minimum_shared=0)
+    edge_index, cosine = co_occurrence_edges(sp.csr_matrix(unit_columns), config.neighbours, minimum_shared=0)
     shape = (interactions.shape[1], interactions.shape[1])
     return sp.coo_matrix((cosine.numpy(), (edge_index[0].numpy(), edge_index[1].numpy())), shape=shape).tocsr()
 

@@ -32,6 +32,17 @@ def test_item_knn_equals_the_cosines_of_sklearn(task: RankingTask, planted: Plan
     np.testing.assert_allclose(ranker.similar(np.array([7, 0])), similarity[[7, 0]], atol=1e-5)
 
 
+def test_shrinkage_adds_users_to_the_denominator(task: RankingTask, planted: PlantedGraph) -> None:
+    ranker, _ = ItemKnnRanker.fit(task, ItemKnnConfig(neighbours=80, shrinkage=10.0))
+    dense = planted.train.toarray().astype(np.float64)
+    degree = np.maximum(dense.sum(axis=0), 1) + 10
+    expected = dense.T @ dense / np.sqrt(np.outer(degree, degree))
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(ranker.similar(np.arange(80)), expected, atol=1e-6)
+    again = ItemKnnRanker.from_state(ranker.state())
+    assert again.config == ranker.config
+
+
 @pytest.mark.parametrize("neighbours", [1, 5])
 def test_each_item_listens_to_its_nearest_only(neighbours: int, task: RankingTask, planted: PlantedGraph) -> None:
     ranker, _ = ItemKnnRanker.fit(task, ItemKnnConfig(neighbours=neighbours))
