@@ -91,7 +91,7 @@ def test_the_weights_of_auxiliary_losses_are_searched() -> None:
 
 
 def test_each_ranker_has_its_own_options() -> None:
-    assert list(search_space(preset("item-knn"))) == ["neighbours"]
+    assert list(search_space(preset("item-knn"))) == ["neighbours", "shrinkage"]
     with pytest.raises(ConfigError, match="nothing to search: the ranker 'popularity'"):
         resolve_space(preset("popularity"))
 
