@@ -1,5 +1,6 @@
 """The multimodal graph model: align, fuse, propagate, decode."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -134,11 +135,12 @@ class NewItems:
     messages: Tensor
 
 
-class GraphModel(nn.Module):
+class GraphModel(nn.Module, ABC):
     """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
 
     config: ModelConfig
 
+    @abstractmethod
     def forward(
         self,
         graph: MessageGraph,
@@ -153,7 +155,6 @@ class GraphModel(nn.Module):
             interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
-        raise NotImplementedError
 
     def weigh_popularity(self, weight: float) -> None:
         """Makes the biases of items count so many times as much, where popularity may be weighed."""
