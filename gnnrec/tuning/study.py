@@ -5,6 +5,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -245,10 +246,14 @@ def _frame(study: "optuna.Study", problem: Problem) -> pd.DataFrame:
 
 def _importance(study: "optuna.Study") -> dict[str, float]:
     """Returns the share of each option in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023)."""
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:
-        return {}
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({trial.value for trial in complete}) < 2:
+        return {}  # nothing sets any of them apart
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    with warnings.catch_warnings():
+        # Where many trials are equally good no option stands out, which the equal shares say by themselves.
+        warnings.filterwarnings("ignore", message="Target and region quantiles select the same set")
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 @contextmanager

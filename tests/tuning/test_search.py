@@ -329,3 +329,12 @@ def test_the_report(bad_start: TuningReport, parts: Parts, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         bad_start.save(tmp_path / "file")
+
+
+def test_where_all_trials_are_equal_no_option_is_important():
+    optuna = pytest.importorskip("optuna")
+    equal = optuna.create_study(direction="maximize")
+    space = {"hops": optuna.distributions.IntDistribution(1, 4)}
+    for hops in (1, 2, 3):
+        equal.add_trial(optuna.trial.create_trial(params={"hops": hops}, distributions=space, value=1.0))
+    assert study._importance(equal) == {}
