@@ -18,7 +18,7 @@ from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.data.split import holdout
-from gnnrec.errors import ConfigError, DataError
+from gnnrec.errors import ConfigError, DataError, UnsupportedError
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
@@ -26,6 +26,7 @@ from gnnrec.modalities.features import Features, MediaReport
 from gnnrec.modalities.preparation import prepare
 from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
+from gnnrec.rankers.base import WarmStart
 from gnnrec.rankers.neural import NeuralConfig
 from gnnrec.state import RecommenderState
 from gnnrec.training.loop import EpochRecord, Validation
@@ -69,6 +70,7 @@ def fit_state(
     progress: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     features: Mapping[str, Features] | None = None,
+    warm_start: RecommenderState | None = None,
 ) -> tuple[RecommenderState, FitReport]:
     """Walks the whole road from a data set to a fitted state.
 
@@ -83,13 +85,16 @@ def fit_state(
         progress: Show progress bars.
         on_epoch: Called with the record of each epoch; what it raises ends the fit.
         features: The encoded media of ``train``, if they are at hand; else they are encoded here.
+        warm_start: An earlier fit whose weights the training goes on from; users and items are matched by their ids.
 
     Raises:
         DataError: There is no event to learn from.
-        ConfigError: An option does not fit the data.
+        ConfigError: An option does not fit the data, or not the weights to go on from.
+        UnsupportedError: The ranker does not train, so it cannot go on.
     """
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
+    start = None if warm_start is None else _start(warm_start, train, config.ranker)
     device = resolve_device(config.device)
     report = FitReport()
     train_part, valid_pairs = train, None
@@ -125,7 +130,7 @@ def fit_state(
             graph = build_graph(matrix, prepared, train.relations, config.graph)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
-        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch)
+        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start)
         with report.stage("train"):
             return RANKERS[config.ranker].fit(task, _ranker_config(config))
 
@@ -180,6 +185,15 @@ def resolve_device(device: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"option 'device' is {device!r}, but torch finds no CUDA device here; use 'cpu' or 'auto'")
     return device
+
+
+def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
+    """Finds the users and items of a data set in an earlier fit."""
+    if not RANKERS[ranker].trains:
+        raise UnsupportedError(
+            f"the ranker {ranker!r} does not train, so a fit has nothing to go on from; 'neural' has"
+        )
+    return WarmStart(fitted.ranker, fitted.users.find(train.users.ids), fitted.items.find(train.items.ids))
 
 
 def _validation(pairs: sp.csr_matrix, mask: sp.csr_matrix, select_by: str) -> Validation:

@@ -209,6 +209,21 @@ class GraphModel(nn.Module, ABC):
         """
         raise UnsupportedError(f"the architecture {self.config.architecture!r} cannot embed new items; fit again")
 
+    @property
+    def takes_profiles(self) -> bool:
+        """Whether people who were not there in training can be embedded from their media."""
+        return False
+
+    def new_users(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], degree: Tensor) -> Tensor:
+        """Returns ``[num_people, width]``: what media say of new people, beside what their histories add.
+
+        Args:
+            x_dict: Modality → ``[num_rows, width]``, of known modalities of users.
+            owner_dict: Modality → ``[num_rows]`` person of each row.
+            degree: ``[num_people]`` length of each history.
+        """
+        raise UnsupportedError(f"the architecture {self.config.architecture!r} has no use for profiles of people")
+
 
 class MultimodalGraphModel(GraphModel):
     """Embeds users and items of a heterogeneous graph in one space.
@@ -334,6 +349,18 @@ class MultimodalGraphModel(GraphModel):
             mixed = mixed + weights[f"similar_by_{modality}"] * message
         item = self._decode_items(mixed, torch.ones(len(mixed), dtype=torch.bool))
         return NewItems(item=item, messages=sent * (self.config.hops > 0))
+
+    @property
+    def takes_profiles(self) -> bool:
+        """If users have media, and a history is a sum that those can be added to."""
+        return bool(self.users.modalities) and self.hears_history
+
+    def new_users(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], degree: Tensor) -> Tensor:
+        """Returns what propagation leaves of layer 0: content, which counts less beside a history, and no identity."""
+        rows = self.users.align(x_dict, owner_dict, len(degree)) if x_dict else None
+        layer_zero, _ = self.users(rows, torch.zeros(len(degree)))
+        own: Tensor = layer_zero * self.users.content_share(degree)[:, None] / (self.config.hops + 1)
+        return own
 
     def without_edges(self, rows: ModalityRows | None, num_items: int) -> Tensor:
         """Embeds items that have only media: what propagation makes of a node without edges.

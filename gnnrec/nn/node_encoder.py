@@ -101,5 +101,10 @@ class NodeEncoder(nn.Module):
             return identity, None
         fused: Fused = self.fusion(rows, identity)
         content = fused.x * self.content_scale * rows.z.shape[1] ** -0.5
+        return identity + content * self.content_share(degree)[:, None], fused
+
+    def content_share(self, degree: Tensor) -> Tensor:
+        """Returns ``[num_nodes]``: how much content counts beside so many interactions; 1 without any."""
+        assert self.log_evidence is not None, "there are no media"
         evidence = self.log_evidence.exp()
-        return identity + content * (evidence / (evidence + degree))[:, None], fused
+        return evidence / (evidence + degree)

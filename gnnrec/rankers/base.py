@@ -16,9 +16,24 @@ from gnnrec.geometric import HeteroData
 from gnnrec.modalities.features import Features
 from gnnrec.training.loop import EpochRecord, TrainingResult, Validation
 
-__all__ = ["Capability", "Ranker", "RankerState", "RankingTask"]
+__all__ = ["Capability", "Ranker", "RankerState", "RankingTask", "WarmStart"]
 
-Capability: TypeAlias = Literal["attach", "vectors"]
+Capability: TypeAlias = Literal["attach", "profiles", "vectors"]
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """What a training goes on from.
+
+    Attributes:
+        ranker: The ranker as it was fitted before.
+        user_index: ``[num_users]`` row of each user in that ranker; -1 for a new one.
+        item_index: ``[num_items]`` row of each item in that ranker; -1 for a new one.
+    """
+
+    ranker: "Ranker"
+    user_index: NDArray[np.int64]
+    item_index: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +49,7 @@ class RankingTask:
         run_dir: Folder for checkpoints, if any.
         resume: Go on from the checkpoint in ``run_dir``.
         on_epoch: Called with the record of each epoch.
+        start: Weights to go on from, for rankers that can; drawn anew without it.
     """
 
     graph: HeteroData
@@ -44,6 +60,7 @@ class RankingTask:
     run_dir: Path | None = None
     resume: bool = False
     on_epoch: Callable[[EpochRecord], None] | None = None
+    start: WarmStart | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +80,12 @@ class Ranker(ABC):
     """A fitted ranker. It is never changed: ``attach`` and ``update`` return a new one."""
 
     name: ClassVar[str]
+    trains: ClassVar[bool] = False
+    """Whether a fit can go on from the weights of an earlier one."""
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What this ranker can do beside scoring: ``attach`` new items, give ``vectors``."""
+        """What this ranker can do beside scoring: ``attach`` new items, hear ``profiles``, give ``vectors``."""
         return frozenset()
 
     @classmethod
@@ -116,6 +135,20 @@ class Ranker(ABC):
             UnsupportedError: The ranker has no use for media.
         """
         raise UnsupportedError(f"the ranker {self.name!r} cannot add items without retraining; 'neural' can")
+
+    def fold_in_with_profiles(self, histories: sp.csr_matrix, profiles: Mapping[str, Features]) -> Tensor:
+        """Scores all items for new people ``[num_people, num_items]`` from their histories and their own media.
+
+        Args:
+            histories: ``[num_people, num_items]`` binary.
+            profiles: Modality of users → prepared vectors, owners counted as the rows of ``histories``.
+
+        Raises:
+            UnsupportedError: The ranker has no use for the media of people.
+        """
+        raise UnsupportedError(
+            f"the ranker {self.name!r} has no use for profiles; 'neural' has, fitted with a modality of='user'"
+        )
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
         """Returns ``[num_users, dim]`` or ``[num_items, dim]`` whose inner product is the score.

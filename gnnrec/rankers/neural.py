@@ -19,7 +19,8 @@ from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel, ModelConfig
-from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
+from gnnrec.nn.warm_start import carry_over
+from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
@@ -86,6 +87,7 @@ class NeuralRanker(Ranker):
     """
 
     name: ClassVar[str] = "neural"
+    trains: ClassVar[bool] = True
 
     def __init__(self, model: GraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape) -> None:
         self.model = model
@@ -95,8 +97,13 @@ class NeuralRanker(Ranker):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Vectors always; new items if the model was trained with media of items and knows what to do with them."""
-        return frozenset({"attach", "vectors"}) if self.model.takes_new_items else frozenset({"vectors"})
+        """Vectors always; new items and profiles if the model was trained with media and knows what to do with them."""
+        able: dict[Capability, bool] = {
+            "vectors": True,
+            "attach": self.model.takes_new_items,
+            "profiles": self.model.takes_profiles,
+        }
+        return frozenset(name for name, can in able.items() if can)
 
     @classmethod
     def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
@@ -104,6 +111,8 @@ class NeuralRanker(Ranker):
         torch.manual_seed(task.seed)
         graph = MessageGraph.from_hetero_data(task.graph, task.device)
         model = build_model(graph.shape, config.model).to(task.device)
+        if task.start is not None:
+            _go_on_from(task.start, model, graph.shape)
         result = train(
             model,
             graph,
@@ -131,6 +140,24 @@ class NeuralRanker(Ranker):
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items for new people; the average person's scores for an empty history."""
         return self._user_vectors(histories, None) @ self.serving.item.T
+
+    @torch.no_grad()
+    def fold_in_with_profiles(self, histories: sp.csr_matrix, profiles: Mapping[str, Features]) -> Tensor:
+        """Scores all items for new people; their content counts beside their histories as that of known users does.
+
+        Raises:
+            UnsupportedError: The model was fitted without media of users.
+        """
+        if not self.model.takes_profiles:
+            raise UnsupportedError(
+                f"this model ({self.config.model.architecture!r}, hops={self.config.model.hops}) has no use for "
+                "profiles; fit the preset 'gnnrec' with a modality of='user' and hops of at least 1"
+            )
+        described = {name: profile for name, profile in profiles.items() if len(profile)}
+        x_dict = {name: torch.from_numpy(np.array(profile.values)) for name, profile in described.items()}
+        owner_dict = {name: torch.from_numpy(np.array(profile.owner_index)) for name, profile in described.items()}
+        base = self.model.new_users(x_dict, owner_dict, torch.from_numpy(np.diff(histories.indptr)))
+        return self._user_vectors(histories, base) @ self.serving.item.T
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Scores all items by the cosine of their embeddings; how popular they are plays no part."""
@@ -235,6 +262,17 @@ class NeuralRanker(Ranker):
         heard = torch.einsum("nk,nkd->nd", share, self.serving.item_propagated[known_owner[index]])
         heard = heard + own_share[:, None] * sent[added_owner]
         return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
+
+
+def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
+    """Takes over the weights of an earlier fit, with the biases as they were before popularity was weighed."""
+    before = start.ranker
+    if not isinstance(before, NeuralRanker):
+        raise UnsupportedError(f"the ranker {before.name!r} has no weights that a training could go on from")
+    carry_over(before.model, before.shape, model, shape, start.user_index, start.item_index)
+    weight = before.config.model.popularity_weight
+    if weight and model.weighs_popularity:
+        model.weigh_popularity(1 / weight)
 
 
 @torch.no_grad()
