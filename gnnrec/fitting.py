@@ -148,6 +148,7 @@ def fit_state(
         features=prepared,
         preparation=preparation,
         ranker=ranker,
+        last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
     )

@@ -1,129 +1,57 @@
-"""Adds new items, new people and new events to a fitted state, each giving a new state and no retraining."""
+"""Adds and removes items, and adds events and people, each giving a new fitted state and no retraining."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.data.frames import read_frame
-from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.ids import IdArray, IdMap
 from gnnrec.data.pairs import enlarged, pair_matrix
-from gnnrec.data.schema import ModalitySpec, Vectors
+from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError, UnknownIdError
-from gnnrec.modalities.encode import encode_modality
 from gnnrec.modalities.features import Features
-from gnnrec.modalities.store import open_store
-from gnnrec.modalities.vectors import features_from_vectors
+from gnnrec.newcomers import appended, encode_media, given_media, read_new_items
 from gnnrec.state import RecommenderState
 
-__all__ = ["encode_new_items", "read_new_items", "with_events", "with_items"]
+__all__ = ["with_events", "with_items", "with_new_items", "without_items"]
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 5  # how many offending ids an error message lists
 
-def read_new_items(
-    state: RecommenderState, frame: Any, vectors: Mapping[str, Vectors] | None
-) -> tuple[IdMap, pd.DataFrame | None]:
-    """Checks a table of new items.
 
-    Args:
-        state: The fitted state.
-        frame: A frame or path with ``item_id`` and any columns of the item table, or ``None``: the ids of ``vectors``.
-        vectors: Modality → vectors of the new items.
-
-    Returns:
-        The new ids and their table, row by row.
-
-    Raises:
-        DataError: A missing or repeated id, or one that is in the catalogue already.
-    """
+def with_new_items(
+    state: RecommenderState, frame: Any, vectors: Mapping[str, Vectors] | None, *, device: str = "cpu"
+) -> RecommenderState:
+    """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
     vectors = vectors or {}
-    if frame is None:
-        ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
-        table = None
-    else:
-        table, _ = read_frame(frame, "new items")
-        if "item_id" not in table.columns:
-            raise DataError(f"new items: no column 'item_id'; the columns are {', '.join(map(str, table.columns))}")
-        ids = IdMap(table["item_id"], "item")
-        table = table.drop(columns="item_id")
-    if len(ids) == 0:
-        raise DataError("new items: there is no row; give a frame with 'item_id' or vectors with ids")
-    state.items.extend(ids.ids)  # refuses ids that exist already, or are of another kind
-    return ids, table
-
-
-def encode_new_items(
-    state: RecommenderState,
-    ids: IdMap,
-    table: pd.DataFrame | None,
-    specs: Mapping[str, ModalitySpec],
-    *,
-    device: str = "cpu",
-    cache_dir: Path | None = None,
-    allow_bare: bool = False,
-) -> dict[str, Features]:
-    """Encodes and prepares the media of new items with the encoders and statistics of the fit.
-
-    Args:
-        state: The fitted state.
-        ids: The new items.
-        table: One row per new item, or ``None``.
-        specs: Modality → where its vectors come from; modalities that the fit did not know are an error.
-        device: Where encoders compute.
-        cache_dir: Folder of encoded media.
-        allow_bare: Take items without any medium; nothing can be said of them.
-
-    Returns:
-        Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
-
-    Raises:
-        DataError: An unknown modality, vectors of another width, or items without any medium.
-        EncoderError: An encoder differs from the one of the fit.
-    """
-    features: dict[str, Features] = {}
-    for name, spec in specs.items():
-        if name not in state.features:
-            known = ", ".join(state.features) or "none"
-            raise DataError(f"modality {name!r} was not there when the model was fitted (known: {known}); fit again")
-        fitted = state.features[name]
-        if isinstance(spec, Vectors):
-            raw = features_from_vectors(name, spec, ids)
-            if raw.dim != fitted.dim:
-                raise DataError(f"modality {name!r}: new vectors are {raw.dim} wide, the fitted ones {fitted.dim}")
-        elif table is None:
-            continue
-        else:
-            store = open_store(cache_dir)
-            raw = encode_modality(name, spec, table, ids, store=store, device=device, expected=fitted.encoder)
-        features[name] = state.preparation.scale(raw)
-    described = np.unique(np.concatenate([np.zeros(0, np.int64), *(f.owner_index for f in features.values())]))
-    if len(described) < len(ids) and not allow_bare:
-        bare = np.setdiff1d(np.arange(len(ids)), described)
-        shown = ", ".join(repr(value) for value in ids.ids[bare[:5]].tolist())
-        raise DataError(
-            f"{len(bare)} of {len(ids)} new items have no medium that the model knows ({', '.join(state.features)}), "
-            f"e.g. {shown}; give them one or leave them out"
-        )
-    return features
+    ids, table = read_new_items(state, frame, vectors)
+    features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
+    _check_described(state, ids, features)
+    return with_items(state, ids, table, features)
 
 
 def with_items(
     state: RecommenderState, ids: IdMap, table: pd.DataFrame | None, features: Mapping[str, Features]
 ) -> RecommenderState:
-    """Returns a state whose catalogue ends in the new items.
+    """Returns a state whose catalogue ends in new items.
+
+    Args:
+        state: The fitted state.
+        ids: The new items.
+        table: One row per new item, or ``None``.
+        features: Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
 
     Raises:
         UnsupportedError: The ranker needs a refit to know new items.
     """
     num_known, num_users = len(state.items), len(state.users)
     ranker = state.ranker.attach(features, state.features, len(ids))
-    merged = {name: _appended(known, features.get(name), num_known) for name, known in state.features.items()}
+    merged = {name: appended(known, features.get(name), num_known) for name, known in state.features.items()}
     item_table = state.catalogue.item_table
     if item_table is not None:
         rows = pd.DataFrame(index=range(len(ids))) if table is None else table
@@ -141,13 +69,33 @@ def with_items(
     )
 
 
-def with_events(state: RecommenderState, user_ids: IdArray, item_ids: IdArray) -> RecommenderState:
+def without_items(state: RecommenderState, item_ids: Any) -> RecommenderState:
+    """Returns a state that answers some items no more; they stay where they are in histories and in the ranker.
+
+    Raises:
+        UnknownIdError: An item is not in the catalogue, or was removed already.
+    """
+    index = np.unique(state.items.index_of(item_ids))
+    again = np.intersect1d(index, state.removed)
+    if len(again):
+        shown = ", ".join(map(repr, state.items.ids_of(again[:_SHOWN]).tolist()))
+        raise UnknownIdError(f"{len(again)} of these items were removed already: {shown}; leave them out")
+    return replace(state, removed=np.union1d(state.removed, index), version=state.version + 1)
+
+
+def with_events(
+    state: RecommenderState, user_ids: IdArray, item_ids: IdArray, timestamp: NDArray[np.float64] | None = None
+) -> RecommenderState:
     """Returns a state that knows further events, of known or new users with known items.
+
+    A pair counts once: events that repeat a known pair change nothing. Late events, older than the newest one known,
+    count like all others. The log says how many there were of each.
 
     Args:
         state: The fitted state.
         user_ids: ``[num_events]``; unknown ones become new users.
-        item_ids: ``[num_events]``.
+        item_ids: ``[num_events]``; removed items count, for they still tell what somebody likes.
+        timestamp: ``[num_events]`` when they happened, if known.
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
@@ -155,24 +103,44 @@ def with_events(state: RecommenderState, user_ids: IdArray, item_ids: IdArray) -
     """
     item_index = _known_items(state, item_ids)
     added = pd.unique(user_ids[state.users.find(user_ids) < 0])
-    users = state.users.extend(added)
-    user_index = users.index_of(user_ids)
+    users = state.users.extend(added) if len(added) else state.users
     shape = (len(users), len(state.items))
-    old = state.train.tocoo()
-    train = pair_matrix(np.append(old.row, user_index), np.append(old.col, item_index), shape)
+    before = enlarged(state.train, shape)
+    given = pair_matrix(users.index_of(user_ids), item_index, shape)
+    fresh = given - given.multiply(before)  # a sum with what is new, and not a new sort of all pairs
+    fresh.eliminate_zeros()
     user_table = state.catalogue.user_table
     if user_table is not None and len(added):
         user_table = _stacked(user_table, pd.DataFrame(index=range(len(added)), columns=user_table.columns))
+    changed = np.flatnonzero(np.diff(fresh.indptr))
     logger.info(
-        "update: %d events of %d users, %d of them new", len(user_index), len(np.unique(user_index)), len(added)
+        "update: %d events; %d new pairs of %d users, %d of them new; %d events repeat a pair",
+        *(len(user_ids), fresh.nnz, len(changed), len(added), len(user_ids) - fresh.nnz),
     )
+    train = before + fresh
     return replace(
         state,
         catalogue=replace(state.catalogue, users=users, user_table=user_table),
         train=train,
         valid=enlarged(state.valid, shape),
-        ranker=state.ranker.update(train, np.unique(user_index)),
+        ranker=state.ranker.update(train, changed) if len(changed) else state.ranker,
+        last_event=_last_event(state.last_event, timestamp),
         version=state.version + 1,
+    )
+
+
+def _check_described(state: RecommenderState, ids: IdMap, features: Mapping[str, Features]) -> None:
+    """Refuses items without any medium, of which nothing could be said."""
+    owners = [feature.owner_index for feature in features.values()]
+    bare = np.setdiff1d(np.arange(len(ids)), np.concatenate([np.zeros(0, np.int64), *owners]))
+    if len(bare) == 0:
+        return
+    known = ", ".join(name for name, feature in state.features.items() if feature.of == "item") or "none"
+    shown = ", ".join(map(repr, ids.ids[bare[:_SHOWN]].tolist()))
+    unreadable = "; ".join(example for feature in features.values() for example in feature.report.examples)
+    raise DataError(
+        f"{len(bare)} of {len(ids)} new items have no medium that the model knows ({known}), e.g. {shown}; "
+        f"give them one or leave them out{' (unreadable: ' + unreadable + ')' if unreadable else ''}"
     )
 
 
@@ -180,17 +148,19 @@ def _known_items(state: RecommenderState, item_ids: IdArray) -> NDArray[np.int64
     try:
         return state.items.index_of(item_ids)
     except UnknownIdError as error:
-        raise UnknownIdError(f"{error}; call add_items first") from error
+        raise UnknownIdError(f"{error}; give their media beside the events, or call add_items first") from error
 
 
-def _appended(known: Features, added: Features | None, num_known: int) -> Features:
-    if added is None:
-        return known
-    return replace(
-        known,
-        values=np.concatenate([known.values, added.values]),
-        owner_index=np.concatenate([known.owner_index, added.owner_index + num_known]),
-    )
+def _last_event(last: float | None, timestamp: NDArray[np.float64] | None) -> float | None:
+    """Returns the newest timestamp, and reports events that come late."""
+    if timestamp is None or len(timestamp) == 0:
+        return last
+    if last is None:
+        return float(timestamp.max())
+    late = int((timestamp < last).sum())
+    if late:
+        logger.info("update: %d events are older than the newest one known (%g); they count all the same", late, last)
+    return max(last, float(timestamp.max()))
 
 
 def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.fitting import pairs_between
-from gnnrec.growth import encode_new_items, with_events, with_items
+from gnnrec.growth import with_events, with_items
+from gnnrec.newcomers import encode_media
 from gnnrec.state import RecommenderState
 
 __all__ = ["evaluate_state"]
@@ -59,6 +60,7 @@ def evaluate_state(
         scores[torch.from_numpy(known), : len(state.items)] = ranker.score(index[known])
         if not known.all():
             scores[torch.from_numpy(~known), : len(state.items)] = ranker.fold_in(nobody)
+        scores[:, torch.from_numpy(state.removed)] = -torch.inf
         return scores
 
     hidden = enlarged(state.train if mask == "train" else state.seen, shape)
@@ -78,7 +80,7 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
     only_new = test.without(items=~new)
     specs = {name: spec for name, spec in only_new.modalities.items() if spec.of == "item" and name in state.features}
     try:
-        features = encode_new_items(state, ids, only_new.item_table, specs, device=device, allow_bare=True)
+        features = encode_media(state, "item", ids, only_new.item_table, specs, device=device)
         return with_items(state, ids, only_new.item_table, features)
     except UnsupportedError:
         logger.warning(

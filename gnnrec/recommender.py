@@ -10,20 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.answers import allowed_items, ranked_frame
+from gnnrec.answers import NewItems, allowed_items, ranked_frame
 from gnnrec.config import from_dict, to_dict
 from gnnrec.data.cleaning import Cleaning
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
 from gnnrec.data.ids import IdArray, as_id_array
 from gnnrec.data.pairs import pair_matrix
-from gnnrec.data.schema import Vectors, spec_columns
+from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
 from gnnrec.export.parquet import export_parquet
 from gnnrec.fitting import FitReport, fit_state, resolve_device
-from gnnrec.growth import encode_new_items, read_new_items, with_events, with_items
+from gnnrec.growth import with_events, with_new_items, without_items
 from gnnrec.held_out import evaluate_state
+from gnnrec.newcomers import owned_by, read_profiles
 from gnnrec.presets import RecommenderConfig, preset
 from gnnrec.state import RecommenderState, load_state, save_state
 from gnnrec.training_bar import training_bar
@@ -36,8 +37,8 @@ _DEFAULT_CLEANING = Cleaning()
 class Recommender:
     """Learns from interactions and item media, and answers who would like what.
 
-    A fitted recommender holds one frozen state. ``fit``, ``add_items`` and ``update`` build a new one and then swap
-    the reference, so a failure changes nothing.
+    A fitted recommender holds one frozen state. ``fit``, ``add_items``, ``remove_items`` and ``update`` build a new one
+    and then swap the reference, so a failure changes nothing.
 
     Args:
         embedding_dim: Width of the vectors of users and items.
@@ -89,6 +90,7 @@ class Recommender:
         valid: Dataset | None = None,
         *,
         refit: bool = False,
+        warm_start: bool = False,
         run_dir: str | Path | None = None,
         resume: bool = False,
         cache_dir: str | Path | None = None,
@@ -101,6 +103,8 @@ class Recommender:
             valid: What chooses the best epoch. It never enters the graph or the loss, and may hold unseen users and
                 items. When not given, a tenth of the pairs is held out.
             refit: Without ``valid``: fit once more on all pairs, for as many epochs as were best.
+            warm_start: Go on from the weights of the present fit. Known users and items, matched by id, keep what they
+                learned, new ones start afresh; the optimiser does, too.
             run_dir: Folder for a checkpoint after every epoch.
             resume: Go on from the checkpoint in ``run_dir``; the result equals that of an uninterrupted run.
             cache_dir: Folder of encoded media (default ``GNNREC_CACHE_DIR`` or ``~/.cache/gnnrec``).
@@ -108,7 +112,10 @@ class Recommender:
 
         Raises:
             DataError: The data cannot be learned from.
-            ConfigError: An option does not fit the data, or a checkpoint belongs to another run.
+            ConfigError: An option does not fit the data, a checkpoint belongs to another run, or the model to go on
+                from has other options, modalities or relations.
+            NotFittedError: ``warm_start`` without an earlier fit.
+            UnsupportedError: ``warm_start`` of a ranker that does not train.
         """
         with training_bar(self.config, enabled=progress) as on_epoch:
             state, report = fit_state(
@@ -121,6 +128,7 @@ class Recommender:
                 cache_dir=_path(cache_dir),
                 progress=progress,
                 on_epoch=on_epoch,
+                warm_start=self.state if warm_start else None,
             )
         self._state, self.fit_report = state, report
         return self
@@ -134,6 +142,7 @@ class Recommender:
         include_items: Iterable[Any] | None = None,
         exclude_items: Iterable[Any] | None = None,
         on_unknown: Literal["raise", "skip", "popular"] = "raise",
+        new_item_share: float | None = None,
     ) -> Any:
         """Ranks items for known users.
 
@@ -144,13 +153,15 @@ class Recommender:
             include_items: Only these items.
             exclude_items: None of these items.
             on_unknown: For an unknown user ``raise``, ``skip`` the user, or give the most ``popular`` items.
+            new_item_share: Share of the ``k`` places, rounded, that is kept for items without interactions; the rest is
+                for the others. Each kind takes the places that the other cannot fill. ``None``: by score alone.
 
         Returns:
             A frame ``user_id, item_id, score, rank`` in the library of the fitted log, in the order of ``users``.
 
         Raises:
             UnknownIdError: An unknown user or filtered item.
-            ConfigError: ``k`` is not positive, or ``on_unknown`` is none of the three.
+            ConfigError: ``k`` is not positive, ``on_unknown`` is none of the three, or the share lies outside [0, 1].
         """
         state = self.state
         if on_unknown not in ("raise", "skip", "popular"):
@@ -170,8 +181,9 @@ class Recommender:
             return scores
 
         seen = state.seen_by(index) if exclude_seen else None
-        allowed = allowed_items(state.items, include_items, exclude_items)
-        frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed)
+        allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
+        new = _new_items(state, new_item_share)
+        frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed, new=new)
         return to_library(frame, state.catalogue.frame_library)
 
     def recommend_for(
@@ -179,26 +191,36 @@ class Recommender:
         histories: Sequence[Iterable[Any]] | Mapping[Any, Iterable[Any]],
         k: int = 10,
         *,
+        profiles: Any = None,
+        user_vectors: Mapping[str, Vectors] | None = None,
         exclude_seen: bool = True,
         include_items: Iterable[Any] | None = None,
         exclude_items: Iterable[Any] | None = None,
+        new_item_share: float | None = None,
     ) -> Any:
-        """Ranks items for people without an id, from what they chose (fold-in).
+        """Ranks items for people without an id, from what they chose (fold-in) and what is known of them.
 
         Args:
-            histories: One collection of item ids per person, or a mapping from a name to it. An empty history gets
-                what people like on average.
+            histories: One collection of item ids per person, or a mapping from a name to it; an item counts once. An
+                empty history without a profile gets what people like on average.
             k: Items per person; fewer when fewer are left.
+            profiles: A frame or path with the media columns of the fitted user table and ``user_id``, which holds the
+                names, or the positions, of the histories. Not everybody needs a row.
+            user_vectors: Modality of users → vectors with those names as ids, instead of or beside the columns.
             exclude_seen: Leave out the items of the history.
             include_items: Only these items.
             exclude_items: None of these items.
+            new_item_share: As for :meth:`recommend`.
 
         Returns:
             A frame ``query, item_id, score, rank``; ``query`` is the name or the position of the history.
 
         Raises:
             UnknownIdError: A history holds an unknown item.
-            ConfigError: ``k`` is not positive.
+            ConfigError: ``k`` is not positive, or the share lies outside [0, 1].
+            DataError: A profile of nobody here, without a known medium, or of another width.
+            EncoderError: The encoder of the fit is not to be had.
+            UnsupportedError: The model has no use for profiles.
         """
         state = self.state
         names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
@@ -206,19 +228,26 @@ class Recommender:
         items = state.items.index_of([item for history in lists for item in history])
         person = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
         matrix = pair_matrix(person, items, (len(lists), len(state.items)))
+        media = None
+        if profiles is not None or user_vectors is not None:
+            device = resolve_device(self.config.device)
+            media = read_profiles(state, names, profiles, user_vectors, device=device)
 
         def score(rows: NDArray[np.int64]) -> Tensor:
-            return state.ranker.fold_in(matrix[rows])
+            if media is None:
+                return state.ranker.fold_in(matrix[rows])
+            block = {name: owned_by(feature, rows) for name, feature in media.items()}
+            return state.ranker.fold_in_with_profiles(matrix[rows], block)
 
-        allowed = allowed_items(state.items, include_items, exclude_items)
+        allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
         seen = matrix if exclude_seen else None
-        frame = ranked_frame(
-            score, np.array(names, dtype=object), "query", state.items, k, exclude=seen, allowed=allowed
-        )
+        new = _new_items(state, new_item_share)
+        queries = np.array(names, dtype=object)
+        frame = ranked_frame(score, queries, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
         return to_library(frame.infer_objects(), state.catalogue.frame_library)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
-        """Finds the items most like the given ones.
+        """Finds the items most like the given ones, which may be removed ones.
 
         Returns:
             A frame ``query, item_id, score, rank``; an item is not its own neighbour.
@@ -231,8 +260,15 @@ class Recommender:
         ids = as_id_array(items, "items")
         index = state.items.index_of(ids)
         itself = pair_matrix(np.arange(len(index)), index, (len(index), len(state.items)))
+        allowed = allowed_items(state.items, state.removed)
         frame = ranked_frame(
-            lambda rows: state.ranker.similar(index[rows]), ids, "query", state.items, k, exclude=itself
+            lambda rows: state.ranker.similar(index[rows]),
+            ids,
+            "query",
+            state.items,
+            k,
+            exclude=itself,
+            allowed=allowed,
         )
         return to_library(frame, state.catalogue.frame_library)
 
@@ -246,51 +282,66 @@ class Recommender:
             vectors: Modality → vectors of the new items, instead of or beside the columns.
 
         Raises:
-            DataError: An id that exists, an unknown modality, vectors of another width, or an item without media.
+            DataError: An id that exists or was removed, an unknown modality, vectors of another width, or an item
+                without media.
             EncoderError: The encoder of the fit is not to be had.
             UnsupportedError: The ranker cannot add items.
         """
-        state = self.state
-        ids, table = read_new_items(state, items, vectors)
-        specs = dict(state.catalogue.modalities) | dict(vectors or {})
-        specs = {
-            name: spec
-            for name, spec in specs.items()
-            if name in (vectors or {}) or (spec.of == "item" and name in state.features and _is_given(spec, table))
-        }
-        device = resolve_device(self.config.device)
-        features = encode_new_items(state, ids, table, specs, device=device)
-        self._state = with_items(state, ids, table, features)
+        self._state = with_new_items(self.state, items, vectors, device=resolve_device(self.config.device))
+        return self
+
+    def remove_items(self, item_ids: Iterable[Any]) -> Self:
+        """Takes items out of all answers, measurements and exports, at once and until the next fit.
+
+        They stay in the histories of the people who chose them, whose vectors do not change, and new events on them
+        still count. Their ids are not free for other items.
+
+        Args:
+            item_ids: Ids of items.
+
+        Raises:
+            UnknownIdError: An id that is unknown or was removed already.
+        """
+        self._state = without_items(self.state, list(item_ids) if not isinstance(item_ids, str | bytes) else item_ids)
         return self
 
     def update(
         self,
         interactions: Any,
+        items: Any = None,
+        vectors: Mapping[str, Vectors] | None = None,
         *,
         cleaning: Cleaning | None = _DEFAULT_CLEANING,
         columns: Mapping[str, str] | None = None,
     ) -> Self:
         """Takes in new events of known and new users without retraining.
 
-        Users with new events get new vectors, as one propagation step from their whole history gives them; item
-        vectors stay as they are until the next fit.
+        Users with new pairs get new vectors, as one propagation step from their whole history gives them; item vectors
+        stay as they are until the next fit. Events that repeat a known pair change nothing, and late events count like
+        all others; the log says how many there were.
 
         Args:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
-            cleaning: What to remove from it; ``None`` makes an invalid row an error.
+            items: New items that the events may be on, as for :meth:`add_items`; all or nothing is taken in.
+            vectors: Their vectors, as for :meth:`add_items`.
+            cleaning: What to remove from the log; ``None`` makes an invalid row an error.
             columns: Role → column name, where it is not a known alias.
 
         Raises:
-            UnknownIdError: An item is not in the catalogue; add it first.
-            DataError: The log cannot be used.
+            UnknownIdError: An item is neither in the catalogue nor among the new ones.
+            DataError: The log cannot be used, or the new items cannot.
+            UnsupportedError: The ranker cannot add items.
         """
+        state = self.state
         log = Dataset.from_frames(interactions, cleaning=cleaning, columns=columns)
-        users, items = log.users.ids_of(log.events.user_index), log.items.ids_of(log.events.item_index)
-        self._state = with_events(self.state, users, items)
+        if items is not None or vectors is not None:
+            state = with_new_items(state, items, vectors, device=resolve_device(self.config.device))
+        user_ids, item_ids = log.users.ids_of(log.events.user_index), log.items.ids_of(log.events.item_index)
+        self._state = with_events(state, user_ids, item_ids, log.events.timestamp)
         return self
 
     def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:
-        """Returns the ids ``[n]`` and vectors ``[n, dim]`` whose inner product is the score.
+        """Returns the ids ``[n]`` and vectors ``[n, dim]`` whose inner product is the score; not of removed items.
 
         Raises:
             UnsupportedError: The ranker has no vectors.
@@ -298,8 +349,11 @@ class Recommender:
         """
         if kind not in ("user", "item"):
             raise ConfigError(f"there are embeddings of 'user' and 'item', not of {kind!r}")
-        ids = self.state.users.ids if kind == "user" else self.state.items.ids
-        return ids, self.state.ranker.vectors(kind).numpy().copy()
+        vectors = self.state.ranker.vectors(kind).numpy()
+        if kind == "user":
+            return self.state.users.ids, vectors.copy()
+        kept = np.delete(np.arange(len(vectors)), self.state.removed)
+        return self.state.items.ids[kept], vectors[kept]
 
     def evaluate(
         self,
@@ -313,7 +367,7 @@ class Recommender:
         """Measures the ranking of all items against held-out events.
 
         Items and users of ``test`` that training never saw are attached by the code of :meth:`add_items` and
-        :meth:`update`, on a state that is then thrown away.
+        :meth:`update`, on a state that is then thrown away. Events on removed items count as missed.
 
         Args:
             test: The held-out events.
@@ -381,8 +435,5 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _is_given(spec: Any, table: pd.DataFrame | None) -> bool:
-    """Whether the columns that a media specification reads are in the table of new items."""
-    if table is None or isinstance(spec, Vectors):
-        return False
-    return any(column in table.columns for column in spec_columns(spec))
+def _new_items(state: RecommenderState, share: float | None) -> NewItems | None:
+    return None if share is None else NewItems(state.popularity == 0, share)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from gnnrec.storage import below, csr_matrix, csr_tensors, read_folder, write_fo
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _KIND = "gnnrec recommender"
 _CATALOGUE, _TENSORS = "catalogue", "tensors.safetensors"
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class RecommenderState:
         features: Modality → prepared vectors.
         preparation: How raw vectors become prepared ones.
         ranker: What scores.
+        removed: Tombstones: ascending positions of items that are answered no more. They keep their places everywhere.
+        last_event: Newest timestamp in training and updates; ``None`` where the log had none.
         history: One record per epoch of the training.
         best_epoch: Epoch that was kept; 0 without epochs.
         version: Counts the changes since the fit.
@@ -52,6 +55,8 @@ class RecommenderState:
     features: Mapping[str, Features]
     preparation: Preparation
     ranker: Ranker
+    removed: NDArray[np.int64] = field(default_factory=_NOTHING.copy)
+    last_event: float | None = None
     history: tuple[Mapping[str, float], ...] = ()
     best_epoch: int = 0
     version: int = 0
@@ -104,6 +109,7 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
     for name, feature in state.features.items():
         tensors[f"features.{name}.values"] = torch.from_numpy(np.array(feature.values))
         tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
+    tensors["removed"] = torch.from_numpy(state.removed)
     tensors |= {f"preparation.{name}": torch.from_numpy(value) for name, value in state.preparation.arrays().items()}
 
     def write(folder: Path) -> None:
@@ -116,6 +122,7 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
         "ranker_facts": ranker.facts,
         "features": {name: _feature_facts(feature) for name, feature in state.features.items()},
         "preparation": state.preparation.facts(),
+        "last_event": state.last_event,
         "history": [dict(record) for record in state.history],
         "best_epoch": state.best_epoch,
         "state_version": state.version,
@@ -130,7 +137,8 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
         StorageError: The folder is absent, damaged, altered, or of a newer format.
     """
     folder = Path(path)
-    facts = read_folder(folder, _KIND, FORMAT_VERSION)["facts"]
+    manifest = read_folder(folder, _KIND, FORMAT_VERSION)
+    facts = manifest["facts"] if manifest["version"] > 1 else _from_version_1(manifest["facts"])
     catalogue = load_dataset(folder / _CATALOGUE)
     # A copy lies where torch would have put it: products over memory of another alignment differ in the last bits.
     tensors = {name: value.clone() for name, value in load_file(folder / _TENSORS).items()}
@@ -143,11 +151,19 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
         features={name: _feature(name, saved, tensors) for name, saved in facts["features"].items()},
         preparation=Preparation.restore(arrays, facts["preparation"]),
         ranker=ranker,
+        removed=tensors["removed"].numpy() if "removed" in tensors else _NOTHING,
+        last_event=facts["last_event"],
         history=tuple(facts["history"]),
         best_epoch=facts["best_epoch"],
         version=facts["state_version"],
     )
     return state, facts["config"]
+
+
+def _from_version_1(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds what format 1 did not say: it knew no time, and of the preparation only the kinds of scaling."""
+    preparation = {"scaling": facts["preparation"], "missing": facts["config"]["features"]["missing"]}
+    return {**facts, "preparation": preparation, "last_event": None}
 
 
 def _feature_facts(feature: Features) -> dict[str, Any]:

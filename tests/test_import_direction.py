@@ -21,7 +21,7 @@ LAYERS = [
     {"training"},
     {"rankers"},
     {"state", "testing"},
-    {"presets", "export"},
+    {"presets", "export", "newcomers"},
     {"fitting", "growth", "held_out", "answers", "training_bar"},
     {"recommender"},
     {"demo", "tuning"},

@@ -32,13 +32,15 @@ class FeatureConfig:
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """The fitted scaling of every modality, to be repeated for new items.
+    """The fitted scaling of every modality and the policy for missing ones, to be repeated for new items and people.
 
     Attributes:
         scalers: Modality → fitted scaler.
+        missing: As in :class:`FeatureConfig`.
     """
 
     scalers: Mapping[str, FeatureScaler]
+    missing: ImputationPolicy = "absent"
 
     def scale(self, features: Features) -> Features:
         """Scales raw vectors of a modality that was there in training."""
@@ -50,18 +52,19 @@ class Preparation:
             f"{name}.{part}": array for name, scaler in self.scalers.items() for part, array in scaler.arrays.items()
         }
 
-    def facts(self) -> dict[str, ScalingKind]:
-        """Returns modality → kind of scaling, to be saved."""
-        return {name: scaler.kind for name, scaler in self.scalers.items()}
+    def facts(self) -> dict[str, Any]:
+        """Returns the kind of each scaling and the policy, to be saved."""
+        return {"scaling": {name: scaler.kind for name, scaler in self.scalers.items()}, "missing": self.missing}
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, ScalingKind]) -> "Preparation":
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> "Preparation":
         """Rebuilds what :meth:`arrays` and :meth:`facts` describe."""
-        fitted: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts}
+        fitted: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in facts["scaling"]}
         for key, array in arrays.items():
             name, part = key.rsplit(".", 1)
             fitted[name][part] = array
-        return cls({name: FeatureScaler(kind, fitted[name]) for name, kind in facts.items()})
+        scalers = {name: FeatureScaler(kind, fitted[name]) for name, kind in facts["scaling"].items()}
+        return cls(scalers, facts["missing"])
 
 
 def prepare(
@@ -91,4 +94,4 @@ def prepare(
             fitted_on = feature.values[known[feature.owner_index]]
             scalers[name] = fit_scaler(fitted_on, config.scaling if len(fitted_on) else "none")
             prepared[name] = scale_features(feature, scalers[name])
-    return {name: prepared[name] for name in features}, Preparation(scalers)
+    return {name: prepared[name] for name in features}, Preparation(scalers, config.missing)

@@ -1,0 +1,224 @@
+"""Turns the media of items and people that a fit did not know into vectors, as the fit prepared those it knew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.data.frames import read_frame
+from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
+from gnnrec.errors import DataError
+from gnnrec.modalities.encode import encode_modality
+from gnnrec.modalities.features import Features
+from gnnrec.modalities.imputation import impute
+from gnnrec.modalities.store import open_store
+from gnnrec.modalities.vectors import features_from_vectors
+from gnnrec.state import RecommenderState
+
+__all__ = ["appended", "encode_media", "given_media", "owned_by", "read_new_items", "read_profiles"]
+
+_SHOWN = 5  # how many offending ids an error message lists
+
+
+def read_new_items(
+    state: RecommenderState, frame: Any, vectors: Mapping[str, Vectors]
+) -> tuple[IdMap, pd.DataFrame | None]:
+    """Checks a table of new items.
+
+    Args:
+        state: The fitted state.
+        frame: A frame or path with ``item_id`` and any columns of the item table, or ``None``: the ids of ``vectors``.
+        vectors: Modality → vectors of the new items.
+
+    Returns:
+        The new ids and their table, row by row.
+
+    Raises:
+        DataError: A missing or repeated id, or one that is or was in the catalogue.
+    """
+    if frame is None:
+        ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
+        table = None
+    else:
+        owners, table = _read_table(frame, "new items", "item_id")
+        ids = IdMap(owners, "item")
+    if len(ids) == 0:
+        raise DataError("new items: there is no row; give a frame with 'item_id' or vectors with ids")
+    gone = ids.ids[np.isin(state.items.find(ids.ids), state.removed)]
+    if len(gone):
+        raise DataError(
+            f"item ids were removed, and histories still mean the removed items by them: {_shown(gone)}; "
+            "add the items under other ids, or fit again"
+        )
+    state.items.extend(ids.ids)  # refuses ids that exist already, or are of another kind
+    return ids, table
+
+
+def read_profiles(
+    state: RecommenderState,
+    names: Sequence[Any],
+    frame: Any = None,
+    vectors: Mapping[str, Vectors] | None = None,
+    *,
+    device: str = "cpu",
+) -> dict[str, Features]:
+    """Encodes and prepares the media of people, as :func:`encode_media` does.
+
+    Args:
+        state: The fitted state.
+        names: What the people are called; not everybody needs a profile.
+        frame: A frame or path with ``user_id``, which holds such names, and the media columns of the user table.
+        vectors: Modality of users → vectors, by name, instead of or beside the columns.
+        device: Where encoders compute.
+
+    Returns:
+        Modality → prepared vectors, owners counted in the order of ``names``.
+
+    Raises:
+        DataError: A profile of nobody in ``names``, no medium that the model knows, an unknown modality, or vectors of
+            another width.
+    """
+    people, vectors = IdMap(list(names), "user"), vectors or {}
+    table = None
+    if frame is not None:
+        owners, given = _read_table(frame, "profiles", "user_id")
+        _check_known(owners, people, "profiles")
+        position = IdMap(owners, "user").find(people.ids)  # refuses people with two rows
+        table = given.reindex(np.where(position >= 0, position, len(given))).reset_index(drop=True)
+    for name, spec in vectors.items():
+        _check_known(as_id_array(spec.ids, f"ids of modality {name!r}"), people, f"modality {name!r}")
+    specs = given_media(state, "user", table, {name: replace(spec, of="user") for name, spec in vectors.items()})
+    if not specs:
+        known = ", ".join(_modalities(state, "user")) or "none"
+        raise DataError(f"profiles: none of their columns is a medium of people that the model knows ({known})")
+    return encode_media(state, "user", people, table, specs, device=device)
+
+
+def given_media(
+    state: RecommenderState, of: Owner, table: pd.DataFrame | None, vectors: Mapping[str, Vectors]
+) -> dict[str, ModalitySpec]:
+    """Returns what there is to encode: the vectors, and the fitted modalities whose columns are in the table."""
+    columns = [] if table is None else list(table.columns)
+    in_table = {
+        name: spec
+        for name, spec in state.catalogue.modalities.items()
+        if spec.of == of
+        and name in state.features
+        and not isinstance(spec, Vectors)
+        and any(column in columns for column in spec_columns(spec))
+    }
+    return {**in_table, **vectors}
+
+
+def encode_media(
+    state: RecommenderState,
+    of: Owner,
+    ids: IdMap,
+    table: pd.DataFrame | None,
+    specs: Mapping[str, ModalitySpec],
+    *,
+    device: str = "cpu",
+    cache_dir: Path | None = None,
+) -> dict[str, Features]:
+    """Encodes, scales and completes media with the encoders, the statistics and the policy of the fit.
+
+    Args:
+        state: The fitted state.
+        of: Whether the media are those of items or of users.
+        ids: Whose they are.
+        table: One row per id, or ``None``.
+        specs: Modality → where its vectors come from; modalities that the fit did not know are an error.
+        device: Where encoders compute.
+        cache_dir: Folder of encoded media.
+
+    Returns:
+        Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
+
+    Raises:
+        DataError: An unknown modality, or vectors of another width.
+        EncoderError: An encoder differs from the one of the fit.
+    """
+    known = _modalities(state, of)
+    features: dict[str, Features] = {}
+    for name, spec in specs.items():
+        if name not in known:
+            raise DataError(
+                f"modality {name!r} was not there when the model was fitted (known of {of}s: "
+                f"{', '.join(known) or 'none'}); fit again"
+            )
+        if isinstance(spec, Vectors):
+            raw = features_from_vectors(name, replace(spec, of=of), ids)
+            if raw.dim != known[name].dim:
+                raise DataError(f"modality {name!r}: new vectors are {raw.dim} wide, the fitted ones {known[name].dim}")
+        elif table is None:
+            continue
+        else:
+            encoder = known[name].encoder
+            raw = encode_modality(name, spec, table, ids, store=open_store(cache_dir), device=device, expected=encoder)
+        features[name] = state.preparation.scale(raw)
+    return _completed(state, of, features, len(ids))
+
+
+def appended(known: Features, added: Features | None, num_known: int) -> Features:
+    """Returns the rows of known owners and, behind them, those of added ones, who are counted from ``num_known``."""
+    if added is None:
+        return known
+    return replace(
+        known,
+        values=np.concatenate([known.values, added.values]),
+        owner_index=np.concatenate([known.owner_index, added.owner_index + num_known]),
+    )
+
+
+def owned_by(feature: Features, owners: NDArray[np.int64]) -> Features:
+    """Returns the rows of some owners ``[num_owners]``, ascending, who are counted from 0."""
+    rows = np.isin(feature.owner_index, owners)
+    owner_index = np.searchsorted(owners, feature.owner_index[rows])
+    return replace(feature, values=feature.values[rows], owner_index=owner_index)
+
+
+def _completed(state: RecommenderState, of: Owner, added: dict[str, Features], num_added: int) -> dict[str, Features]:
+    """Fills what is missing by the policy of the fit, from the prepared vectors of owners with interactions."""
+    policy = state.preparation.missing
+    described = np.unique(np.concatenate([np.zeros(0, np.int64), *(feature.owner_index for feature in added.values())]))
+    if policy == "absent" or len(described) == 0:
+        return added
+    warm = state.popularity > 0 if of == "item" else np.diff(state.train.indptr) > 0
+    num_known = len(warm)
+    together = {name: appended(known, added.get(name), num_known) for name, known in _modalities(state, of).items()}
+    num_owners = num_known + num_added
+    completed = {}
+    for name, feature in impute(together, num_owners, policy, np.append(warm, np.zeros(num_added, np.bool_))).items():
+        # Whoever has no medium at all stays without: a guess from nothing says nothing.
+        rows = np.isin(feature.owner_index, described + num_known)
+        completed[name] = replace(
+            feature, values=feature.values[rows], owner_index=feature.owner_index[rows] - num_known
+        )
+    return completed
+
+
+def _modalities(state: RecommenderState, of: Owner) -> dict[str, Features]:
+    return {name: feature for name, feature in state.features.items() if feature.of == of}
+
+
+def _read_table(frame: Any, what: str, column: str) -> tuple[IdArray, pd.DataFrame]:
+    """Returns the ids in a column and the other columns."""
+    table, _ = read_frame(frame, what)
+    if column not in table.columns:
+        raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")
+    return as_id_array(table[column], f"{what}, column {column!r}"), table.drop(columns=column).reset_index(drop=True)
+
+
+def _check_known(owners: IdArray, people: IdMap, what: str) -> None:
+    unknown = owners[people.find(owners) < 0]
+    if len(unknown):
+        raise DataError(f"{what}: there is no history of {_shown(unknown)}; give an empty one to who has none")
+
+
+def _shown(ids: IdArray) -> str:
+    return ", ".join(map(repr, ids[:_SHOWN].tolist()))
