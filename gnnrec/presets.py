@@ -10,6 +10,7 @@ from gnnrec.graph.build import GraphConfig
 from gnnrec.modalities.preparation import FeatureConfig
 from gnnrec.nn.architectures import architecture
 from gnnrec.nn.model import ModelConfig
+from gnnrec.rankers.content_knn import ContentKnnConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
@@ -23,7 +24,8 @@ class RecommenderConfig:
     """Every option of a recommender. Each group is documented beside the part that it configures.
 
     Attributes:
-        ranker: ``neural`` (the graph model), ``ease``, ``graph-filter``, ``item-knn`` or ``popularity``.
+        ranker: ``neural`` (the graph model), ``ease``, ``graph-filter``, ``item-knn``, ``content-knn`` or
+            ``popularity``.
         seed: Fixes everything random.
         device: Where to encode and train: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         features: How modality vectors are scaled, and what stands for missing ones.
@@ -33,9 +35,10 @@ class RecommenderConfig:
         ease: The linear autoencoder in closed form.
         graph_filter: The fixed filter of the graph.
         item_knn: The item-based nearest neighbours.
+        content_knn: The nearest neighbours by content.
     """
 
-    ranker: Literal["neural", "ease", "graph-filter", "item-knn", "popularity"] = "neural"
+    ranker: Literal["neural", "ease", "graph-filter", "item-knn", "content-knn", "popularity"] = "neural"
     seed: int = 0
     device: str = "auto"
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -45,6 +48,7 @@ class RecommenderConfig:
     ease: EaseConfig = field(default_factory=EaseConfig)
     graph_filter: GraphFilterConfig = field(default_factory=GraphFilterConfig)
     item_knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
+    content_knn: ContentKnnConfig = field(default_factory=ContentKnnConfig)
 
     def __post_init__(self) -> None:
         architecture(self.model.architecture)  # a misspelt one is named before any media are encoded
@@ -93,6 +97,8 @@ _PAIRWISE = TrainingConfig(
     epochs=1000,
     patience=20,
 )
+# The references for new items learn as the default model does, so that what differs is what they make of new items.
+_SOFTMAX = TrainingConfig(edge_dropout=0.0)
 _NO_DERIVED_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
 # Their media are taken as they are, and the mean stands for a missing one.
 _RAW_FEATURES = FeatureConfig(scaling="none", missing="mean")
@@ -156,6 +162,24 @@ PRESETS: Mapping[str, RecommenderConfig] = {
         ),
         training=replace(_PAIRWISE, auxiliary={"dropout-contrast": 0.05}, edge_dropout=0.7, view_dropout=0.2),
     ),
+    # Volkovs et al. 2017, DropoutNet: latent factors of half the items dropped; trained by a softmax on cosines.
+    "dropoutnet": RecommenderConfig(
+        graph=_NO_DERIVED_RELATIONS,
+        model=ModelConfig(architecture="dropoutnet", hops=0, identity_dropout=0.5),
+        training=_SOFTMAX,
+    ),
+    # Wei et al. 2021, CLCRec: both contrasts count alike, half of the items are their content in a step.
+    "clcrec": RecommenderConfig(
+        graph=_NO_DERIVED_RELATIONS,
+        model=ModelConfig(architecture="clcrec", hops=0, identity_dropout=0.5),
+        training=replace(_SOFTMAX, auxiliary={"identity-contrast": 1.0}),
+    ),
+    # After van den Oord et al. 2013: the identity of a new item is predicted from its content.
+    "generative": RecommenderConfig(
+        graph=_NO_DERIVED_RELATIONS,
+        model=ModelConfig(architecture="generative", hops=0),
+        training=replace(_SOFTMAX, auxiliary={"identity-prediction": 1.0}),
+    ),
     # Steck 2019, EASE: eq. 8, a linear autoencoder with a diagonal of zeros, in closed form.
     "ease": RecommenderConfig(ranker="ease", graph=_NO_DERIVED_RELATIONS),
     # Shen et al. 2021, GF-CF: algorithm 1, a linear and an ideal low-pass filter of the graph; as published with
@@ -163,6 +187,8 @@ PRESETS: Mapping[str, RecommenderConfig] = {
     "graph-filter": RecommenderConfig(ranker="graph-filter", graph=_NO_DERIVED_RELATIONS),
     # Sarwar et al. 2001: cosine between the users of two items.
     "item-knn": RecommenderConfig(ranker="item-knn", graph=_NO_DERIVED_RELATIONS),
+    # The mean cosine between the content of an item and that of a history.
+    "content-knn": RecommenderConfig(ranker="content-knn", graph=_NO_DERIVED_RELATIONS),
     # The number of users of an item.
     "popularity": RecommenderConfig(ranker="popularity", graph=_NO_DERIVED_RELATIONS),
 }

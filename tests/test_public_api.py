@@ -52,7 +52,7 @@ SIGNATURES = {
     "Vectors": "matrix ids of",
     "Relation": "frame between",
     "Cleaning": "invalid duplicates min_user_events min_item_events max_user_events feature_outliers",
-    "RecommenderConfig": "ranker seed device features graph model training ease graph_filter item_knn",
+    "RecommenderConfig": "ranker seed device features graph model training ease graph_filter item_knn content_knn",
 }
 
 

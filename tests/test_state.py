@@ -33,6 +33,7 @@ def fitted(data):
     "preset",
     [
         *("gnnrec", "lightgcn", "mf-bpr", "vbpr", "freedom", "bm3", "mgcn", "pgl"),
+        *("dropoutnet", "clcrec", "generative"),
         *("ease", "graph-filter", "item-knn", "popularity"),
     ],
 )

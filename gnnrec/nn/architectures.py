@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
 from gnnrec.nn.bm3 import BM3
+from gnnrec.nn.clcrec import CLCRec
+from gnnrec.nn.dropoutnet import DropoutNet
 from gnnrec.nn.freedom import FREEDOM
+from gnnrec.nn.generative import Generative
 from gnnrec.nn.lightgcn import LightGCN
 from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.mgcn import MGCN
@@ -24,6 +27,9 @@ ARCHITECTURES: Mapping[str, type[GraphModel]] = {
     "bm3": BM3,
     "mgcn": MGCN,
     "pgl": PGL,
+    "dropoutnet": DropoutNet,
+    "clcrec": CLCRec,
+    "generative": Generative,
 }
 
 

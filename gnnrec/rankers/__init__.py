@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.content_knn import ContentKnnRanker
 from gnnrec.rankers.ease import EaseRanker
 from gnnrec.rankers.graph_filter import GraphFilterRanker
 from gnnrec.rankers.item_knn import ItemKnnRanker
@@ -11,6 +12,7 @@ from gnnrec.rankers.popularity import PopularityRanker
 
 __all__ = [
     "RANKERS",
+    "ContentKnnRanker",
     "EaseRanker",
     "GraphFilterRanker",
     "ItemKnnRanker",
@@ -22,5 +24,13 @@ __all__ = [
 ]
 
 RANKERS: Mapping[str, type[Ranker]] = {
-    ranker.name: ranker for ranker in (NeuralRanker, EaseRanker, GraphFilterRanker, ItemKnnRanker, PopularityRanker)
+    ranker.name: ranker
+    for ranker in (
+        NeuralRanker,
+        EaseRanker,
+        GraphFilterRanker,
+        ItemKnnRanker,
+        ContentKnnRanker,
+        PopularityRanker,
+    )
 }

@@ -110,6 +110,24 @@ def _dropout_contrast(embeddings: Embeddings, batch: Batch) -> Tensor:
     return (of(embeddings.user[batch.user_index]) + of(embeddings.item[batch.item_index])) / 2
 
 
+def _identity_contrast(embeddings: Embeddings, batch: Batch) -> Tensor:
+    """InfoNCE of the identities of a batch's items against their content encodings (Wei et al. 2021, CLCRec)."""
+    items = torch.unique(batch.item_index)
+    identity, encoding = (
+        _views(embeddings, name, "identity-contrast", "clcrec")[""] for name in ("identity", "encoding")
+    )
+    return _contrast(identity[items], encoding[items])
+
+
+def _identity_prediction(embeddings: Embeddings, batch: Batch) -> Tensor:
+    """1 − cosine between what content predicts of an item and its identity (after van den Oord et al. 2013)."""
+    items = torch.unique(batch.item_index)
+    identity, encoding = (
+        _views(embeddings, name, "identity-prediction", "generative")[""] for name in ("identity", "encoding")
+    )
+    return one_minus_cosine(encoding[items], identity[items])
+
+
 # Name in the option ``auxiliary`` → (embeddings, batch) → a scalar.
 AUXILIARY_LOSSES: Mapping[str, Callable[[Embeddings, Batch], Tensor]] = {
     "alignment": _alignment,
@@ -120,6 +138,8 @@ AUXILIARY_LOSSES: Mapping[str, Callable[[Embeddings, Batch], Tensor]] = {
     "content-bootstrap": _content_bootstrap,
     "view-contrast": _view_contrast,
     "dropout-contrast": _dropout_contrast,
+    "identity-contrast": _identity_contrast,
+    "identity-prediction": _identity_prediction,
 }
 
 

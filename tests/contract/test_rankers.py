@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from gnnrec.presets import PRESETS, RecommenderConfig
-from gnnrec.rankers import EaseRanker, GraphFilterRanker, ItemKnnRanker, NeuralRanker, PopularityRanker
+from gnnrec.rankers import (
+    ContentKnnRanker,
+    EaseRanker,
+    GraphFilterRanker,
+    ItemKnnRanker,
+    NeuralRanker,
+    PopularityRanker,
+)
 from gnnrec.rankers.base import RankerState
+from gnnrec.rankers.content_knn import ContentKnnConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
@@ -41,6 +49,11 @@ def test_graph_filter(factors: int) -> None:
 
 def test_item_knn() -> None:
     check_ranker(ItemKnnRanker, ItemKnnConfig())
+
+
+@pytest.mark.parametrize("neighbours", [0, 8])
+def test_content_knn(neighbours: int) -> None:
+    check_ranker(ContentKnnRanker, ContentKnnConfig(neighbours))
 
 
 def test_popularity() -> None:

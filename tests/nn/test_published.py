@@ -171,6 +171,58 @@ def test_pgl(media_graph: MakeGraph) -> None:
     torch.testing.assert_close(out.item, item + fused @ identity)
 
 
+def hidden_layer(content: torch.nn.Module, graph: MessageGraph) -> Tensor:
+    """All modalities of an item through one linear layer; a missing one gives nothing."""
+    total = torch.zeros(graph.num_items, content.dim)
+    for name, projection in zip(content.names, content.alignment.projections, strict=True):
+        total += projection[0](item_vectors(graph, name)).nan_to_num(0.0)
+    return total
+
+
+@pytest.mark.parametrize("architecture", ["clcrec", "generative"])
+def test_an_item_is_its_identity_or_its_content(architecture: str, media_graph: MakeGraph) -> None:
+    graph = media_graph()
+    model = model_of(graph, architecture)
+    encoding = model.encoder.last(F.leaky_relu(hidden_layer(model.encoder.first, graph)))
+    hidden = torch.arange(graph.num_items) % 3 == 0
+    new = graph.item_degree == 0
+    assert new.any()
+    for hidden_items, as_content in ((None, new), (hidden, new | hidden)):
+        out = model(graph, hidden_items=hidden_items)
+        torch.testing.assert_close(out.user, model.identities.user.weight)
+        torch.testing.assert_close(out.item[as_content], encoding[as_content])
+        torch.testing.assert_close(out.item[~as_content], model.identities.item.weight[~as_content])
+        torch.testing.assert_close(out.views["encoding"], encoding)
+    assert model.hides_items == (architecture == "clcrec")
+
+
+def test_dropoutnet(media_graph: MakeGraph) -> None:
+    graph = media_graph()
+    model = model_of(graph, "dropoutnet")
+    first, _, last = model.user_network
+    hidden = torch.arange(graph.num_items) % 3 == 0
+    for hidden_items in (None, hidden):
+        out = model(graph, hidden_items=hidden_items)
+        torch.testing.assert_close(out.user, last(torch.tanh(first(model.latent.user.weight))))
+        latent = known(model.latent.item.weight, graph.item_degree)
+        if hidden_items is not None:
+            latent = latent * ~hidden_items[:, None]
+        side_by_side = latent @ model.from_latent.weight.T + hidden_layer(model.from_content, graph)
+        torch.testing.assert_close(out.item, model.item_network[1](torch.tanh(side_by_side)))
+
+
+@pytest.mark.parametrize("architecture", ["vbpr", "dropoutnet", "clcrec", "generative"])
+def test_a_new_item_is_what_the_forward_pass_makes_of_one_without_interactions(
+    architecture: str, media_graph: MakeGraph
+) -> None:
+    graph = media_graph()
+    model = model_of(graph, architecture)
+    new = model.new_items(model.sent_by_new_items(graph.x_dict, graph.owner_dict, graph.num_items), {})
+    cold = graph.item_degree == 0
+    torch.testing.assert_close(new.item[cold], model(graph).item[cold])
+    assert not torch.allclose(new.item[~cold], model(graph).item[~cold])
+
+
 TRAINING = {
     "lightgcn": {"loss": "bpr", "auxiliary": {"regularisation": 0.1}},
     "vbpr": {"loss": "bpr", "auxiliary": {"regularisation": 0.1}},
@@ -178,6 +230,9 @@ TRAINING = {
     "bm3": {"loss": "bootstrap", "auxiliary": {"content-bootstrap": 2.0, "norm-regularisation": 0.1}},
     "mgcn": {"loss": "bpr", "auxiliary": {"view-contrast": 0.1, "output-regularisation": 0.1}},
     "pgl": {"loss": "bpr", "auxiliary": {"dropout-contrast": 0.1}, "view_dropout": 0.2},
+    "dropoutnet": {},
+    "clcrec": {"auxiliary": {"identity-contrast": 1.0}},
+    "generative": {"auxiliary": {"identity-prediction": 1.0}},
 }
 
 

@@ -17,7 +17,7 @@ from gnnrec.testing import PlantedGraph
 
 EVERYBODY = np.arange(120)
 PUBLISHED = [name for name, preset in PRESETS.items() if preset.model.architecture != "multimodal"]
-ADDS_ITEMS = ["vbpr", "freedom", "mgcn", "pgl"]
+ADDS_ITEMS = ["vbpr", "freedom", "mgcn", "pgl", "dropoutnet", "clcrec", "generative"]
 
 
 @pytest.fixture(scope="session", params=PUBLISHED)

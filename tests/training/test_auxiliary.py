@@ -108,7 +108,27 @@ def test_dropout_contrast_compares_a_row_with_itself(embeddings: Embeddings, bat
     assert not torch.isclose(dropped, found)
 
 
-@pytest.mark.parametrize("name", ["norm-regularisation", "content-ranking", "content-bootstrap", "view-contrast"])
+def test_identities_are_held_against_encodings_once_per_item(embeddings: Embeddings, batch: Batch) -> None:
+    identity, encoding = (torch.randn(*embeddings.item.shape, requires_grad=True) for _ in range(2))
+    views = with_views(embeddings, identity=identity, encoding=encoding)
+    items = torch.unique(batch.item_index)
+    twice = replace(batch, item_index=torch.cat([batch.item_index, items]))
+    expected = contrast(identity[items], encoding[items])
+    torch.testing.assert_close(AUXILIARY_LOSSES["identity-contrast"](views, twice), expected)
+    prediction = AUXILIARY_LOSSES["identity-prediction"](views, twice)
+    torch.testing.assert_close(prediction, cosine_loss(encoding[items], identity[items]))
+    prediction.backward()
+    assert encoding.grad.any()
+    assert identity.grad is None  # a target
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("norm-regularisation", "content-ranking", "content-bootstrap", "view-contrast"),
+        *("identity-contrast", "identity-prediction"),
+    ],
+)
 def test_losses_of_other_architectures_are_refused(name: str, embeddings: Embeddings, batch: Batch) -> None:
     with pytest.raises(ConfigError, match=rf"{name}.*architecture="):
         AUXILIARY_LOSSES[name](embeddings, batch)
