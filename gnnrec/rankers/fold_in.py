@@ -28,9 +28,10 @@ def fold_in_by_propagation(histories: sp.csr_matrix, messages: Tensor, item_degr
         ``[num_people, dim]``; zero for an empty history.
     """
     length = np.maximum(np.diff(histories.indptr), 1)
-    per_item = sp.diags(1 / np.sqrt(np.maximum(item_degree.numpy(), 1).astype(np.float64)))
-    rows = sp.diags(1 / np.sqrt(length)) @ histories @ per_item
-    return torch.from_numpy(np.asarray(rows @ messages.numpy(), dtype=np.float32))
+    chosen = np.unique(histories.indices)  # one history must not cost a pass over the messages of the whole catalogue
+    per_item = sp.diags(1 / np.sqrt(np.maximum(item_degree.numpy()[chosen], 1).astype(np.float64)))
+    rows = sp.diags(1 / np.sqrt(length)) @ histories[:, chosen] @ per_item
+    return torch.from_numpy(np.asarray(rows @ messages.numpy()[chosen], dtype=np.float32))
 
 
 def fold_in_by_least_squares(
