@@ -1,0 +1,120 @@
+"""Times what a fitted recommender does between two fits, on an invented log of a large shop.
+
+    python benchmarks/serving.py [--users 50000] [--items 100000] [--pairs 1000000]
+
+prints the medians and writes them to ``benchmarks/results/serving.json``. To spare an hour of training, a twentieth of
+the catalogue is fitted, for one epoch, and the rest is added; what is timed then is the same, and none of it depends on
+how good the weights are.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import gnnrec as gr
+
+_REPEATS = 5
+_NEW_ITEMS, _EVENTS = 1_000, 1_000
+_WIDTHS = {"picture": 256, "text": 128}
+_TASTES = 50
+_PART = 20  # one of so many items is fitted
+
+
+def invented_log(num_users: int, num_items: int, num_pairs: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Returns events of random users, on items of which the first are the most popular."""
+    return pd.DataFrame(
+        {
+            "user_id": rng.integers(num_users, size=num_pairs),
+            "item_id": (num_items * rng.random(num_pairs) ** 2).astype(np.int64),
+        }
+    )
+
+
+def vectors_of(ids: np.ndarray, rng: np.random.Generator) -> dict[str, gr.Vectors]:
+    """Returns noisy vectors around the centre of each item's taste."""
+    vectors = {}
+    for name, width in _WIDTHS.items():
+        centres = np.random.default_rng(width).normal(size=(_TASTES, width))
+        values = centres[ids % _TASTES] + rng.normal(size=(len(ids), width))
+        vectors[name] = gr.Vectors(values.astype(np.float32), ids)
+    return vectors
+
+
+def fitted_shop(num_users: int, num_items: int, num_pairs: int, rng: np.random.Generator) -> gr.Recommender:
+    """Fits a part of a shop and adds the rest."""
+    part = num_items // _PART
+    log = invented_log(num_users, part, num_pairs // _PART, rng)
+    data = gr.Dataset.from_frames(log, modalities=vectors_of(np.arange(part), rng))
+    rec = gr.Recommender(epochs=1, device="cpu").fit(data, progress=False)
+    return rec.update(
+        invented_log(num_users, num_items, num_pairs - len(log), rng),
+        vectors=vectors_of(np.setdiff1d(np.arange(num_items), rec.state.items.ids), rng),
+    )
+
+
+def timed(fitted: gr.Recommender, call: Callable[[gr.Recommender], Any]) -> dict[str, Any]:
+    """Calls several times, each time on the same fitted state; the first call warms up and does not count."""
+    seconds = []
+    for _ in range(_REPEATS + 1):
+        rec = gr.Recommender(config=fitted.config)
+        rec._state = fitted.state
+        started = time.perf_counter()
+        call(rec)
+        seconds.append(time.perf_counter() - started)
+    return {"median_seconds": statistics.median(seconds[1:]), "seconds": seconds[1:]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--pairs", type=int, default=1_000_000)
+    size = parser.parse_args()
+    rng = np.random.default_rng(0)
+    fitted = fitted_shop(size.users, size.items, size.pairs, rng)
+    state = fitted.state
+    print(f"{len(state.users):,} users, {len(state.items):,} items, {state.train.nnz:,} pairs")
+
+    new = vectors_of(size.items + np.arange(_NEW_ITEMS), rng)
+    events = invented_log(size.users + _EVENTS, size.items, _EVENTS, rng)
+    history = rng.choice(size.items, 20, replace=False).tolist()
+    removed = rng.choice(size.items, _NEW_ITEMS, replace=False).tolist()
+    calls: dict[str, Callable[[gr.Recommender], Any]] = {
+        f"add_items: {_NEW_ITEMS:,} items with vectors": lambda rec: rec.add_items(vectors=new),
+        f"update: {_EVENTS:,} events": lambda rec: rec.update(events),
+        f"remove_items: {_NEW_ITEMS:,} items": lambda rec: rec.remove_items(removed),
+        "recommend: 1 user": lambda rec: rec.recommend([0]),
+        "recommend: 1 user, new_item_share=0.2": lambda rec: rec.recommend([0], new_item_share=0.2),
+        "recommend_for: 1 history of 20 items": lambda rec: rec.recommend_for([history]),
+    }
+    times = {}
+    for name, call in calls.items():
+        times[name] = timed(fitted, call)
+        print(f"{times[name]['median_seconds'] * 1000:8.1f} ms  {name}")
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "scipy", "pandas")},
+        "users": len(state.users),
+        "items": len(state.items),
+        "pairs": state.train.nnz,
+        "widths": _WIDTHS,
+        "repeats": _REPEATS,
+        "times": times,
+    }
+    path = Path(__file__).parent / "results" / "serving.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
