@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.data.dataset import Dataset
@@ -18,9 +20,58 @@ from gnnrec.growth import with_events, with_items
 from gnnrec.newcomers import encode_media
 from gnnrec.state import RecommenderState
 
-__all__ = ["evaluate_state"]
+__all__ = ["HeldOut", "evaluate_state", "take_in"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A fitted state in one catalogue with the unseen items and people of a test set.
+
+    Attributes:
+        state: The fitted state, with the new items and the histories that it could take in.
+        users: Ids of its users and, behind them, of strangers.
+        items: Ids of its items and, behind them, of those that the ranker cannot take in: nobody is ever offered these.
+        cold: ``[num_items]`` bool: items without an interaction in training.
+    """
+
+    state: RecommenderState
+    users: IdMap
+    items: IdMap
+    cold: NDArray[np.bool_]
+
+    def score(self, user_index: Tensor) -> Tensor:
+        """Scores all items ``[num_users_given, num_items]``; strangers get the average taste."""
+        ranker, num_items = self.state.ranker, len(self.state.items)
+        index = user_index.numpy()
+        scores = torch.full((len(index), len(self.items)), -torch.inf)
+        known = index < len(self.state.users)
+        scores[torch.from_numpy(known), :num_items] = ranker.score(index[known])
+        if not known.all():
+            nobody = pair_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), (1, num_items))
+            scores[torch.from_numpy(~known), :num_items] = ranker.fold_in(nobody)
+        scores[:, torch.from_numpy(self.state.removed)] = -torch.inf
+        return scores
+
+    def pairs(self, dataset: Dataset) -> sp.csr_matrix:
+        """Returns the distinct pairs of a data set ``[num_users, num_items]``."""
+        return pairs_between(dataset, self.users, self.items)
+
+    def hidden(self, mask: str = "train+valid") -> sp.csr_matrix:
+        """Returns the pairs that are hidden from the rankings ``[num_users, num_items]``."""
+        known = self.state.train if mask == "train" else self.state.seen
+        return enlarged(known, (len(self.users), len(self.items)))
+
+
+def take_in(state: RecommenderState, test: Dataset, history: Dataset | None = None, *, device: str = "cpu") -> HeldOut:
+    """Attaches the items of a test set as ``add_items`` would, and folds people in by their histories."""
+    grown = _with_people(_with_new_items(state, test, device), history)
+    users = grown.users.extend(test.users.ids[grown.users.find(test.users.ids) < 0])
+    items = grown.items.extend(test.items.ids[grown.items.find(test.items.ids) < 0])
+    cold = np.ones(len(items), dtype=np.bool_)
+    cold[: len(state.items)] = state.popularity == 0
+    return HeldOut(grown, users, items, cold)
 
 
 def evaluate_state(
@@ -42,33 +93,14 @@ def evaluate_state(
         raise ConfigError(f"mask is 'train+valid' or 'train', not {mask!r}")
     if candidates not in ("all", "cold"):
         raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
-    fitted_items = len(state.items)
-    state = _with_people(_with_new_items(state, test, device), history)
-    ranker, num_users = state.ranker, len(state.users)
-    strangers = test.users.ids[state.users.find(test.users.ids) < 0]
-    users = state.users.extend(strangers)
-    # Items that the ranker cannot take in have a column behind the others, which nobody is ever offered.
-    lost = test.items.ids[state.items.find(test.items.ids) < 0]
-    items = state.items.extend(lost)
-    shape = (len(users), len(items))
-    nobody = pair_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), (1, len(state.items)))
-
-    def score(user_index: Tensor) -> Tensor:
-        index = user_index.numpy()
-        scores = torch.full((len(index), len(items)), -torch.inf)
-        known = index < num_users
-        scores[torch.from_numpy(known), : len(state.items)] = ranker.score(index[known])
-        if not known.all():
-            scores[torch.from_numpy(~known), : len(state.items)] = ranker.fold_in(nobody)
-        scores[:, torch.from_numpy(state.removed)] = -torch.inf
-        return scores
-
-    hidden = enlarged(state.train if mask == "train" else state.seen, shape)
-    chosen = None
-    if candidates == "cold":
-        chosen = np.ones(len(items), dtype=np.bool_)
-        chosen[:fitted_items] = state.popularity[:fitted_items] == 0
-    return evaluate_rankings(score, pairs_between(test, users, items), mask=hidden, metrics=metrics, candidates=chosen)
+    held_out = take_in(state, test, history, device=device)
+    return evaluate_rankings(
+        held_out.score,
+        held_out.pairs(test),
+        mask=held_out.hidden(mask),
+        metrics=metrics,
+        candidates=held_out.cold if candidates == "cold" else None,
+    )
 
 
 def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> RecommenderState:

@@ -22,7 +22,7 @@ LAYERS = [
     {"rankers"},
     {"state", "testing"},
     {"presets", "export", "newcomers"},
-    {"fitting", "growth", "held_out", "answers", "training_bar"},
+    {"fitting", "growth", "held_out", "cold_start_report", "answers", "training_bar"},
     {"recommender"},
     {"demo", "tuning"},
     {"cli"},

@@ -1,10 +1,10 @@
-"""Turns lists of (user, item) positions into binary sparse matrices, and enlarges such matrices."""
+"""Turns lists of (user, item) positions into binary sparse matrices, and enlarges or restricts such matrices."""
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["enlarged", "pair_matrix"]
+__all__ = ["enlarged", "only_items", "pair_matrix"]
 
 
 def pair_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
@@ -27,3 +27,11 @@ def enlarged(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
     added_rows = np.full(shape[0] - matrix.shape[0], matrix.indptr[-1], dtype=matrix.indptr.dtype)
     indptr = np.concatenate([matrix.indptr, added_rows])
     return sp.csr_matrix((matrix.data, matrix.indices, indptr), shape=shape)
+
+
+def only_items(matrix: sp.csr_matrix, keep: NDArray[np.bool_]) -> sp.csr_matrix:
+    """Returns the matrix with only the entries of some items ``[num_items]``; its shape stays."""
+    part = matrix.copy()
+    part.data[:] = keep[part.indices]
+    part.eliminate_zeros()
+    return part

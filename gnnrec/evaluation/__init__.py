@@ -1,9 +1,10 @@
 """Measures rankings: protocol, metrics, significance and pictures."""
 
 from gnnrec.evaluation.beyond_accuracy import beyond_accuracy
+from gnnrec.evaluation.cold_start import expected_at_random
 from gnnrec.evaluation.metrics import METRICS, parse_metric
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation, evaluate_rankings, find_hits
-from gnnrec.evaluation.report import plot_embeddings, plot_recall_by_degree, plot_training
+from gnnrec.evaluation.report import plot_embeddings, plot_few_shot, plot_recall_by_degree, plot_training
 from gnnrec.evaluation.significance import PairedBootstrap, compare, paired_bootstrap
 from gnnrec.evaluation.slices import harmonic_mean, sliced
 
@@ -15,11 +16,13 @@ __all__ = [
     "beyond_accuracy",
     "compare",
     "evaluate_rankings",
+    "expected_at_random",
     "find_hits",
     "harmonic_mean",
     "paired_bootstrap",
     "parse_metric",
     "plot_embeddings",
+    "plot_few_shot",
     "plot_recall_by_degree",
     "plot_training",
     "sliced",

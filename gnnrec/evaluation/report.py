@@ -1,4 +1,4 @@
-"""Draws training curves, recall by item degree, and maps of embeddings, each into one picture file.
+"""Draws training and few-shot curves, recall by item degree, and maps of embeddings, each into one picture file.
 
 The ending of the path chooses the format (``.png``, ``.svg``, ``.pdf``). Needs the ``plot`` extra.
 """
@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gnnrec.errors import DataError
 from gnnrec.evaluation.drawing import COLOURS, INK, OTHER, cycle, dress, new_figure, save_figure
+from gnnrec.evaluation.protocol import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_embeddings", "plot_recall_by_degree", "plot_training"]
+__all__ = ["plot_embeddings", "plot_few_shot", "plot_recall_by_degree", "plot_training"]
 
 _MAX_POINTS = 20_000  # more would only paint over each other
 
@@ -93,6 +94,44 @@ def plot_recall_by_degree(slices: Mapping[str, pd.DataFrame], path: str | Path) 
     axes.set_ylim(bottom=0)
     dress(axes, _title_of(metric) + " by how well known the items are")
     if len(slices) > 1:
+        axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def plot_few_shot(
+    curves: Mapping[str, Mapping[int, Evaluation]], path: str | Path, *, metric: str = "recall@20"
+) -> None:
+    """Draws a metric over the number of known interactions of newcomers as lines, one colour per model.
+
+    Args:
+        curves: Model → number of interactions → evaluation, as ``gnnrec.cold_start_report`` measures them. Thin lines
+            show one standard error.
+        path: File to write.
+        metric: A metric of the evaluations.
+
+    Raises:
+        DataError: No curve, or curves whose numbers of interactions differ or that lack the metric.
+        ConfigError: An ending that is no picture format.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not curves:
+        raise DataError("there is no model to draw")
+    shots = sorted(next(iter(curves.values())))
+    for name, curve in curves.items():
+        if sorted(curve) != shots or any(metric not in one.values for one in curve.values()):
+            raise DataError(f"{name!r} has other numbers of interactions than the first model, or lacks {metric!r}")
+    figure = new_figure(width=6.0)
+    axes = figure.subplots()
+    for (name, curve), colour in zip(curves.items(), cycle(len(curves)), strict=True):
+        frame = pd.concat([curve[count].to_frame().set_index("metric").loc[[metric]] for count in shots])
+        style: dict[str, Any] = {"marker": "o", "capsize": 2.5, "elinewidth": 1}
+        error = frame["standard_error"].fillna(0)
+        axes.errorbar(range(len(shots)), frame["value"], error, color=colour, label=name, **style)
+    axes.set_xticks(range(len(shots)), [str(count) for count in shots])
+    axes.set_xlabel("known interactions")
+    axes.set_ylim(bottom=0)
+    dress(axes, _title_of(metric) + " by what is known of a newcomer")
+    if len(curves) > 1:
         axes.legend(frameon=False)
     save_figure(figure, path)
 

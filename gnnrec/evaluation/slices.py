@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gnnrec.config import suggest
+from gnnrec.data.pairs import only_items
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import recall
 from gnnrec.evaluation.protocol import Evaluation, find_hits
@@ -66,7 +67,7 @@ def sliced(
         if by == "user history":
             part, top_items = pairs[slice_of_user == number], evaluation.top_items[slice_of_user == number]
         else:
-            part, top_items = _only_columns(pairs, slice_of_item == number), evaluation.top_items
+            part, top_items = only_items(pairs, slice_of_item == number), evaluation.top_items
         if part.nnz:
             values = _recall(top_items, part, k)
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
@@ -90,13 +91,6 @@ def _labels(edges: tuple[int, ...]) -> tuple[str, ...]:
     last = [following - 1 for following in edges[1:]]
     inner = (str(low) if low == high else f"{low}–{high}" for low, high in zip(edges, last, strict=False))
     return (*inner, f"{edges[-1]}+")
-
-
-def _only_columns(pairs: sp.csr_matrix, keep: NDArray[np.bool_]) -> sp.csr_matrix:
-    part = pairs.copy()
-    part.data[:] = keep[part.indices]
-    part.eliminate_zeros()
-    return part
 
 
 def _recall(top_items: NDArray[np.int64], pairs: sp.csr_matrix, k: int) -> NDArray[np.float64]:

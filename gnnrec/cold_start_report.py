@@ -1,0 +1,253 @@
+"""Measures what a fitted state makes of new items and new people: beside warm items, and interaction by interaction."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from torch import Tensor
+
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.pairs import enlarged, only_items
+from gnnrec.errors import ConfigError, DataError
+from gnnrec.evaluation.cold_start import Arrivals, arrivals, expected_at_random
+from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
+from gnnrec.evaluation.slices import harmonic_mean
+from gnnrec.growth import with_events
+from gnnrec.held_out import take_in
+from gnnrec.state import RecommenderState
+
+__all__ = ["VIEWS", "ColdStartReport", "evaluate_cold_start", "few_shot_items", "few_shot_people"]
+
+logger = logging.getLogger(__name__)
+
+VIEWS = ("warm", "cold among cold", "cold among all")
+_SHOTS = (0, 1, 2, 5, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class ColdStartReport:
+    """Warm and cold items, measured in one list and apart.
+
+    Attributes:
+        k: Length of the lists.
+        evaluations: View → ``recall@k`` and ``ndcg@k``, per user and on average, of
+
+            * ``warm``: test items with training interactions, ranked among all items, the new ones included;
+            * ``cold among cold``: test items without, ranked among such items;
+            * ``cold among all``: the same, ranked among all items.
+        random: View → what a random order of the same candidates gives on average.
+    """
+
+    k: int
+    evaluations: Mapping[str, Evaluation]
+    random: Mapping[str, Evaluation]
+
+    def harmonic_mean(self, metric: str | None = None) -> float:
+        """Returns the harmonic mean of ``warm`` and ``cold among all``, the two figures of one and the same list.
+
+        It is that of the means over users: a single user mostly finds nothing among a few cold test items, and the
+        harmonic mean of anything and 0 is 0.
+
+        Args:
+            metric: ``recall@k`` when not given.
+        """
+        metric = metric or f"recall@{self.k}"
+        return harmonic_mean(self.evaluations[view].values[metric] for view in ("warm", "cold among all"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns one row per view and metric: its mean and standard error over users, their number, and chance."""
+        parts = []
+        for view, evaluation in self.evaluations.items():
+            frame = evaluation.to_frame()
+            frame.insert(0, "view", view)
+            parts.append(frame.assign(random=list(self.random[view].values.values())))
+        return pd.concat(parts, ignore_index=True)
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {view:<15}  {name}  {value:.4f}  (random {self.random[view].values[name]:.4f}; "
+            f"{evaluation.num_users:,} users)"
+            for view, evaluation in self.evaluations.items()
+            for name, value in evaluation.values.items()
+        ]
+        return "\n".join(["Cold start", *lines, f"  harmonic mean of recall@{self.k}  {self.harmonic_mean():.4f}"])
+
+
+def evaluate_cold_start(
+    state: RecommenderState,
+    test: Dataset,
+    warm_test: Dataset | None = None,
+    *,
+    history: Dataset | None = None,
+    k: int = 20,
+    device: str = "cpu",
+) -> ColdStartReport:
+    """Measures warm and cold items beside each other; training and validation pairs are hidden from the rankings.
+
+    Args:
+        state: The fitted state, such as ``recommender.state``; it stays as it is.
+        test: Held-out events. Items that training never saw are attached by the code of ``add_items``.
+        warm_test: Held-out events on items with training interactions, where ``test`` has none of them.
+        history: Events by which unseen users are folded in.
+        k: Length of the lists.
+        device: Where media are encoded.
+    """
+    held_out = take_in(state, test, history, device=device)
+    pairs, cold, hidden = held_out.pairs(test), held_out.cold, held_out.hidden()
+    if warm_test is not None:
+        pairs = sp.csr_matrix((pairs + held_out.pairs(warm_test)).astype(bool).astype(np.float32))
+    on_cold = only_items(pairs, cold)
+    views = {
+        "warm": (only_items(pairs, ~cold), None),
+        "cold among cold": (on_cold, cold),
+        "cold among all": (on_cold, None),
+    }
+    metrics = (f"recall@{k}", f"ndcg@{k}")
+    evaluations = {
+        view: evaluate_rankings(held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates)
+        for view, (wanted, candidates) in views.items()
+    }
+    random = {
+        view: expected_at_random(wanted, mask=hidden, candidates=candidates, k=k)
+        for view, (wanted, candidates) in views.items()
+    }
+    return ColdStartReport(k, evaluations, random)
+
+
+def few_shot_people(
+    state: RecommenderState, test: Dataset, *, shots: Sequence[int] = _SHOTS, k: int = 20, seed: int = 0
+) -> dict[int, Evaluation]:
+    """Measures what people get who were never seen in training, after some of their interactions.
+
+    All points have the same people, test pairs and candidates: a person's first ``max(shots)`` pairs are hidden from
+    every ranking, the rest is to be found, and only as many of the first as the point says are folded in.
+
+    Args:
+        state: The fitted state.
+        test: Events of the people, such as the test part of ``split.cold_users``. People whom training knows, events on
+            unknown items, and people without more than ``max(shots)`` pairs are left out; the log says how many remain.
+        shots: Numbers of interactions.
+        k: Length of the lists.
+        seed: Seed of the order of a person's interactions, where the log has no time.
+
+    Returns:
+        Number of interactions → ``recall@k`` and ``ndcg@k``.
+
+    Raises:
+        ConfigError: ``shots`` are not different numbers of 0 or more.
+        DataError: Nobody is left.
+    """
+    unseen = state.users.find(test.users.ids) < 0
+    item = state.items.find(test.items.ids)
+    usable = unseen[test.events.user_index] & (item >= 0)[test.events.item_index]
+    events = test.events.take(usable)
+    shape = (test.num_users, len(state.items))
+    known = arrivals(
+        *(events.user_index, item[events.item_index], events.timestamp, shape),
+        of="user",
+        more_than=_most(shots),
+        seed=seed,
+    )
+    _report_newcomers(known, "user")
+    allowed = np.ones(len(state.items), dtype=np.bool_)
+    allowed[state.removed] = False
+
+    def measure(count: int) -> Evaluation:
+        histories = known.first(count)
+
+        def score(user_index: Tensor) -> Tensor:
+            return state.ranker.fold_in(histories[user_index.numpy()])
+
+        return evaluate_rankings(
+            score,
+            known.after(_most(shots)),
+            mask=known.first(_most(shots)),
+            metrics=(f"recall@{k}", f"ndcg@{k}"),
+            candidates=allowed,
+        )
+
+    return {count: measure(count) for count in shots}
+
+
+def few_shot_items(
+    state: RecommenderState,
+    test: Dataset,
+    *,
+    shots: Sequence[int] = _SHOTS,
+    candidates: Literal["all", "cold"] = "all",
+    k: int = 20,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[int, Evaluation]:
+    """Measures how well items are recommended that training had no interactions of, after some through ``update``.
+
+    All points have the same items, test pairs and candidates, as in :func:`few_shot_people`.
+
+    Args:
+        state: The fitted state.
+        test: Events on the items, such as the test part of ``split.cold_items``; the items are attached first. Items
+            with training interactions, events of unknown users, and items without more than ``max(shots)`` pairs are
+            left out; the log says how many remain.
+        shots: Numbers of interactions.
+        candidates: Rank ``all`` items, or only ``cold`` ones.
+        k: Length of the lists.
+        seed: Seed of the order of an item's interactions, where the log has no time.
+        device: Where media are encoded.
+
+    Returns:
+        Number of interactions → ``recall@k`` and ``ndcg@k`` over the users of the test pairs.
+
+    Raises:
+        ConfigError: ``shots`` are not different numbers of 0 or more, or an unknown set of candidates.
+        DataError: No item is left.
+    """
+    if candidates not in ("all", "cold"):
+        raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
+    held_out = take_in(state, test, device=device)
+    grown, cold = held_out.state, held_out.cold[: len(held_out.state.items)]
+    user, item = grown.users.find(test.users.ids), grown.items.find(test.items.ids)
+    events = test.events
+    # Items that the ranker could not take in have no place; -1 would be that of the last one.
+    usable = (user >= 0)[events.user_index] & ((item >= 0) & cold[item])[events.item_index]
+    events = events.take(usable)
+    shape = (len(grown.users), len(grown.items))
+    known = arrivals(
+        *(user[events.user_index], item[events.item_index], events.timestamp, shape),
+        of="item",
+        more_than=_most(shots),
+        seed=seed,
+    )
+    _report_newcomers(known, "item")
+    hidden = sp.csr_matrix(enlarged(state.seen, shape) + known.first(_most(shots)))
+
+    def measure(count: int) -> Evaluation:
+        pairs = known.first(count).tocoo()
+        told = with_events(grown, grown.users.ids_of(pairs.row), grown.items.ids_of(pairs.col)) if count else grown
+        allowed = cold.copy() if candidates == "cold" else np.ones(shape[1], dtype=np.bool_)
+        allowed[state.removed] = False
+        return evaluate_rankings(
+            lambda user_index: told.ranker.score(user_index.numpy()),
+            known.after(_most(shots)),
+            mask=hidden,
+            metrics=(f"recall@{k}", f"ndcg@{k}"),
+            candidates=allowed,
+        )
+
+    return {count: measure(count) for count in shots}
+
+
+def _most(shots: Sequence[int]) -> int:
+    if not shots or min(shots) < 0 or len(set(shots)) < len(shots):
+        raise ConfigError(f"shots are different numbers of interactions, 0 or more, not {list(shots)}")
+    return max(shots)
+
+
+def _report_newcomers(known: Arrivals, of: str) -> None:
+    owners = np.unique(known.user_index if of == "user" else known.item_index)
+    if len(owners) == 0:
+        raise DataError(f"no new {of} has more interactions than the largest of 'shots'; lower it")
+    logger.info("few-shot curve over %d new %ss with %d pairs", len(owners), of, len(known.place))

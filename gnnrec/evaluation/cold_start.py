@@ -1,0 +1,117 @@
+"""What measuring cold start needs beside rankings: what chance would give, and the first events of each newcomer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from gnnrec.data.pairs import only_items, pair_matrix
+from gnnrec.evaluation.protocol import Evaluation
+
+__all__ = ["Arrivals", "arrivals", "expected_at_random"]
+
+
+def expected_at_random(
+    test: sp.csr_matrix, *, mask: sp.csr_matrix | None = None, candidates: NDArray[np.bool_] | None = None, k: int = 20
+) -> Evaluation:
+    """Returns what ``evaluate_rankings`` gives on average over all orders of the candidates, in closed form.
+
+    Each of a user's ``c`` candidates is as likely as any other at each place. So the first ``k`` places hold
+    ``n min(k, c) / c`` of ``n`` test items, and the discounted gain is ``n / c`` times the sum of their discounts.
+
+    Args:
+        test: ``[num_users, num_items]`` binary pairs to be found.
+        mask: ``[num_users, num_items]`` binary pairs that are hidden; a hidden test pair is never found.
+        candidates: ``[num_items]`` bool: only these are ranked, and only test items among them count.
+        k: Length of the lists.
+
+    Returns:
+        The expectation of ``recall@k`` and ``ndcg@k`` for each user with a test item; there are no rankings in it.
+    """
+    if candidates is not None:
+        test = only_items(test, candidates)
+        mask = None if mask is None else only_items(mask, candidates)
+    num_tests = np.diff(test.indptr)
+    user_index = np.flatnonzero(num_tests)
+    num_tests = num_tests[user_index]
+    num_ranked = np.full(len(user_index), test.shape[1] if candidates is None else candidates.sum())
+    num_found = num_tests
+    if mask is not None:
+        num_ranked = num_ranked - np.diff(mask.indptr)[user_index]
+        num_found = num_tests - np.diff(test.multiply(mask).tocsr().indptr)[user_index]
+    gain = np.append(0.0, np.cumsum(1 / np.log2(np.arange(2, k + 2))))  # of the first 0, 1, … k places
+    per_place = num_found / np.maximum(num_ranked, 1)
+    places = np.minimum(k, num_ranked)
+    per_user = {
+        f"recall@{k}": per_place * places / num_tests,
+        f"ndcg@{k}": per_place * gain[places] / gain[np.minimum(k, num_tests)],
+    }
+    values = {name: float(value.mean()) if len(value) else float("nan") for name, value in per_user.items()}
+    return Evaluation(values, per_user, user_index, np.empty((len(user_index), 0), dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """Distinct pairs of newcomers, in the order in which each newcomer's came.
+
+    Attributes:
+        user_index: ``[num_pairs]``.
+        item_index: ``[num_pairs]``.
+        place: ``[num_pairs]`` how many pairs of the same newcomer came before.
+        shape: ``(num_users, num_items)``.
+    """
+
+    user_index: NDArray[np.int64]
+    item_index: NDArray[np.int64]
+    place: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    def first(self, count: int) -> sp.csr_matrix:
+        """Returns the first pairs of every newcomer ``[num_users, num_items]``."""
+        return self._pairs(self.place < count)
+
+    def after(self, count: int) -> sp.csr_matrix:
+        """Returns all pairs but the first ``[num_users, num_items]``."""
+        return self._pairs(self.place >= count)
+
+    def _pairs(self, keep: NDArray[np.bool_]) -> sp.csr_matrix:
+        return pair_matrix(self.user_index[keep], self.item_index[keep], self.shape)
+
+
+def arrivals(
+    user_index: NDArray[np.int64],
+    item_index: NDArray[np.int64],
+    timestamp: NDArray[np.float64] | None,
+    shape: tuple[int, int],
+    *,
+    of: Literal["user", "item"],
+    more_than: int,
+    seed: int = 0,
+) -> Arrivals:
+    """Orders the distinct pairs of each newcomer by time; at random where there is no time, or the same.
+
+    Args:
+        user_index: ``[num_events]``.
+        item_index: ``[num_events]``.
+        timestamp: ``[num_events]``, if known; a pair that repeats came when it came first.
+        shape: ``(num_users, num_items)``.
+        of: Whether the newcomers are users or items.
+        more_than: Newcomers without more pairs than this are left out.
+        seed: Seed of the random order.
+    """
+    order = np.random.default_rng(seed).permutation(len(user_index))
+    if timestamp is not None:
+        order = order[np.argsort(timestamp[order], kind="stable")]
+    pair = user_index[order] * shape[1] + item_index[order]
+    order = order[np.sort(np.unique(pair, return_index=True)[1])]
+    user, item = user_index[order], item_index[order]
+    owner = user if of == "user" else item
+    num_pairs = np.bincount(owner, minlength=shape[0] if of == "user" else shape[1])
+    together = np.argsort(owner, kind="stable")
+    start = np.cumsum(num_pairs) - num_pairs
+    place = np.empty(len(owner), dtype=np.int64)
+    place[together] = np.arange(len(owner)) - start[owner[together]]
+    keep = num_pairs[owner] > more_than
+    return Arrivals(user[keep], item[keep], place[keep], shape)
