@@ -1,21 +1,15 @@
 """Turns one fit into one row: chooses hyper-parameters on validation, fits, and only then reads the test set."""
 
 import json
-import os
-import platform
-import re
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 import gnnrec as gr
 from gnnrec.evaluation import evaluate_rankings, sliced
@@ -23,44 +17,41 @@ from gnnrec.fitting import resolve_device
 from gnnrec.modalities.encode import encode_dataset
 from harness.models import model_of
 from harness.plan import BENCHMARKS
+from harness.record import peak_memory, record, versions
 from harness.rows import (
     COLD_METRICS,
     MASKS,
     PER_USER_METRICS,
+    QUALITY,
     TEST_METRICS,
     Fit,
+    Table,
     cold_column,
     log_test_reading,
     per_user_column,
     read_row,
     test_column,
-    write_row,
 )
 from harness.task import FitTask, FittedModel, Model, ScoreBlock
 
 
 def measure(results: Path, fit: Fit, options: Mapping[str, Any], device: str = "auto") -> None:
     """Fits a model, measures it and writes its row; an error becomes a failed row that says why."""
-    row: dict[str, Any] = {"options": json.dumps(options), **_surroundings(device)}
-    try:
-        model = model_of(fit.model)
-        if model.deterministic and fit.seed:
-            return
-        row |= {"package": model.package, "deterministic": model.deterministic}
-        row |= {"versions": json.dumps(_versions(model.package))}
-        import_module(model.package.replace("-", "_"))  # so that no fit is timed with that in it
-        train, valid, test = _parts(fit.dataset)
-        task = FitTask(train, valid if BENCHMARKS[fit.dataset].has_valid else None, fit.seed, device)
-        fitted, facts = choose_and_fit(_narrowed(model, results, fit, options), task)
-        row |= facts | _peak_memory()
-        log_test_reading(results, fit, options)
-        row |= measure_on_test(fitted.score_block, task, test.interaction_matrix())
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises is the reason of its row
-        traceback.print_exc()
-        row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-    else:
-        row["status"] = "ok"
-    write_row(results, fit, row)
+    record(results, fit, options, device, QUALITY, _steps(results, fit, options, device))
+
+
+def _steps(results: Path, fit: Fit, options: Mapping[str, Any], device: str) -> Iterator[dict[str, Any]]:
+    model = model_of(fit.model)
+    if model.deterministic and fit.seed:
+        return
+    yield {"package": model.package, "deterministic": model.deterministic, **versions(model.package)}
+    import_module(model.package.replace("-", "_"))  # so that no fit is timed with that in it
+    train, valid, test = _parts(fit.dataset)
+    task = FitTask(train, valid if BENCHMARKS[fit.dataset].has_valid else None, fit.seed, device)
+    fitted, facts = choose_and_fit(narrowed(model, results, fit, options, QUALITY), task)
+    yield facts | peak_memory()
+    log_test_reading(results, fit, options)
+    yield measure_on_test(fitted.score_block, task, test.interaction_matrix())
 
 
 def encode_media(dataset: str, device: str = "auto") -> None:
@@ -68,11 +59,18 @@ def encode_media(dataset: str, device: str = "auto") -> None:
     encode_dataset(_parts(dataset)[0], device=resolve_device(device), progress=True)
 
 
-def choose_and_fit(model: Model, task: FitTask) -> tuple[FittedModel, dict[str, Any]]:
+def choose_and_fit(
+    model: Model, task: FitTask, judge: Callable[[FittedModel], float] | None = None
+) -> tuple[FittedModel, dict[str, Any]]:
     """Fits every candidate of the grid and keeps the one with the best validation recall@20.
 
     Without validation pairs a tenth of the training pairs is held out for the choice, and the chosen candidate is then
     fitted on all of them, for as many epochs as were best.
+
+    Args:
+        model: The model and its grid.
+        task: What to fit it on.
+        judge: Measures recall@20 on validation pairs; all items of the catalogue are ranked when not given.
 
     Returns:
         The fitted model, and the facts for its row.
@@ -90,7 +88,7 @@ def choose_and_fit(model: Model, task: FitTask) -> tuple[FittedModel, dict[str, 
     best, best_recall, fit_seconds = None, -1.0, 0.0
     for candidate in model.grid:
         fitted, seconds = _timed_fit(model, choosing, candidate)
-        recall = choosing.validation_recall(fitted.score_block)
+        recall = judge(fitted) if judge is not None else choosing.validation_recall(fitted.score_block)
         trials.append({**candidate, "valid recall@20": recall, "seconds": round(seconds, 2)})
         if best is None or recall > best_recall:
             best, best_recall, fit_seconds, chosen = fitted, recall, seconds, candidate
@@ -128,11 +126,11 @@ def _parts(dataset: str) -> tuple[gr.Dataset, gr.Dataset, gr.Dataset]:
     return gr.datasets.load(dataset).split(BENCHMARKS[dataset].splitter)
 
 
-def _narrowed(model: Model, results: Path, fit: Fit, options: Mapping[str, Any]) -> Model:
+def narrowed(model: Model, results: Path, fit: Fit, options: Mapping[str, Any], table: Table) -> Model:
     """Puts the options of the command line into the grid; later seeds take over what the first one chose."""
     grid = tuple({json.dumps(one): one for one in ({**candidate, **options} for candidate in model.grid)}.values())
     if fit.seed and len(grid) > 1:
-        first = read_row(results, replace(fit, seed=0))
+        first = read_row(results, replace(fit, seed=0), table)
         if first is None or first["status"] != "ok":
             raise ValueError("seed 0 chooses the hyper-parameters of all seeds, and it has not been measured")
         grid = (json.loads(first["hyperparameters"]),)
@@ -163,36 +161,3 @@ def _facts(
         "fit_seconds": fit_seconds,
         "search_seconds": search_seconds,
     }
-
-
-def _surroundings(device: str) -> dict[str, Any]:
-    resolved = resolve_device(device)
-    return {
-        "machine": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(resolved) if resolved.startswith("cuda") else "cpu",
-    }
-
-
-def _processor() -> str:
-    names = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return names[1] if names else platform.machine()
-
-
-def _versions(package: str) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in dict.fromkeys(("gnnrec", "numpy", "scipy", "torch", "torch-geometric", package)):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # the import of the peer will say so
-    return found
-
-
-def _peak_memory() -> dict[str, float | None]:
-    # Not getrusage: Linux lets a process inherit the peak of the one that started it.
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert peak is not None
-    on_device = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
-    return {"peak_memory_gib": int(peak[1]) / 2**20, "peak_device_memory_gib": on_device}

@@ -19,10 +19,11 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
 _NEIGHBOURS = [20, 50, 100, 200, 500]
 _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 
-# gnnrec's own closed-form rankers; its other presets run as they come.
+# gnnrec's own rankers without training; its other presets run as they come.
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
     "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0]),
+    "content-knn": _grid(content_neighbours=[0, 10, 30, 100, 300], scaling=["standard", "none"]),
     "item-knn": _grid(neighbours=[20, 100, 500], shrinkage=[0.0, 10.0, 100.0]),
 }
 
@@ -98,8 +99,8 @@ def model_of(name: str) -> Model:
 
 def _fit_preset(name: str, task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
     recommender = gr.Recommender.preset(name, seed=task.seed, device=task.device, **hyperparameters)
-    recommender.fit(task.train, task.valid, refit=task.valid is None, progress=False)
+    recommender.fit(task.train, task.valid, refit=True, progress=False)  # where fit itself held pairs out
     state = recommender.state
     epochs = (state.best_epoch, len(state.history)) if state.history else (None, None)
     config = {name: value for name, value in to_dict(recommender.config).items() if name not in ("seed", "device")}
-    return FittedModel(lambda user_index: state.ranker.score(user_index.numpy()), *epochs, config)
+    return FittedModel(lambda user_index: state.ranker.score(user_index.numpy()), *epochs, config, state)

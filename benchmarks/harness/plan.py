@@ -45,6 +45,21 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
 }
 
+# New items. Where a split takes them out of train, the harness holds out a tenth of the training pairs as warm test.
+COLD_START: Mapping[str, Benchmark] = {
+    "citeulike-a-coldstart": Benchmark(
+        "CiteULike", gr.split.column("x_label", cold="item"), True, "published, test papers unknown in training", True
+    ),
+    "ml-100k-multimodal": Benchmark(
+        "MovieLens 100K with posters and plots",
+        gr.split.cold_items(valid=0.1, test=0.2, seed=0),
+        True,
+        "a tenth and a fifth of the movies for validation and test, unknown in training, seed 0",
+        raw_media=True,
+    ),
+    "tiktok": Benchmark("TikTok", _PUBLISHED, True, "published, new videos in the catalogue of training"),
+}
+
 # The default model, each time without one of its parts.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without media": {"content": "none", "similar_items": 0},

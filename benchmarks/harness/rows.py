@@ -22,6 +22,8 @@ MASKS = ("train", "train+valid")
 TEST_METRICS = ("recall@10", "recall@20", "recall@50", "ndcg@10", "ndcg@20")
 PER_USER_METRICS = ("recall@20", "ndcg@20")  # what the bootstrap compares
 COLD_METRICS = ("recall@20", "ndcg@20")
+VIEWS = ("warm", "cold among cold", "cold among all")  # those of gnnrec.cold_start_report, which imports torch
+HARMONIC_MEAN = "test recall@20, harmonic mean of warm and cold among all"
 
 _SLICE = pa.struct(
     [("slice", pa.string()), ("num_users", pa.int64()), ("num_pairs", pa.int64()), ("recall@20", pa.float64())]
@@ -43,41 +45,89 @@ def cold_column(metric: str) -> str:
     return f"test {metric} of cold items among cold items"
 
 
+def view_column(part: str, metric: str, view: str) -> str:
+    """Returns the column of a metric of cold or warm items, such as ``test recall@20, cold among all``."""
+    return f"{part} {metric}, {view}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of rows.
+
+    Attributes:
+        folder: Where they lie, below the results.
+        schema: Their columns.
+    """
+
+    folder: str
+    schema: pa.Schema
+
+
 # Absent values are null. Structures that differ from model to model are JSON texts.
-SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("model", pa.string()),
-        ("variant", pa.string()),  # "" or the name of the changed options
-        ("seed", pa.int64()),
-        ("status", pa.string()),  # "ok" or "failed"
-        ("reason", pa.string()),  # why it failed, else ""
-        ("options", pa.string()),  # JSON: what the command line changed
-        ("hyperparameters", pa.string()),  # JSON: what validation chose from the grid
-        ("config", pa.string()),  # JSON: all options, where the package tells them
-        ("trials", pa.string()),  # JSON: every candidate with its validation recall@20 and seconds
-        ("package", pa.string()),
-        ("deterministic", pa.bool_()),  # the seed changes nothing
-        ("versions", pa.string()),  # JSON: package -> version
-        ("machine", pa.string()),
-        ("cores", pa.int64()),
-        ("threads", pa.int64()),
-        ("device", pa.string()),
-        ("date", pa.string()),
-        ("fit_seconds", pa.float64()),  # the fit that is measured, with its choice of epochs; without media encoding
-        ("search_seconds", pa.float64()),  # all candidates of the grid together
-        ("peak_memory_gib", pa.float64()),  # of the whole process, until the last fit ends
-        ("peak_device_memory_gib", pa.float64()),
-        ("best_epoch", pa.int64()),
-        ("epochs", pa.int64()),
-        ("valid recall@20", pa.float64()),  # training pairs hidden
-        ("num_test_users", pa.int64()),
-        *((test_column(metric, mask), pa.float64()) for mask in MASKS for metric in TEST_METRICS),
-        *((cold_column(metric), pa.float64()) for metric in COLD_METRICS),
-        ("num_cold_test_users", pa.int64()),
-        ("slices", pa.list_(_SLICE)),  # recall@20 by training events of the item, strictest mask
-        *((per_user_column(metric, mask), pa.list_(pa.float32())) for mask in MASKS for metric in PER_USER_METRICS),
-    ]
+_OF_EVERY_FIT = [
+    ("dataset", pa.string()),
+    ("model", pa.string()),
+    ("variant", pa.string()),  # "" or the name of the changed options
+    ("seed", pa.int64()),
+    ("status", pa.string()),  # "ok" or "failed"
+    ("reason", pa.string()),  # why it failed, else ""
+    ("options", pa.string()),  # JSON: what the command line changed
+    ("hyperparameters", pa.string()),  # JSON: what validation chose from the grid
+    ("config", pa.string()),  # JSON: all options, where the package tells them
+    ("trials", pa.string()),  # JSON: every candidate with its validation recall@20 and seconds
+    ("package", pa.string()),
+    ("deterministic", pa.bool_()),  # the seed changes nothing
+    ("versions", pa.string()),  # JSON: package -> version
+    ("machine", pa.string()),
+    ("cores", pa.int64()),
+    ("threads", pa.int64()),
+    ("device", pa.string()),
+    ("date", pa.string()),
+    ("fit_seconds", pa.float64()),  # the fit that is measured, with its choice of epochs; without media encoding
+    ("search_seconds", pa.float64()),  # all candidates of the grid together
+    ("peak_memory_gib", pa.float64()),  # of the whole process, until the last fit ends
+    ("peak_device_memory_gib", pa.float64()),
+    ("best_epoch", pa.int64()),
+    ("epochs", pa.int64()),
+    ("valid recall@20", pa.float64()),  # what chose the hyper-parameters; training pairs hidden
+]
+
+QUALITY = Table(
+    "quality",
+    pa.schema(
+        [
+            *_OF_EVERY_FIT,
+            ("num_test_users", pa.int64()),
+            *((test_column(metric, mask), pa.float64()) for mask in MASKS for metric in TEST_METRICS),
+            *((cold_column(metric), pa.float64()) for metric in COLD_METRICS),
+            ("num_cold_test_users", pa.int64()),
+            ("slices", pa.list_(_SLICE)),  # recall@20 by training events of the item, strictest mask
+            *((per_user_column(metric, mask), pa.list_(pa.float32())) for mask in MASKS for metric in PER_USER_METRICS),
+        ]
+    ),
+)
+
+# Training and validation pairs are hidden.
+COLD_START = Table(
+    "cold-start",
+    pa.schema(
+        [
+            *_OF_EVERY_FIT,
+            *(
+                (view_column(part, metric, view), pa.float64())
+                for part in ("valid", "test")
+                for view in VIEWS
+                for metric in COLD_METRICS
+            ),
+            (HARMONIC_MEAN, pa.float64()),
+            *((view_column("test", "users", view), pa.int64()) for view in VIEWS),
+            *(
+                (f"{view_column('test', metric, view)}, per user", pa.list_(pa.float32()))
+                for view in VIEWS
+                for metric in COLD_METRICS
+            ),
+        ]
+    ),
 )
 
 
@@ -102,13 +152,13 @@ class Fit:
         return f"{self.dataset} · {self.model}{variant} · seed {self.seed}"
 
 
-def row_path(results: Path, fit: Fit) -> Path:
+def row_path(results: Path, fit: Fit, table: Table = QUALITY) -> Path:
     """Returns the file of a fit's row."""
     variant = f".{fit.variant.replace(' ', '-')}" if fit.variant else ""
-    return results / "quality" / fit.dataset / f"{fit.model}{variant}-{fit.seed}.parquet"
+    return results / table.folder / fit.dataset / f"{fit.model}{variant}-{fit.seed}.parquet"
 
 
-def write_row(results: Path, fit: Fit, values: Mapping[str, Any]) -> Path:
+def write_row(results: Path, fit: Fit, values: Mapping[str, Any], table: Table = QUALITY) -> Path:
     """Writes the row of a fit, all at once.
 
     Raises:
@@ -123,30 +173,30 @@ def write_row(results: Path, fit: Fit, values: Mapping[str, Any]) -> Path:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **values,
     }
-    if unknown := set(row) - set(SCHEMA.names):
+    if unknown := set(row) - set(table.schema.names):
         raise KeyError(f"no such columns: {sorted(unknown)}")
-    path = row_path(results, fit)
+    path = row_path(results, fit, table)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), partial, compression="zstd", compression_level=19)
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), partial, compression="zstd", compression_level=19)
     partial.rename(path)
     return path
 
 
-def read_row(results: Path, fit: Fit) -> dict[str, Any] | None:
+def read_row(results: Path, fit: Fit, table: Table = QUALITY) -> dict[str, Any] | None:
     """Returns the row of a fit without its per-user values, or ``None`` if there is none."""
-    path = row_path(results, fit)
+    path = row_path(results, fit, table)
     if not path.exists():
         return None
-    columns = [name for name in SCHEMA.names if not name.endswith("per user")]
+    columns = [name for name in table.schema.names if not name.endswith("per user")]
     return pq.read_table(path, columns=columns).to_pylist()[0]
 
 
-def read_rows(results: Path) -> pd.DataFrame:
+def read_rows(results: Path, table: Table = QUALITY) -> pd.DataFrame:
     """Returns all rows, in the order of their files."""
-    files = sorted((results / "quality").glob("*/*.parquet"))
-    tables = [pq.read_table(file, schema=SCHEMA) for file in files]
-    return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas()
+    files = sorted((results / table.folder).glob("*/*.parquet"))
+    tables = [pq.read_table(file, schema=table.schema) for file in files]
+    return pa.concat_tables([table.schema.empty_table(), *tables]).to_pandas()
 
 
 def log_test_reading(results: Path, fit: Fit, options: Mapping[str, Any]) -> None:

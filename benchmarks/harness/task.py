@@ -14,6 +14,7 @@ import gnnrec as gr
 from gnnrec.evaluation import evaluate_rankings
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.modalities.features import mean_per_owner
+from gnnrec.state import RecommenderState
 
 # user_index [block] -> scores [block, num_items]
 ScoreBlock: TypeAlias = Callable[[Tensor], Tensor]
@@ -70,12 +71,14 @@ class FittedModel:
         best_epoch: Epoch that was kept; ``None`` for a model without epochs or without a choice among them.
         epochs: Epochs that were run.
         config: Every option it was fitted with, if its package tells, but seed and device.
+        state: Of one of gnnrec's own models: what takes in new items.
     """
 
     score_block: ScoreBlock
     best_epoch: int | None = None
     epochs: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    state: RecommenderState | None = None
 
 
 @dataclass(frozen=True)

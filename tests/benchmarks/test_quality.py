@@ -17,6 +17,7 @@ import gnnrec as gr
 import quality
 import tables
 from harness import measure as measuring
+from harness import run
 from harness.models import model_of
 from harness.plan import ABLATIONS
 from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
@@ -154,7 +155,7 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
         write_row(results, fit, {"status": "ok", "deterministic": fit.model == "popularity", "options": "{}"})
         return ""
 
-    monkeypatch.setattr(quality, "in_own_process", instead)
+    monkeypatch.setattr(run, "in_own_process", instead)
     command = ["--dataset", "tiktok", "--model", "gnnrec", "ease", "--results", str(tmp_path), "--seeds"]
     quality.main([*command, "0"])
     assert fitted == [("gnnrec", 0), ("ease", 0)]
@@ -170,7 +171,7 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch, capsys):
 
 def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(quality, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
+    monkeypatch.setattr(run, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
     command = ["--dataset", "tiktok", "--model", "gnnrec", "--seeds", "0", "--results", str(tmp_path)]
     command += ["--option", "embedding_dim=128", "loss=bpr"]
     with pytest.raises(SystemExit, match="--name"):
@@ -186,7 +187,7 @@ def test_options_need_a_name_and_are_read_as_json(tmp_path, monkeypatch):
 
 def test_an_ablation_runs_the_default_model_without_each_part(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(quality, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
+    monkeypatch.setattr(run, "in_own_process", lambda limit, function, *arguments: given.append(arguments) or "no")
     command = ["--dataset", "tiktok", "--seeds", "0", "--results", str(tmp_path)]
     with pytest.raises(SystemExit):
         quality.main(command)
@@ -210,10 +211,10 @@ def test_every_ablation_changes_the_default(name):
 
 
 def test_a_process_that_is_killed_fails_or_takes_too_long_is_told_apart():
-    assert quality.in_own_process(60, time.sleep, 0) == ""
-    assert quality.in_own_process(0.2, time.sleep, 60) == "did not finish in 0.2 s"
-    assert quality.in_own_process(60, os._exit, 3) == "the process was ended with 3"
-    assert quality.in_own_process(60, signal.raise_signal, signal.SIGKILL) == "the process was ended by SIGKILL"
+    assert run.in_own_process(60, time.sleep, 0) == ""
+    assert run.in_own_process(0.2, time.sleep, 60) == "did not finish in 0.2 s"
+    assert run.in_own_process(60, os._exit, 3) == "the process was ended with 3"
+    assert run.in_own_process(60, signal.raise_signal, signal.SIGKILL) == "the process was ended by SIGKILL"
 
 
 def test_many_writers_leave_whole_rows_and_lines(tmp_path):
