@@ -162,7 +162,7 @@ def test_seen_and_popularity(fitted):
     np.testing.assert_array_equal(state.popularity, np.asarray(state.train.sum(axis=0)).ravel())
 
 
-def test_a_model_of_format_1_still_loads_and_answers():
+def test_a_model_of_format_1_still_loads_and_answers(tmp_path):
     """Saved by gnnrec 0.1.0. Whoever changes the format keeps this file and this test, and adds another."""
     golden = Path(__file__).parent / "golden"
     expected = pd.read_parquet(golden / "recommender-1-answers.parquet")
@@ -172,3 +172,21 @@ def test_a_model_of_format_1_still_loads_and_answers():
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
     rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
     assert len(rec.recommend_for([["new"]], k=3)) == 3
+    rec.save(tmp_path / "as-format-2")
+    again = gr.load(tmp_path / "as-format-2")
+    pd.testing.assert_frame_equal(
+        again.recommend(expected["user_id"].unique()), rec.recommend(expected["user_id"].unique())
+    )
+
+
+def test_a_model_of_format_2_still_loads_and_answers():
+    """Saved by gnnrec 0.1.0. Format 2 added removed items, the newest timestamp and the policy for missing media."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-2-answers.parquet")
+    rec = gr.load(golden / "recommender-2")
+    answer = rec.recommend(expected["user_id"].unique(), k=3)
+    assert list(answer["item_id"]) == list(expected["item_id"])
+    np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+    assert list(rec.state.items.ids_of(rec.state.removed)) == ["i03"]
+    assert rec.state.last_event == 1_729_000_000
+    assert rec.state.preparation.missing == "mean"

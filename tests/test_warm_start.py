@@ -1,0 +1,112 @@
+"""A fit that goes on from an earlier one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gnnrec as gr
+from gnnrec.errors import ConfigError, NotFittedError, UnsupportedError
+
+SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
+QUICK = {"embedding_dim": 16, "epochs": 8, "learning_rate": 0.02, "device": "cpu"}
+LOG = SHOP.interactions  # in the order of time
+OLD, LATER = LOG[: len(LOG) // 2], LOG[len(LOG) * 3 // 4 :]
+BUSY = sorted(set(LOG["user_id"]))[:75]  # the others do nothing between the two fits
+BETWEEN = LOG[len(OLD) : len(LOG) * 3 // 4]
+GROWN = pd.concat([OLD, BETWEEN[BETWEEN["user_id"].isin(BUSY)]])
+
+
+def dataset(log, **modalities):
+    return gr.Dataset.from_frames(log, modalities={"look": SHOP.vectors(), **modalities})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return gr.Recommender(**QUICK).fit(dataset(OLD), progress=False)
+
+
+def going_on(fitted, **options):
+    rec = gr.Recommender(config=fitted.config, **options)
+    rec._state = fitted.state
+    return rec
+
+
+def directions(rec, users):
+    vectors = rec.state.ranker.vectors("user")[rec.state.users.index_of(users)][:, :-1]
+    return (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
+
+
+def test_one_epoch_from_there_beats_one_from_nothing():
+    """Without hops and media a model knows only what it has learned."""
+    train, valid = dataset(GROWN), dataset(LATER)
+    before = gr.Recommender.preset("mf-bpr", **QUICK).fit(dataset(OLD), progress=False)
+    warm = going_on(before, epochs=1).fit(train, valid, warm_start=True, progress=False)
+    cold = gr.Recommender(config=warm.config).fit(train, valid, progress=False)
+    assert warm.history["recall@20"][0] > 1.3 * cold.history["recall@20"][0]
+
+
+def test_untouched_people_stay_near(fitted):
+    train, valid = dataset(GROWN), dataset(LATER)
+    untouched = sorted(set(OLD["user_id"]) - set(BUSY))
+    then = directions(fitted, untouched)
+    warm = going_on(fitted, epochs=1).fit(train, valid, warm_start=True, progress=False)
+    cold = gr.Recommender(config=warm.config).fit(train, valid, progress=False)
+    near, elsewhere = ((then * directions(rec, untouched)).sum(axis=1) for rec in (warm, cold))
+    assert near.min() > 0.4
+    assert near.mean() > 0.8 > 0.5 > elsewhere.mean()
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [("gnnrec", {"popularity_weight": 3.0}), ("gnnrec", {"popularity_weight": None}), ("vbpr", {}), ("mgcn", {})],
+)
+def test_without_a_step_it_is_the_model_that_it_started_from(preset, options):
+    """Popularity, weighed after training, is not weighed twice; ids may have moved."""
+    rec = gr.Recommender.preset(preset, **QUICK, **options).fit(dataset(OLD), dataset(LATER), progress=False)
+    again = going_on(rec, learning_rate=1e-12, epochs=1)
+    shuffled = OLD.sample(frac=1, random_state=0)
+    again.fit(dataset(shuffled), dataset(LATER), warm_start=True, progress=False)
+    for kind in ("user", "item"):
+        np.testing.assert_allclose(again.embeddings(kind)[1], rec.embeddings(kind)[1], atol=1e-4)
+
+
+def test_items_and_people_that_came_between_the_fits(fitted):
+    rec = going_on(fitted, epochs=1)
+    rec.add_items(vectors={"look": gr.Vectors(SHOP.vectors().matrix[:2], ["x", "y"])})
+    events = OLD.iloc[:2].assign(user_id=["new", "new"], item_id=["x", "y"])
+    rec.update(events).remove_items(["i01"])
+    log = gr.Dataset.from_frames(
+        pd.concat([OLD, events]),
+        modalities={
+            "look": gr.Vectors(
+                np.concatenate([SHOP.vectors().matrix, SHOP.vectors().matrix[:2]]), [*SHOP.vectors().ids, "x", "y"]
+            )
+        },
+    )
+    rec.fit(log, warm_start=True, progress=False)
+    assert {"x", "y"} <= set(rec.state.items.ids)
+    assert len(rec.state.removed) == 0
+    assert set(rec.recommend(["new"], k=90, exclude_seen=False)["item_id"]) == set(rec.state.items.ids)
+
+
+def test_what_cannot_go_on_says_why_and_leaves_the_old_fit(fitted):
+    data = dataset(GROWN)
+    with pytest.raises(NotFittedError, match="call fit"):
+        gr.Recommender(**QUICK).fit(data, warm_start=True, progress=False)
+    state = fitted.state
+    for options, error, message in (
+        ({"embedding_dim": 8}, ConfigError, "'embedding_dim' was 16 and is 8; set it back"),
+        ({"similar_items": 0}, ConfigError, "item relations were"),
+        ({"ranker": "item-knn"}, UnsupportedError, "'item-knn' does not train"),
+    ):
+        rec = going_on(fitted, **options)
+        with pytest.raises(error, match=message):
+            rec.fit(data, warm_start=True, progress=False)
+        assert rec.state is state
+    with pytest.raises(ConfigError, match="item modalities were"):
+        going_on(fitted).fit(dataset(GROWN, sound=SHOP.vectors(dim=4)), warm_start=True, progress=False)
+    knn = gr.Recommender.preset("item-knn").fit(data, progress=False)
+    rec = gr.Recommender(**QUICK)
+    rec._state = knn.state
+    with pytest.raises(UnsupportedError, match="'item-knn' has no weights"):
+        rec.fit(data, warm_start=True, progress=False)
