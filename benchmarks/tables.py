@@ -8,13 +8,13 @@ ones with their reason. Needs ``gnnrec[plot]``.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
+from gnnrec.evaluation import paired_bootstrap
+from harness import markdown
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         of_dataset = rows[rows["dataset"] == name]
         if len(of_dataset):
             sections.append(section(name, benchmark, of_dataset, chosen.docs))
-    sections += [_models(rows), _readings(readings), _surroundings(rows), _MMREC]
+    sections += [_models(rows), _readings(readings), surroundings(rows), _MMREC]
     (chosen.docs / "benchmarks.md").write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -97,9 +97,9 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
     for model, of_model in went_well.groupby("model"):
         if of_model["variant"].any():
             parts.append(_variants(str(model), of_model))
-    failed = rows[rows["status"] != "ok"]
-    if len(failed):
-        parts.append(_failed(failed))
+    went_wrong = rows[rows["status"] != "ok"]
+    if len(went_wrong):
+        parts.append(failed(went_wrong))
     return "\n".join(parts)
 
 
@@ -110,14 +110,14 @@ def _quality(summary: pd.DataFrame, rows: pd.DataFrame, mask: str) -> str:
         [
             f"`{model}`",
             line["num_seeds"],
-            *(_mean(line, test_column(metric, mask)) for metric in TEST_METRICS),
-            _compared(comparison.get(model)),
+            *(markdown.mean(line, test_column(metric, mask)) for metric in TEST_METRICS),
+            markdown.compared(comparison.get(model)),
         ]
         for model, line in ranked.iterrows()
     ]
     header = ["model", "seeds", *TEST_METRICS, "recall@20 against the best other"]
     users = int(rows["num_test_users"].max())
-    return f"**Test, {mask} masked** ({users:,} users)\n\n" + _table(header, lines)
+    return f"**Test, {mask} masked** ({users:,} users)\n\n" + markdown.table(header, lines)
 
 
 def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -126,33 +126,33 @@ def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
     cold = summary[cold_column("recall@20")].notna().any()
     lines = []
     for model, line in summary.iterrows():
-        cells = [f"`{model}`", *map(_number, slices.loc[model])]
-        lines.append([*cells, _mean(line, cold_column("recall@20"))] if cold else cells)
+        cells = [f"`{model}`", *map(markdown.number, slices.loc[model])]
+        lines.append([*cells, markdown.mean(line, cold_column("recall@20"))] if cold else cells)
     title = f"**recall@20 by the training events of the item** (test pairs in brackets; {_masks(summary)[-1]} masked)\n"
     if cold:
         header.append("0, among such items only")
         title += (
             "\nIn the last column, a model that knows nothing of new items leaves them in the order of the catalogue.\n"
         )
-    return title + "\n" + _table(header, lines)
+    return title + "\n" + markdown.table(header, lines)
 
 
 def _cost(summary: pd.DataFrame) -> str:
     lines = [
         [
             f"`{model}`",
-            _seconds(line["fit_seconds"]),
-            _seconds(line["search_seconds"]),
+            markdown.seconds(line["fit_seconds"]),
+            markdown.seconds(line["search_seconds"]),
             f"{line['peak_memory_gib']:.2f}",
             _device(line),
             "" if pd.isna(line["best_epoch"]) else f"{line['best_epoch']:.0f}",
-            _number(line["valid recall@20"]),
-            _plain(line["hyperparameters"]),
+            markdown.number(line["valid recall@20"]),
+            markdown.plain(line["hyperparameters"]),
         ]
         for model, line in summary.iterrows()
     ]
     header = ["model", "fit", "all fits of the grid", "peak GiB", "on", "best epoch", "validation recall@20", "chosen"]
-    return "**Time and memory of a fit**\n\n" + _table(header, lines)
+    return "**Time and memory of a fit**\n\n" + markdown.table(header, lines)
 
 
 def _variants(model: str, rows: pd.DataFrame) -> str:
@@ -166,21 +166,27 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
             changed = per_user(rows[rows["variant"] == variant], mask)
             compared = paired_bootstrap(changed, per_user(whole, mask))
         ndcg = column.replace("recall", "ndcg")
-        lines.append([variant or f"`{model}`", line["num_seeds"], _number(line["valid recall@20"])])
-        lines[-1] += [_mean(line, column), _mean(line, ndcg), _mean(line, cold_column("recall@20"))]
-        lines[-1] += [_compared(compared), _plain(rows.loc[rows["variant"] == variant, "options"].iloc[0])]
+        lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
+        lines[-1] += [
+            markdown.mean(line, column),
+            markdown.mean(line, ndcg),
+            markdown.mean(line, cold_column("recall@20")),
+        ]
+        options = rows.loc[rows["variant"] == variant, "options"].iloc[0]
+        lines[-1] += [markdown.compared(compared), markdown.plain(options)]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
     header += [f"recall@20 against `{model}`", "options"]
-    return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + _table(header, lines)
+    return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + markdown.table(header, lines)
 
 
-def _failed(rows: pd.DataFrame) -> str:
+def failed(rows: pd.DataFrame) -> str:
+    """Returns the fits that went wrong, with their reasons."""
     groups = rows.groupby(["model", "variant", "reason"], sort=True)["seed"].agg(lambda seeds: sorted(set(seeds)))
     lines = [
-        [f"`{model}`" + (f" {variant}" if variant else ""), ", ".join(map(str, seeds)), _plain(reason)]
+        [f"`{model}`" + (f" {variant}" if variant else ""), ", ".join(map(str, seeds)), markdown.plain(reason)]
         for (model, variant, reason), seeds in groups.items()
     ]
-    return "**Not measured**\n\n" + _table(["model", "seeds", "reason"], lines)
+    return "**Not measured**\n\n" + markdown.table(["model", "seeds", "reason"], lines)
 
 
 def _models(rows: pd.DataFrame) -> str:
@@ -190,7 +196,7 @@ def _models(rows: pd.DataFrame) -> str:
         package = last["package"].item() if len(last) else ""
         version = json.loads(last["versions"].item()).get(package, "not installed") if len(last) else ""
         lines.append([f"`{model}`", package, version, _tried(of_model[of_model["variant"] == ""])])
-    return "## Models and grids\n\n" + _table(["model", "package", "version", "grid"], lines)
+    return "## Models and grids\n\n" + markdown.table(["model", "package", "version", "grid"], lines)
 
 
 def _readings(readings: pd.DataFrame) -> str:
@@ -201,11 +207,12 @@ def _readings(readings: pd.DataFrame) -> str:
     return (
         "## Readings of the test sets\n\nEvery reading is logged in `benchmarks/results/test-readings.jsonl` before it "
         "is made: once per fit, all maskings and slices together.\n\n"
-        + _table(["data set", "readings", "models", "first"], lines)
+        + markdown.table(["data set", "readings", "models", "first"], lines)
     )
 
 
-def _surroundings(rows: pd.DataFrame) -> str:
+def surroundings(rows: pd.DataFrame) -> str:
+    """Returns where and with what the rows were measured."""
     known = rows.dropna(subset=["machine"])
     machines = known[["machine", "cores", "threads", "device"]].drop_duplicates().itertuples(index=False)
     texts = [f"- {row.machine}, {row.cores:.0f} cores, {_threads(row.threads)}{_gpu(row.device)}" for row in machines]
@@ -226,35 +233,6 @@ def _masks_agree(summary: pd.DataFrame) -> bool:
     return all(first.equals(second) for first, second in pairs)
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    rows = [list(header), ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows) + "\n"
-
-
-def _number(value: float) -> str:
-    """Formats a metric as the field writes it: four places, no zero before the point."""
-    return "" if pd.isna(value) else f"{value:.4f}".removeprefix("0")
-
-
-def _mean(line: pd.Series, column: str) -> str:
-    deviation = line[f"{column} sd"]
-    return _number(line[column]) + ("" if pd.isna(deviation) else f" ± {_number(deviation)}")
-
-
-def _compared(result: PairedBootstrap | None) -> str:
-    if result is None:
-        return ""
-    difference, low, high = (
-        f"{value:+.4f}".replace("0.", ".") for value in (result.difference, result.low, result.high)
-    )
-    p_value = "p < .001" if result.p_value < 0.001 else f"p = {result.p_value:.3f}".replace("0.", ".")
-    return f"{difference} [{low}, {high}], {p_value}"
-
-
-def _seconds(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
-
-
 def _device(line: pd.Series) -> str:
     if line["device"] == "cpu":
         return f"CPU, {_threads(line['threads'])}"
@@ -267,11 +245,6 @@ def _threads(number: float) -> str:
 
 def _gpu(device: str) -> str:
     return "" if device == "cpu" else f", {device}"
-
-
-def _plain(text: str) -> str:
-    """Makes a cell of JSON or of an error message: one line, nothing that ends the cell."""
-    return " ".join(text.replace("|", "\\|").replace('"', "").strip("{}").split())
 
 
 def _tried(rows: pd.DataFrame) -> str:

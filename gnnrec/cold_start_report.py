@@ -83,21 +83,26 @@ def evaluate_cold_start(
     warm_test: Dataset | None = None,
     *,
     history: Dataset | None = None,
+    mask: Literal["train+valid", "train"] = "train+valid",
     k: int = 20,
     device: str = "cpu",
 ) -> ColdStartReport:
-    """Measures warm and cold items beside each other; training and validation pairs are hidden from the rankings.
+    """Measures warm and cold items beside each other.
 
     Args:
         state: The fitted state, such as ``recommender.state``; it stays as it is.
         test: Held-out events. Items that training never saw are attached by the code of ``add_items``.
         warm_test: Held-out events on items with training interactions, where ``test`` has none of them.
         history: Events by which unseen users are folded in.
+        mask: Which pairs are hidden from the rankings; ``train`` where ``test`` is the validation part of the fit.
         k: Length of the lists.
         device: Where media are encoded.
+
+    Raises:
+        ConfigError: An unknown mask.
     """
     held_out = take_in(state, test, history, device=device)
-    pairs, cold, hidden = held_out.pairs(test), held_out.cold, held_out.hidden()
+    pairs, cold, hidden = held_out.pairs(test), held_out.cold, held_out.hidden(mask)
     if warm_test is not None:
         pairs = sp.csr_matrix((pairs + held_out.pairs(warm_test)).astype(bool).astype(np.float32))
     on_cold = only_items(pairs, cold)

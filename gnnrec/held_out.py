@@ -59,7 +59,13 @@ class HeldOut:
         return pairs_between(dataset, self.users, self.items)
 
     def hidden(self, mask: str = "train+valid") -> sp.csr_matrix:
-        """Returns the pairs that are hidden from the rankings ``[num_users, num_items]``."""
+        """Returns the pairs that are hidden from the rankings ``[num_users, num_items]``.
+
+        Raises:
+            ConfigError: An unknown mask.
+        """
+        if mask not in ("train+valid", "train"):
+            raise ConfigError(f"mask is 'train+valid' or 'train', not {mask!r}")
         known = self.state.train if mask == "train" else self.state.seen
         return enlarged(known, (len(self.users), len(self.items)))
 
@@ -89,8 +95,6 @@ def evaluate_state(
     Raises:
         ConfigError: An unknown metric, mask or set of candidates.
     """
-    if mask not in ("train+valid", "train"):
-        raise ConfigError(f"mask is 'train+valid' or 'train', not {mask!r}")
     if candidates not in ("all", "cold"):
         raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, history, device=device)

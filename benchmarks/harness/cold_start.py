@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gnnrec as gr
 from gnnrec.cold_start_report import ColdStartReport, evaluate_cold_start
@@ -52,20 +52,20 @@ def _steps(results: Path, fit: Fit, options: Mapping[str, Any], device: str) -> 
     yield {"package": model.package, "deterministic": model.deterministic, **versions(model.package)}
     train, valid, *tests = cold_parts(gr.datasets.load(fit.dataset), BENCHMARKS[fit.dataset].splitter)
 
-    def report(fitted: FittedModel, *parts: gr.Dataset) -> ColdStartReport:
+    def report(fitted: FittedModel, mask: Literal["train", "train+valid"], *parts: gr.Dataset) -> ColdStartReport:
         if fitted.state is None:
             raise ValueError(f"{fit.model!r} is none of gnnrec's presets, and no other model takes in new items here")
-        return evaluate_cold_start(fitted.state, *parts, device=resolve_device(device))
+        return evaluate_cold_start(fitted.state, *parts, mask=mask, device=resolve_device(device))
 
     def judge(fitted: FittedModel) -> float:
-        return report(fitted, valid).evaluations["cold among all"].values["recall@20"]
+        return report(fitted, "train", valid).evaluations["cold among all"].values["recall@20"]
 
     task = FitTask(train, valid, fit.seed, device)
     fitted, facts = choose_and_fit(narrowed(model, results, fit, options, COLD_START), task, judge)
     yield facts | peak_memory()
-    yield _means("valid", _views(fit, report(fitted, valid)))
+    yield _means("valid", _views(fit, report(fitted, "train", valid)))
     log_test_reading(results, fit, options)
-    views = _views(fit, report(fitted, *tests))
+    views = _views(fit, report(fitted, "train+valid", *tests))
     both = [views[view].values["recall@20"] for view in ("warm", "cold among all")]
     yield _means("test", views) | _per_user(views) | {HARMONIC_MEAN: gr.evaluation.harmonic_mean(both)}
 

@@ -1,0 +1,110 @@
+"""Writes ``docs/benchmarks-cold-start.md`` from the rows that ``benchmarks/cold_start.py`` measured.
+
+    python benchmarks/cold_start_tables.py
+
+Every figure on the page comes from a row, and every row finds its way into it.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gnnrec.evaluation import paired_bootstrap
+from harness import markdown
+from harness.plan import COLD_START as BENCHMARKS
+from harness.plan import Benchmark
+from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, VIEWS, read_rows, view_column
+from tables import DOCS, failed, surroundings
+
+_FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
+_FIGURES += [view_column("test", "recall@20", "warm"), HARMONIC_MEAN]
+_CHOICE = view_column("valid", "recall@20", "cold among all")
+
+_INTRODUCTION = """# Benchmarks of cold start
+
+`benchmarks/cold_start_tables.py` wrote this page from the rows in `benchmarks/results/cold-start`, which
+`benchmarks/cold_start.py` measured: one row per data set, preset and seed. No figure on it was typed by hand.
+
+## How it was measured
+
+- New items are those without a training interaction. Where a split takes them out of train altogether, they are
+  attached after the fit by the code of `add_items`, from their media alone.
+- "Among cold" ranks new items only, "among all" the whole catalogue. "Warm" are test items with training interactions,
+  ranked among all items, new ones included: on splits without such test pairs a tenth of the training pairs (seed 0) is
+  held out for it. "Harmonic" is the harmonic mean of warm and among all: both are figures of one and the same list.
+- `random` is the expectation of a random order, in closed form. A preset that cannot take in new items misses them.
+- Presets run as they come; of those with a grid, the candidate with the best recall@20 of the new items of the
+  validation part among all items is kept. Training and validation pairs are hidden from the rankings.
+- ± is the standard deviation over seeds. Comparisons are of each user's recall@20 of new items, averaged over the
+  seeds, by a paired bootstrap over users: difference, 95 % interval, p-value.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    chosen = parser.parse_args(arguments)
+    rows = read_rows(chosen.results, COLD_START)
+    sections = [_INTRODUCTION]
+    for name, benchmark in BENCHMARKS.items():
+        of_dataset = rows[rows["dataset"] == name]
+        if len(of_dataset):
+            sections.append(section(name, benchmark, of_dataset))
+    (chosen.docs / "benchmarks-cold-start.md").write_text("\n".join([*sections, surroundings(rows)]), encoding="utf-8")
+
+
+def section(name: str, benchmark: Benchmark, rows: pd.DataFrame) -> str:
+    """Returns the section of one data set: its models, the variants of each, and what failed."""
+    went_well, went_wrong = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
+    parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
+    models = went_well[went_well["variant"] == ""]
+    if len(models):
+        users = [f"{models[view_column('test', 'users', view)].max():,.0f} {view}" for view in VIEWS]
+        parts += [f"Users with a test pair: {', '.join(users)}.\n", _compared_figures(models, "model")]
+    for model, of_model in went_well.groupby("model"):
+        if of_model["variant"].any():
+            parts += [f"**Variants of `{model}`**\n", _compared_figures(of_model, "variant")]
+    if len(went_wrong):
+        parts.append(failed(went_wrong))
+    return "\n".join(parts)
+
+
+def _compared_figures(rows: pd.DataFrame, by: str) -> str:
+    """Returns one line per model or variant, each compared with the default model, or with the one unchanged."""
+    reference = "gnnrec" if by == "model" else ""
+    groups = rows.groupby(by, sort=False)
+    if (mixed := groups[["config", "hyperparameters"]].nunique().max(axis=1) > 1).any():
+        names = ", ".join(mixed.index[mixed])
+        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {names}")
+    columns = [*_FIGURES, _CHOICE]
+    summary = groups[columns].mean().join(groups[columns].std(ddof=1).add_suffix(" sd"))
+    summary = summary.sort_values(_FIGURES[2], ascending=False, kind="stable")
+    lines = []
+    for name, line in summary.iterrows():
+        cells = [f"`{name}`" if by == "model" else name or "as it comes", groups["seed"].nunique()[name]]
+        cells += [*(markdown.mean(line, column) for column in _FIGURES), markdown.number(line[_CHOICE])]
+        for view in VIEWS[1:]:
+            if name == reference or reference not in summary.index:
+                cells.append("")
+                continue
+            pair = [_per_user(rows[rows[by] == one], view) for one in (reference, name)]
+            cells.append(markdown.compared(paired_bootstrap(*pair)))
+        lines.append(cells)
+    header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
+    header += ["warm recall@20", "harmonic", "validation recall@20 among all"]
+    against = "`gnnrec`" if by == "model" else "the model as it comes"
+    header += [f"{against} against it, among cold", f"{against} against it, among all"]
+    return markdown.table(header, lines)
+
+
+def _per_user(rows: pd.DataFrame, view: str) -> NDArray[np.float64]:
+    values = rows[f"{view_column('test', 'recall@20', view)}, per user"]
+    return np.stack(values.to_list()).astype(np.float64).mean(axis=0)
+
+
+if __name__ == "__main__":
+    main()
