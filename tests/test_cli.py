@@ -156,6 +156,17 @@ def test_recommend_shows_everybody_by_default(run: Run, fitted: Path) -> None:
     assert sum("│ u" in line for line in result.stdout.splitlines()) == 80
 
 
+def test_recommend_keeps_places_for_new_items(run: Run, fitted: Path, tmp_path: Path) -> None:
+    rec = gr.load(fitted / "model")
+    vectors = rec.state.features["taste"].values
+    rec.add_items(vectors={"taste": gr.Vectors(np.zeros((2, vectors.shape[1])), ["new-1", "new-2"])})
+    rec.save(tmp_path / "model")
+    share = ("--new-item-share", 0.5, "--include-seen")
+    lines = run("recommend", tmp_path / "model", "-u", "u03", "-k", 4, *share, "-o", "-").stdout.splitlines()[1:]
+    assert {line.split(",")[1] for line in lines} >= {"new-1", "new-2"}
+    assert len(lines) == 4
+
+
 def test_recommend_takes_integer_ids(run: Run, folder: Path, tmp_path: Path) -> None:
     log = pd.read_csv(folder / "log.csv")
     log["user_id"] = log["user_id"].str[1:].astype(int)
@@ -289,6 +300,7 @@ def test_what_is_wrong_with_a_fit(
         (["recommend", "{run}", "--user", "nobody"], 3, "'nobody'"),
         (["recommend", "{run}", "--user", "u01", "-k", "0"], 2, "k must be a positive integer"),
         (["recommend", "{run}", "--user", "u01", "--on-unknown", "shrug"], 2, "'shrug'"),
+        (["recommend", "{run}", "--user", "u01", "--new-item-share", "2"], 2, "new_item_share"),
         (["recommend", "{run}", "--user", "u01", "--users", "x.csv"], 2, "exclude each other"),
         (["recommend", "{run}", "--users", "{run}/test.csv"], 3, "no file matches"),
         (["recommend", "{run}", "--users", "{items}"], 3, "no column 'user_id'"),

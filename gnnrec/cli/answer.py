@@ -60,6 +60,9 @@ def recommend(
     k: Annotated[int, typer.Option("-k", help="Items per user.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also what the user had already.")] = False,
     on_unknown: Annotated[str, typer.Option(help="For unknown users: raise, skip or popular.")] = "raise",
+    new_item_share: Annotated[
+        float | None, typer.Option(help="Share of the places that is kept for items without interactions.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="CSV, TSV, Parquet or JSON lines file, or - for CSV.")
     ] = None,
@@ -78,6 +81,7 @@ def recommend(
         k,
         exclude_seen=not include_seen,
         on_unknown=on_unknown,  # type: ignore[arg-type]  # checked by recommend
+        new_item_share=new_item_share,
     )
     _give("Recommendations", answer, output)
 
