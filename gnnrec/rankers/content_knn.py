@@ -115,7 +115,7 @@ class ContentKnnRanker(Ranker):
         return self.content[torch.from_numpy(item_index)] @ self.content.T
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories: exactly what a refit gives."""
+        """Takes the new histories: what a refit gives, but that it would scale the media anew."""
         return type(self)(self.content, self.widths, interactions, self.neighbours, self.config)
 
     def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
