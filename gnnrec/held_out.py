@@ -1,7 +1,7 @@
 """Measures a fitted state on held-out events, unseen items and people included."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,8 @@ from gnnrec.errors import ConfigError, DataError, UnsupportedError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.fitting import pairs_between
 from gnnrec.growth import with_events, with_items
-from gnnrec.newcomers import encode_media
+from gnnrec.modalities.features import Features
+from gnnrec.newcomers import encode_media, owned_by
 from gnnrec.state import RecommenderState
 
 __all__ = ["HeldOut", "evaluate_state", "take_in"]
@@ -34,25 +35,34 @@ class HeldOut:
         users: Ids of its users and, behind them, of strangers.
         items: Ids of its items and, behind them, of those that the ranker cannot take in: nobody is ever offered these.
         cold: ``[num_items]`` bool: items without an interaction in training.
+        profiles: Modality → prepared vectors of the strangers, counted from 0; empty where nothing is known of them.
     """
 
     state: RecommenderState
     users: IdMap
     items: IdMap
     cold: NDArray[np.bool_]
+    profiles: Mapping[str, Features]
 
     def score(self, user_index: Tensor) -> Tensor:
-        """Scores all items ``[num_users_given, num_items]``; strangers get the average taste."""
+        """Scores all items ``[num_users_given, num_items]``; strangers by their profiles, or by the average taste."""
         ranker, num_items = self.state.ranker, len(self.state.items)
         index = user_index.numpy()
         scores = torch.full((len(index), len(self.items)), -torch.inf)
         known = index < len(self.state.users)
         scores[torch.from_numpy(known), :num_items] = ranker.score(index[known])
         if not known.all():
-            nobody = pair_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), (1, num_items))
-            scores[torch.from_numpy(~known), :num_items] = ranker.fold_in(nobody)
+            scores[torch.from_numpy(~known), :num_items] = self._score_strangers(index[~known] - len(self.state.users))
         scores[:, torch.from_numpy(self.state.removed)] = -torch.inf
         return scores
+
+    def _score_strangers(self, stranger: NDArray[np.int64]) -> Tensor:
+        nothing = np.zeros(0, dtype=np.int64)
+        nobody = pair_matrix(nothing, nothing, (len(stranger) if self.profiles else 1, len(self.state.items)))
+        if not self.profiles:
+            return self.state.ranker.fold_in(nobody)
+        block = {name: owned_by(profile, stranger) for name, profile in self.profiles.items()}
+        return self.state.ranker.fold_in_with_profiles(nobody, block)
 
     def pairs(self, dataset: Dataset) -> sp.csr_matrix:
         """Returns the distinct pairs of a data set ``[num_users, num_items]``."""
@@ -71,13 +81,13 @@ class HeldOut:
 
 
 def take_in(state: RecommenderState, test: Dataset, history: Dataset | None = None, *, device: str = "cpu") -> HeldOut:
-    """Attaches the items of a test set as ``add_items`` would, and folds people in by their histories."""
+    """Attaches the items of a test set as ``add_items`` would, and folds people in by their histories or profiles."""
     grown = _with_people(_with_new_items(state, test, device), history)
     users = grown.users.extend(test.users.ids[grown.users.find(test.users.ids) < 0])
     items = grown.items.extend(test.items.ids[grown.items.find(test.items.ids) < 0])
     cold = np.ones(len(items), dtype=np.bool_)
     cold[: len(state.items)] = state.popularity == 0
-    return HeldOut(grown, users, items, cold)
+    return HeldOut(grown, users, items, cold, _profiles(grown, test, device))
 
 
 def evaluate_state(
@@ -125,6 +135,16 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
             len(ids),
         )
         return state
+
+
+def _profiles(state: RecommenderState, test: Dataset, device: str) -> dict[str, Features]:
+    """Encodes the media of the people of ``test`` whom the state does not know, if its ranker hears them."""
+    strange = state.users.find(test.users.ids) < 0
+    if "profiles" not in state.ranker.capabilities or not strange.any():
+        return {}
+    strangers = test.without(users=~strange)
+    specs = {name: spec for name, spec in strangers.modalities.items() if spec.of == "user" and name in state.features}
+    return encode_media(state, "user", strangers.users, strangers.user_table, specs, device=device)
 
 
 def _with_people(state: RecommenderState, history: Dataset | None) -> RecommenderState:

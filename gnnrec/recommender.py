@@ -302,7 +302,7 @@ class Recommender:
         Raises:
             UnknownIdError: An id that is unknown or was removed already.
         """
-        self._state = without_items(self.state, list(item_ids) if not isinstance(item_ids, str | bytes) else item_ids)
+        self._state = without_items(self.state, item_ids)
         return self
 
     def update(
@@ -374,7 +374,7 @@ class Recommender:
             metrics: Names such as ``recall@20``.
             mask: Which pairs are hidden from the rankings: ``train+valid``, or ``train`` as MMRec does.
             candidates: Rank ``all`` items, or only ``cold`` ones (without training interactions).
-            history: Events by which unseen users are folded in; without it, they are strangers.
+            history: Events by which unseen users are folded in; of the others at most their media in ``test`` tell.
 
         Raises:
             ConfigError: An unknown metric or option.

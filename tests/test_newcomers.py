@@ -67,6 +67,17 @@ class TestProfiles:
         assert list(by_profile["item_id"]) == list(known["item_id"])
         np.testing.assert_allclose(by_profile["score"], known["score"], atol=1e-5)
 
+    def test_evaluate_answers_strangers_by_their_profiles(self, caplog):
+        split = gr.split.cold_users(valid=0.0, test=0.3, seed=5)
+        recall = {}
+        for name, modalities in (("bio", BIO), ("nothing", {})):
+            train, _, test = gr.Dataset.from_frames(SHOP.interactions, users=SHOP.users, modalities=modalities).split(
+                split
+            )
+            rec = gr.Recommender(**QUICK).fit(train, progress=False)
+            recall[name] = rec.evaluate(test, ("recall@10",)).values["recall@10"]
+        assert recall["bio"] > 1.4 * recall["nothing"]
+
     def test_vectors_names_and_people_without_a_profile(self, fitted):
         raw = fitted.state.features["bio"].values[:1]
         scaler = fitted.state.preparation.scalers["bio"].arrays
