@@ -67,7 +67,7 @@ class TestProfiles:
         assert list(by_profile["item_id"]) == list(known["item_id"])
         np.testing.assert_allclose(by_profile["score"], known["score"], atol=1e-5)
 
-    def test_evaluate_answers_strangers_by_their_profiles(self, caplog):
+    def test_evaluate_answers_strangers_by_their_profiles(self):
         split = gr.split.cold_users(valid=0.0, test=0.3, seed=5)
         recall = {}
         for name, modalities in (("bio", BIO), ("nothing", {})):
