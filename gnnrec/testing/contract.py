@@ -56,6 +56,7 @@ def check_ranker(ranker: type[Ranker], config: Any, *, learns_taste: bool = True
     _check(updated.score(np.array([num_users])).shape == (1, num_items), "update takes in a new user")
     _check(torch.equal(fitted.score(everybody), scores), "update leaves the ranker itself as it was")
     _check_attach(fitted, planted.features)
+    _check_profiles(fitted, empty)
 
 
 def _check_attach(fitted: Ranker, known: dict[str, Features]) -> None:
@@ -72,6 +73,16 @@ def _check_attach(fitted: Ranker, known: dict[str, Features]) -> None:
         torch.allclose(attached.score(user)[:, :num_items], fitted.score(user), atol=1e-6),
         "attach leaves the scores of known items as they were",
     )
+
+
+def _check_profiles(fitted: Ranker, history: sp.csr_matrix) -> None:
+    """The planted graph has no media of users, so nothing fitted on it can hear a profile."""
+    _check("profiles" not in fitted.capabilities, "a ranker declares 'profiles' only if it was fitted with such media")
+    try:
+        fitted.fold_in_with_profiles(history, {})
+    except UnsupportedError:
+        return
+    _check(False, "a ranker that does not declare 'profiles' refuses them")
 
 
 def check_encoder(encoder: Encoder, batch: Sequence[Any]) -> None:
