@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
@@ -19,7 +18,7 @@ from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
-from gnnrec.evaluation.protocol import evaluate_rankings
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.modalities.features import Features, MediaReport
@@ -29,7 +28,7 @@ from gnnrec.rankers import RANKERS, RankingTask
 from gnnrec.rankers.base import WarmStart
 from gnnrec.rankers.neural import NeuralConfig
 from gnnrec.state import RecommenderState
-from gnnrec.training.loop import EpochRecord, Validation
+from gnnrec.training.loop import EpochRecord
 
 __all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
 
@@ -121,11 +120,12 @@ def fit_state(
 
     valid_pairs = sp.csr_matrix(valid_pairs - valid_pairs.multiply(interactions))  # repeats measure nothing
     valid_pairs.eliminate_zeros()
-    validation: Validation | None = None
+    validation = None
     if valid_pairs.nnz:
-        validation = _validation(valid_pairs, interactions, config.training.select_by)
+        metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
+        validation = ValidationPairs(valid_pairs, interactions, metrics)
 
-    def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: Validation | None) -> Any:
+    def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
             graph = build_graph(matrix, prepared, train.relations, config.graph)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
@@ -197,20 +197,10 @@ def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
     return WarmStart(fitted.ranker, fitted.users.find(train.users.ids), fitted.items.find(train.items.ids))
 
 
-def _validation(pairs: sp.csr_matrix, mask: sp.csr_matrix, select_by: str) -> Validation:
-    metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", select_by)))
-
-    def measure(user: Tensor, item: Tensor) -> Mapping[str, float]:
-        def score(user_index: Tensor) -> Tensor:
-            return user[user_index.to(user.device)] @ item.T
-
-        return evaluate_rankings(score, pairs, mask=mask, metrics=metrics).values
-
-    return measure
-
-
 def _learns_from_media(config: RecommenderConfig) -> bool:
-    return config.ranker == "neural" and (config.model.content != "none" or config.graph.similar_items > 0)
+    if config.ranker == "neural":
+        return config.model.content != "none" or config.graph.similar_items > 0
+    return config.ranker == "content-knn"
 
 
 def _ranker_config(config: RecommenderConfig) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 import gnnrec as gr
 from gnnrec import storage
+from gnnrec.errors import UnsupportedError
 
 SHOP = gr.synthetic.shop(num_users=60, num_items=40, seed=8)
 
@@ -34,7 +35,7 @@ def fitted(data):
     [
         *("gnnrec", "lightgcn", "mf-bpr", "vbpr", "freedom", "bm3", "mgcn", "pgl"),
         *("dropoutnet", "clcrec", "generative"),
-        *("ease", "graph-filter", "item-knn", "popularity"),
+        *("ease", "graph-filter", "item-knn", "content-knn", "popularity"),
     ],
 )
 def test_every_preset_answers_bit_for_bit_after_loading(data, tmp_path, preset):
@@ -170,8 +171,8 @@ def test_a_model_of_format_1_still_loads_and_answers(tmp_path):
     answer = rec.recommend(expected["user_id"].unique(), k=3)
     assert list(answer["item_id"]) == list(expected["item_id"])
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
-    rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
-    assert len(rec.recommend_for([["new"]], k=3)) == 3
+    with pytest.raises(UnsupportedError, match="saved before"):
+        rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
     rec.save(tmp_path / "as-format-2")
     again = gr.load(tmp_path / "as-format-2")
     pd.testing.assert_frame_equal(
@@ -180,7 +181,7 @@ def test_a_model_of_format_1_still_loads_and_answers(tmp_path):
 
 
 def test_a_model_of_format_2_still_loads_and_answers():
-    """Saved by gnnrec 0.1.0. Format 2 added removed items, the newest timestamp and the policy for missing media."""
+    """Format 2 added removed items, the newest timestamp, the policy for missing media and what places new items."""
     golden = Path(__file__).parent / "golden"
     expected = pd.read_parquet(golden / "recommender-2-answers.parquet")
     rec = gr.load(golden / "recommender-2")
@@ -190,3 +191,5 @@ def test_a_model_of_format_2_still_loads_and_answers():
     assert list(rec.state.items.ids_of(rec.state.removed)) == ["i03"]
     assert rec.state.last_event == 1_729_000_000
     assert rec.state.preparation.missing == "mean"
+    rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
+    assert len(rec.recommend_for([["new"]], k=3)) == 3

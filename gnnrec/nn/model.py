@@ -40,12 +40,15 @@ class ModelConfig:
         content_scale: Length of a content vector before training; identities start shorter, at .1.
         relation_weight: Weight of each item–item and user–user relation before training.
         identity_dropout: Share of the items that a training step treats as new: no identity, no interactions, only
-            what their media say. It is what teaches the model to rank items it has never seen.
+            what their media say; in ``dropoutnet`` and ``clcrec`` likewise.
         feature_dropout: Share of the entries of modality vectors set to zero in training.
         decoder: ``cosine`` or ``dot`` product.
         item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
         popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
             the validation pairs best.
+        new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
+            measured on validation pairs with a fifth of the known items in the part of new ones.
+        new_item_price: Share of the recall of known items that places for new ones may cost.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -67,6 +70,8 @@ class ModelConfig:
     decoder: Literal["cosine", "dot"] = "cosine"
     item_bias: bool = searched(True, Choices((True, False)))
     popularity_weight: float | None = None
+    new_item_offset: float | None = None
+    new_item_price: float = 0.02
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -86,11 +91,13 @@ class ModelConfig:
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
-        for name in ("identity_dropout", "feature_dropout"):
+        for name in ("identity_dropout", "feature_dropout", "new_item_price"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if self.popularity_weight is not None and self.popularity_weight < 0:
             raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
+        if self.new_item_offset and not self.item_bias:
+            raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
 
@@ -180,6 +187,11 @@ class GraphModel(nn.Module, ABC):
         return False
 
     @property
+    def regresses_new_items(self) -> bool:
+        """Whether new items get what regression on their media predicts, instead of :meth:`new_items`."""
+        return False
+
+    @property
     def hears_history(self) -> bool:
         """Whether a user's embedding is a sum over the user's history, so that new events can be added to it."""
         return self.config.hops > 0
@@ -232,9 +244,11 @@ class MultimodalGraphModel(GraphModel):
     2. *Propagate*: mean over the layers of normalised propagation on user–item edges, then one hop of each item–item
        (or user–user) relation, with a learned weight.
     3. *Decode*: cosine or dot product, plus a bias per item (Koren et al. 2009, section 4.2), so that popularity need
-       not be told by directions. New items share one learned bias, which hidden items stand in for while training.
+       not be told by directions. Hidden items share one learned bias while training.
 
-    A node without interactions goes through the same steps; it only lacks the identity and the edges.
+    A node without interactions goes through the same steps; it only lacks the identity and the edges. That trains the
+    content of known items; which vector an item without interactions ends up with is regressed on its media afterwards
+    (``gnnrec.rankers.attachment``), for that ranks new items better than the network does.
 
     Args:
         shape: Sizes, modalities and relations of the training graph.
@@ -265,6 +279,7 @@ class MultimodalGraphModel(GraphModel):
         self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
         self.item_bias = nn.Parameter(torch.zeros(shape.num_items))
         self.new_item_bias = nn.Parameter(torch.zeros(()))
+        self.items_have_media = bool(shape.item_modalities)
 
     def forward(
         self,
@@ -330,25 +345,13 @@ class MultimodalGraphModel(GraphModel):
 
     @property
     def takes_new_items(self) -> bool:
-        """If the model hears of media, from the item itself or from its neighbours by content."""
-        return self.hides_items or any(name.startswith("similar_by_") for name in self.item_relations.names)
+        """If items have media, whether the model itself hears of them or not."""
+        return self.regresses_new_items
 
-    def sent_by_new_items(
-        self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int
-    ) -> Tensor:
-        """Returns what propagation makes of nodes without edges."""
-        x_dict = {name: x for name, x in x_dict.items() if name in self.items.modalities}
-        rows = self.items.align(x_dict, owner_dict, num_items) if x_dict else None
-        return self.without_edges(rows, num_items)
-
-    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
-        """Adds what the neighbours by content send, each relation with its learned weight."""
-        weights = self.item_relations.weights()
-        mixed = sent
-        for modality, message in heard.items():
-            mixed = mixed + weights[f"similar_by_{modality}"] * message
-        item = self._decode_items(mixed, torch.ones(len(mixed), dtype=torch.bool))
-        return NewItems(item=item, messages=sent * (self.config.hops > 0))
+    @property
+    def regresses_new_items(self) -> bool:
+        """If items have media."""
+        return self.items_have_media
 
     @property
     def takes_profiles(self) -> bool:
@@ -382,7 +385,7 @@ class MultimodalGraphModel(GraphModel):
         if not self.has_item_bias:
             return vectors
         # Where no media speak for new items they rank behind all others.
-        of_new = self.new_item_bias if self.takes_new_items else self.item_bias.min().detach()
+        of_new = self.new_item_bias if self.hides_items else self.item_bias.min().detach()
         bias = of_new.expand(len(new)) if new.all() else torch.where(new, of_new, self.item_bias)
         return torch.cat([vectors, _UNIT_OF_BIAS * bias[:, None]], dim=1)
 

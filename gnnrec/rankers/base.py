@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import UnsupportedError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.geometric import HeteroData
 from gnnrec.modalities.features import Features
-from gnnrec.training.loop import EpochRecord, TrainingResult, Validation
+from gnnrec.training.loop import EpochRecord, TrainingResult
 
 __all__ = ["Capability", "Ranker", "RankerState", "RankingTask", "WarmStart"]
 
@@ -54,7 +55,7 @@ class RankingTask:
 
     graph: HeteroData
     interactions: sp.csr_matrix
-    validation: Validation | None = None
+    validation: ValidationPairs | None = None
     seed: int = 0
     device: str = "cpu"
     run_dir: Path | None = None

@@ -13,25 +13,25 @@ from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
 from gnnrec.errors import UnsupportedError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.neighbours import ItemGraph, neighbour_shares
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import GraphModel, ModelConfig
+from gnnrec.nn.model import GraphModel, ModelConfig, NewItems
 from gnnrec.nn.warm_start import carry_over
+from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
+from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
 from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
-from gnnrec.training.loop import TrainingResult, Validation, train
+from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralConfig", "NeuralRanker", "ServingTensors"]
 
 logger = logging.getLogger(__name__)
-
-# Where they rank equally well the first one stays: as in training.
-_POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,32 @@ class NeuralRanker(Ranker):
         serving: Its embeddings.
         config: Options.
         shape: Of the training graph.
+        attachment: What places new items, where the model leaves that to regression.
     """
 
     name: ClassVar[str] = "neural"
     trains: ClassVar[bool] = True
 
-    def __init__(self, model: GraphModel, serving: ServingTensors, config: NeuralConfig, shape: GraphShape) -> None:
+    def __init__(
+        self,
+        model: GraphModel,
+        serving: ServingTensors,
+        config: NeuralConfig,
+        shape: GraphShape,
+        attachment: ContentAttachment | None = None,
+    ) -> None:
         self.model = model
         self.serving = serving
         self.config = config
         self.shape = shape
+        self.attachment = attachment
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Vectors always; new items and profiles if the model was trained with media and knows what to do with them."""
         able: dict[Capability, bool] = {
             "vectors": True,
-            "attach": self.model.takes_new_items,
+            "attach": self._takes_new_items,
             "profiles": self.model.takes_profiles,
         }
         return frozenset(name for name, can in able.items() if can)
@@ -124,14 +133,14 @@ class NeuralRanker(Ranker):
             on_epoch=task.on_epoch,
         )
         if model.weighs_popularity:
-            weight = config.model.popularity_weight
-            if weight is None:
-                weight = _best_popularity_weight(model, graph, task.validation, config.training.select_by)
-                config = replace(config, model=replace(config.model, popularity_weight=weight))
-                result = replace(result, chosen={"popularity_weight": weight})
-            model.weigh_popularity(weight)
+            config = _weigh_popularity(model, graph, config, task.validation)
         serving = _serving_tensors(model, graph, task.interactions)
-        return cls(model.cpu(), serving, config, graph.shape), result
+        attachment = None
+        if model.regresses_new_items:
+            attachment, serving, config = _place_new_items(model, graph, serving, config, task.validation)
+        chosen = {name: getattr(config.model, name) for name in ("popularity_weight", "new_item_offset")}
+        result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
+        return cls(model.cpu(), serving, config, graph.shape, attachment), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
@@ -185,22 +194,27 @@ class NeuralRanker(Ranker):
         Raises:
             UnsupportedError: The model was fitted without media of items, or has no place for new ones.
         """
-        if not self.model.takes_new_items:
+        if not self._takes_new_items:
             raise UnsupportedError(
-                f"this model ({self.config.model.architecture!r}) has no use for the media of new items; "
-                "fit one that learns from media, e.g. the preset 'gnnrec'"
+                f"this model ({self.config.model.architecture!r}) has no use for the media of new items, or was saved "
+                "before it had one; fit one that learns from media, e.g. the preset 'gnnrec'"
             )
         serving = self.serving
         described = {name: feature for name, feature in added.items() if len(feature)}
         x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in described.items()}
-        owner_dict = {name: torch.from_numpy(np.array(added[name].owner_index)) for name in x_dict}
-        sent = self.model.sent_by_new_items(x_dict, owner_dict, num_added)
-        heard = {
-            name: self._heard(added[name], known[name], sent)
-            for name in x_dict
-            if f"similar_by_{name}" in self.shape.item_relations and len(known[name])
-        }
-        new = self.model.new_items(sent, heard)
+        owner_dict = {name: torch.from_numpy(np.array(feature.owner_index)) for name, feature in described.items()}
+        if self.attachment is not None:
+            placed = self.attachment(x_dict, owner_dict, num_added, serving.item_propagated)
+            new = _as_new_items(placed, serving, self.config)
+            sent = serving.item_propagated.new_zeros(num_added, serving.item_propagated.shape[1])
+        else:
+            sent = self.model.sent_by_new_items(x_dict, owner_dict, num_added)
+            heard = {
+                name: self._heard(added[name], known[name], sent)
+                for name in x_dict
+                if f"similar_by_{name}" in self.shape.item_relations and len(known[name])
+            }
+            new = self.model.new_items(sent, heard)
         return self._with(
             replace(
                 serving,
@@ -215,6 +229,8 @@ class NeuralRanker(Ranker):
         """Returns weights, embeddings and options."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"serving.{name}": value for name, value in vars(self.serving).items()}
+        if self.attachment is not None:
+            tensors |= {f"attachment.{name}": value for name, value in self.attachment.tensors().items()}
         return RankerState(tensors, {"config": to_dict(self.config), "shape": to_dict(self.shape)})
 
     @classmethod
@@ -225,10 +241,18 @@ class NeuralRanker(Ranker):
         model = build_model(shape, config.model)
         model.load_state_dict(below("model.", state.tensors))
         serving = ServingTensors(**below("serving.", state.tensors))
-        return cls(model.eval(), serving, config, shape)
+        attachment = None
+        if placing := below("attachment.", state.tensors):
+            attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
+        return cls(model.eval(), serving, config, shape, attachment)
 
     def _with(self, serving: ServingTensors) -> Self:
-        return type(self)(self.model, serving, self.config, self.shape)
+        return type(self)(self.model, serving, self.config, self.shape, self.attachment)
+
+    @property
+    def _takes_new_items(self) -> bool:
+        # A model that was saved before there was regression has none.
+        return self.model.takes_new_items and (self.attachment is not None or not self.model.regresses_new_items)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
@@ -276,21 +300,79 @@ def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
 
 
 @torch.no_grad()
-def _best_popularity_weight(
-    model: GraphModel, graph: MessageGraph, validation: Validation | None, select_by: str
-) -> float:
-    """Chooses how much popularity counts; training cannot tell, for tomorrow's may be another than that of the log."""
-    if validation is None:
-        return 1.0
-    embeddings = model(graph)
-    direction, bias = embeddings.item[:, :-1], embeddings.item[:, -1:]
+def _weigh_popularity(
+    model: GraphModel, graph: MessageGraph, config: NeuralConfig, validation: ValidationPairs | None
+) -> NeuralConfig:
+    """Makes popularity count as the options say, or as validation does; returns the options with what was chosen."""
+    weight = config.model.popularity_weight
+    if weight is None:
+        weight = 1.0
+        if validation is not None:
+            embeddings = model(graph)
+            weight = best_popularity_weight(
+                validation, embeddings.user, embeddings.item, select_by=config.training.select_by
+            )
+    model.weigh_popularity(weight)
+    return replace(config, model=replace(config.model, popularity_weight=weight))
 
-    def quality(weight: float) -> float:
-        return validation(embeddings.user, torch.cat([direction, weight * bias], dim=1))[select_by]
 
-    best = max(_POPULARITY_WEIGHTS, key=quality)
-    logger.info("popularity counts %g times as much as in training: best on validation", best)
-    return best
+def _place_new_items(
+    model: GraphModel,
+    graph: MessageGraph,
+    serving: ServingTensors,
+    config: NeuralConfig,
+    validation: ValidationPairs | None,
+) -> tuple[ContentAttachment, ServingTensors, NeuralConfig]:
+    """Learns to place new items, places those that are in the catalogue already, and says how far they are moved."""
+    modalities = graph.shape.item_modalities
+    degree = serving.item_degree
+    known = torch.nonzero(degree > 0).flatten()
+    attachment, examples, left_out = ContentAttachment.fit(
+        {name: graph.x_dict[name].cpu() for name in modalities},
+        {name: graph.owner_dict[name].cpu() for name in modalities},
+        known,
+        serving.item_propagated,
+        torch.cat([serving.item, serving.item_messages / degree.clamp(min=1).sqrt()[:, None]], dim=1),
+        config.similar_items,
+    )
+    offset = config.model.new_item_offset
+    if offset is None:
+        offset = 0.0
+        if model.has_item_bias and validation is not None:
+            offset = best_new_item_offset(
+                validation,
+                serving.user,
+                serving.item,
+                left_out[:, : serving.item.shape[1]],
+                examples,
+                price=config.model.new_item_price,
+                select_by=config.training.select_by,
+            )
+    config = replace(config, model=replace(config.model, new_item_offset=offset))
+    unknown = torch.nonzero(degree == 0).flatten()
+    if len(unknown):
+        rows = {name: torch.isin(graph.owner_dict[name].cpu(), unknown) for name in modalities}
+        placed = attachment(
+            {name: graph.x_dict[name].cpu()[kept] for name, kept in rows.items()},
+            {name: torch.searchsorted(unknown, graph.owner_dict[name].cpu()[kept]) for name, kept in rows.items()},
+            len(unknown),
+            serving.item_propagated,
+        )
+        new = _as_new_items(placed, serving, config)
+        serving = replace(
+            serving,
+            item=serving.item.index_copy(0, unknown, new.item),
+            item_messages=serving.item_messages.index_copy(0, unknown, new.messages),
+        )
+    return attachment, serving, config
+
+
+def _as_new_items(placed: Tensor, serving: ServingTensors, config: NeuralConfig) -> NewItems:
+    """Takes apart what the attachment predicts: the vector, moved by the offset, and the messages at degree 1."""
+    item, messages = placed.tensor_split([serving.item.shape[1]], dim=1)
+    if config.model.new_item_offset:
+        item = torch.cat([item[:, :-1], item[:, -1:] + config.model.new_item_offset], dim=1)
+    return NewItems(item=item, messages=messages)
 
 
 @torch.no_grad()

@@ -24,7 +24,8 @@ class TrainingConfig:
     Attributes:
         loss: ``softmax`` over all items, ``sampled-softmax`` with logQ correction, ``bpr``, ``bce``, ``bootstrap`` (of
             BM3, without negatives), or ``auto``: full softmax up to 50,000 items and sampled beyond.
-        temperature: Scores are divided by it before any loss; ``bootstrap`` has none.
+        temperature: Scores are divided by it before any loss; ``bootstrap`` has none. That of the two softmax losses is
+            for up to 10,000 items and shrinks by ``sqrt(10,000 / num_items)`` beyond, to .3 of it at most.
         negatives: Negatives per positive, for ``bpr`` and ``bce``.
         auxiliary: Auxiliary loss → weight, added to the ranking loss: ``alignment`` (content against behaviour),
             ``regularisation`` (length of embeddings), and those of published models, all of them names in

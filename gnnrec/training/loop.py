@@ -35,7 +35,7 @@ class TrainingResult:
     Attributes:
         history: One record per epoch.
         best_epoch: Epoch (from 1) whose weights were kept.
-        chosen: Option → value, of those that validation chose beside the number of epochs.
+        chosen: Option → value, of those that are settled after training.
     """
 
     history: tuple[EpochRecord, ...]

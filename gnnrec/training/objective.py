@@ -18,6 +18,9 @@ __all__ = ["Objective"]
 _FULL_SOFTMAX_ITEMS = 50_000
 _SHARED_NEGATIVES = 4_096
 _PAIRWISE = ("bpr", "bce")
+# The cosine of a positive can lead by 2 at most, and the more items compete, the further it has to lead.
+_USUAL_ITEMS = 10_000
+_COLDEST = 0.3
 
 
 class Objective:
@@ -32,6 +35,7 @@ class Objective:
 
     Attributes:
         loss: The ranking loss that ``auto`` came to.
+        temperature: What scores are divided by.
     """
 
     def __init__(self, graph: MessageGraph, config: TrainingConfig) -> None:
@@ -43,6 +47,9 @@ class Objective:
         self.loss: str = config.loss
         if self.loss == "auto":
             self.loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
+        self.temperature = config.temperature
+        if self.loss in ("softmax", "sampled-softmax"):
+            self.temperature *= max(_COLDEST, min(1.0, (_USUAL_ITEMS / len(self.warm_index)) ** 0.5))
         self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
         self.item_share = graph.item_degree / graph.item_degree.sum()
 
@@ -74,7 +81,7 @@ class Objective:
         users, row = torch.unique(batch.user_index, return_inverse=True)
         positive = self.position[batch.item_index]
         of_users = embeddings.user.index_select(0, users)
-        return losses.full_softmax(of_users, candidates, row, positive, self.config.temperature)
+        return losses.full_softmax(of_users, candidates, row, positive, self.temperature)
 
     def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         """Shares two kinds of negatives: the positives of the batch (by popularity) and uniform draws."""
@@ -90,7 +97,7 @@ class Objective:
             embeddings.item[item],
             embeddings.item[candidate],
             log_expected,
-            self.config.temperature,
+            self.temperature,
         )
 
     def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -109,7 +116,7 @@ class Objective:
         return one_minus_cosine(online_user, item) + one_minus_cosine(online_item, user)
 
     def _scores(self, embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
-        users = embeddings.user[batch.user_index] / self.config.temperature
+        users = embeddings.user[batch.user_index] / self.temperature
         positive_score = (users * embeddings.item[batch.item_index]).sum(-1)
         negative_score = torch.einsum("bd,bnd->bn", users, embeddings.item[batch.negative_index])
         return positive_score, negative_score

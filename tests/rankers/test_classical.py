@@ -89,7 +89,7 @@ def test_rankers_without_vectors_say_who_has_them(task: RankingTask, planted: Pl
 
 def test_every_ranker_is_found_by_its_name() -> None:
     assert {name: ranker.name for name, ranker in RANKERS.items()} == {name: name for name in RANKERS}
-    assert set(RANKERS) == {"neural", "ease", "graph-filter", "item-knn", "popularity"}
+    assert set(RANKERS) == {"neural", "ease", "graph-filter", "item-knn", "content-knn", "popularity"}
 
 
 def test_no_neighbours_is_refused() -> None:

@@ -6,7 +6,8 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from gnnrec.data.dataset import RelationEdges
+from gnnrec.errors import UnsupportedError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import GraphConfig, build_graph
 from gnnrec.modalities.features import Features
 from gnnrec.nn.message_graph import MessageGraph
@@ -52,11 +53,12 @@ def purity_of_new_items(planted: PlantedGraph, scores: torch.Tensor, k: int = 2)
 def test_serving_tensors_are_those_of_the_model(fitted: NeuralRanker, planted: PlantedGraph) -> None:
     with torch.no_grad():
         embeddings = fitted.model(MessageGraph.from_hetero_data(planted.graph))
-    assert torch.equal(fitted.vectors("item"), embeddings.item)
+    known = planted.new_items[0]  # the items before it have interactions
+    assert torch.equal(fitted.vectors("item")[:known], embeddings.item[:known])
     torch.testing.assert_close(fitted.vectors("user"), embeddings.user)
-    torch.testing.assert_close(fitted.score(EVERYBODY), embeddings.user @ embeddings.item.T)
-    unit = F.normalize(embeddings.item[:, :-1])
-    torch.testing.assert_close(fitted.similar(np.array([3, 1])), unit[[3, 1]] @ unit.T)
+    torch.testing.assert_close(fitted.score(EVERYBODY)[:, :known], embeddings.user @ embeddings.item[:known].T)
+    unit = F.normalize(embeddings.item[:known, :-1])
+    torch.testing.assert_close(fitted.similar(np.array([3, 1]))[:, :known], unit[[3, 1]] @ unit.T)
 
 
 def test_rankings_and_neighbours_follow_the_planted_tastes(fitted: NeuralRanker, planted: PlantedGraph) -> None:
@@ -177,23 +179,26 @@ def test_an_added_item_counts_in_new_histories(fitted: NeuralRanker, planted: Pl
     assert (planted.item_taste[best] == 2).mean() > 0.7
 
 
-def test_items_may_be_added_without_any_media(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+def test_items_without_any_media_are_all_alike(fitted: NeuralRanker, planted: PlantedGraph) -> None:
     attached = fitted.attach({}, planted.features, 2)
     assert attached.vectors("item").shape == (82, 16)
-    assert not attached.vectors("item")[80:, :-1].any()
-    assert (attached.vectors("item")[80:, -1] == 0.2 * fitted.model.new_item_bias).all()
+    torch.testing.assert_close(attached.vectors("item")[80], attached.vectors("item")[81])
 
 
-def test_a_relation_named_like_a_modality_makes_no_neighbours(planted: PlantedGraph) -> None:
-    sequels = RelationEdges("item", np.arange(79), np.arange(1, 80), np.ones(79, dtype=np.float32))
-    graph = build_graph(planted.train, planted.features, {"content": sequels}, GraphConfig(similar_items=0))
-    ranker, _ = NeuralRanker.fit(RankingTask(graph, planted.train), replace(CONFIG, training=TrainingConfig(epochs=1)))
-    added, _ = new_items_like(planted)
-    attached = ranker.attach({"content": added}, planted.features, 20)
-    with torch.no_grad():
-        rows = ranker.model.items.align({"content": torch.from_numpy(added.values)}, {"content": torch.arange(20)}, 20)
-        own = F.normalize(ranker.model.without_edges(rows, 20))
-    torch.testing.assert_close(attached.vectors("item")[80:, :-1], own)
+def test_new_items_are_placed_though_the_model_ignores_the_media(planted: PlantedGraph) -> None:
+    graph = build_graph(planted.train, planted.features, config=NO_RELATIONS)
+    deaf = replace(CONFIG, model=replace(CONFIG.model, content="none"), similar_items=0)
+    ranker, _ = NeuralRanker.fit(RankingTask(graph, planted.train), deaf)
+    assert purity_of_new_items(planted, ranker.score(EVERYBODY)) > 0.7
+
+
+def test_a_model_saved_before_there_was_regression_refuses_new_items(
+    fitted: NeuralRanker, planted: PlantedGraph
+) -> None:
+    before = NeuralRanker(fitted.model, fitted.serving, fitted.config, fitted.shape)
+    assert before.capabilities == {"vectors"}
+    with pytest.raises(UnsupportedError, match="new items"):
+        before.attach({}, planted.features, 1)
 
 
 def test_state_keeps_every_bit(fitted: NeuralRanker, planted: PlantedGraph) -> None:
@@ -228,34 +233,43 @@ def test_a_ranker_fitted_on_a_gpu_answers_on_the_cpu(task: RankingTask, planted:
     assert ranker.attach({"content": added}, planted.features, 20).score(EVERYBODY).shape == (120, 100)
 
 
-def test_validation_chooses_how_much_popularity_counts(task: RankingTask, planted: PlantedGraph) -> None:
+def test_popularity_is_weighed_after_training(task: RankingTask) -> None:
     config = replace(CONFIG, training=TrainingConfig(epochs=3))
-
-    def popular_first(user: torch.Tensor, item: torch.Tensor) -> dict[str, float]:
-        bias = item[:, -1]
-        return {"recall@20": float(bias.abs().max())}
-
-    def popular_last(user: torch.Tensor, item: torch.Tensor) -> dict[str, float]:
-        return {"recall@20": -float(item[:, -1].abs().max())}
-
-    plain, result = NeuralRanker.fit(replace(task, validation=None), config)
+    plain, result = NeuralRanker.fit(task, config)
     assert result is not None
-    assert result.chosen == {"popularity_weight": 1.0}
-    ignored, result = NeuralRanker.fit(replace(task, validation=popular_last), config)
+    assert result.chosen == {"popularity_weight": 1.0, "new_item_offset": 0.0}
+    doubled, result = NeuralRanker.fit(task, replace(config, model=replace(config.model, popularity_weight=2.0)))
     assert result is not None
-    assert result.chosen == {"popularity_weight": 0.0}
-    assert ignored.config.model.popularity_weight == 0
-    assert not ignored.vectors("item")[:, -1].any()
-    _, result = NeuralRanker.fit(replace(task, validation=popular_first), config)
-    assert result is not None
-    assert result.chosen == {"popularity_weight": 5.0}
+    assert result.chosen["popularity_weight"] == 2.0
+    known = task.interactions.getnnz(axis=0) > 0
+    torch.testing.assert_close(doubled.vectors("item")[known, -1], 2 * plain.vectors("item")[known, -1])
+    torch.testing.assert_close(doubled.vectors("item")[known, :-1], plain.vectors("item")[known, :-1])
 
-    given = replace(config, model=replace(config.model, popularity_weight=2.0))
-    doubled, result = NeuralRanker.fit(replace(task, validation=None), given)
-    assert result is not None
-    assert not result.chosen
-    torch.testing.assert_close(doubled.vectors("item")[:, -1], 2 * plain.vectors("item")[:, -1])
-    torch.testing.assert_close(doubled.vectors("item")[:, :-1], plain.vectors("item")[:, :-1])
+
+def test_the_offset_moves_new_items_and_no_others(task: RankingTask, planted: PlantedGraph) -> None:
+    config = replace(CONFIG, training=TrainingConfig(epochs=2))
     added, _ = new_items_like(planted)
-    of_new = [one.attach({"content": added}, planted.features, 20).vectors("item")[80:, -1] for one in (plain, doubled)]
-    torch.testing.assert_close(of_new[1], 2 * of_new[0])
+    plain, moved = (
+        NeuralRanker.fit(task, replace(config, model=replace(config.model, new_item_offset=offset)))[0].attach(
+            {"content": added}, planted.features, 20
+        )
+        for offset in (0.0, 0.5)
+    )
+    difference = moved.vectors("item") - plain.vectors("item")
+    new = np.append(planted.new_items, np.arange(80, 100))
+    torch.testing.assert_close(difference[new, -1], torch.full((len(new),), 0.5))
+    assert not difference[:, :-1].any()
+    assert not np.delete(difference[:, -1].numpy(), new).any()
+
+
+def test_validation_chooses_what_is_settled_after_training(task: RankingTask, planted: PlantedGraph) -> None:
+    config = replace(CONFIG, training=TrainingConfig(epochs=3))
+    validation = ValidationPairs(planted.test, planted.train, ("recall@20", "recall@5"))
+    ranker, result = NeuralRanker.fit(replace(task, validation=validation), config)
+    assert result is not None
+    assert ranker.config.model.popularity_weight == result.chosen["popularity_weight"]
+    assert ranker.config.model.new_item_offset == result.chosen["new_item_offset"] != 0
+    generous = replace(config, model=replace(config.model, new_item_price=0.5))
+    _, result_of_generous = NeuralRanker.fit(replace(task, validation=validation), generous)
+    assert result_of_generous is not None
+    assert result_of_generous.chosen["new_item_offset"] > result.chosen["new_item_offset"]

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnrec.errors import ConfigError
+from gnnrec.geometric import HeteroData
 from gnnrec.nn.losses import binary_cross_entropy, bpr
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings, MultimodalGraphModel
@@ -91,3 +92,14 @@ def test_bootstrap_belongs_to_its_architecture(graph: MessageGraph, embeddings: 
 
 def test_a_weight_of_zero_leaves_the_term_out(graph: MessageGraph, embeddings: Embeddings) -> None:
     assert terms(graph, embeddings, auxiliary={"alignment": 0.0}).keys() == {"ranking"}
+
+
+@pytest.mark.parametrize(("num_items", "expected"), [(40, 0.25), (40_000, 0.125), (200_000, 0.075)])
+def test_the_softmax_is_sharper_where_more_items_compete(num_items: int, expected: float) -> None:
+    pairs = torch.stack([torch.zeros(num_items, dtype=torch.int64), torch.arange(num_items)])
+    graph = HeteroData()
+    graph["user"].num_nodes, graph["item"].num_nodes = 1, num_items
+    graph["user", "interacts", "item"].edge_index = pairs
+    message_graph = MessageGraph.from_hetero_data(graph)
+    assert Objective(message_graph, TrainingConfig(temperature=0.25)).temperature == pytest.approx(expected)
+    assert Objective(message_graph, TrainingConfig(temperature=0.25, loss="bpr")).temperature == 0.25

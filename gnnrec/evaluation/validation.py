@@ -1,0 +1,46 @@
+"""Measures user and item vectors on held-out pairs, while a model trains and right after."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnnrec.data.pairs import only_items
+from gnnrec.evaluation.protocol import evaluate_rankings
+
+__all__ = ["ValidationPairs"]
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationPairs:
+    """Held-out pairs that choose epochs and options.
+
+    Attributes:
+        pairs: ``[num_users, num_items]`` binary, to be found.
+        mask: ``[num_users, num_items]`` binary, hidden from the rankings: the training pairs.
+        metrics: What to measure.
+    """
+
+    pairs: sp.csr_matrix
+    mask: sp.csr_matrix
+    metrics: tuple[str, ...]
+
+    def __call__(self, user: Tensor, item: Tensor) -> Mapping[str, float]:
+        """Returns metric → mean over users, of rankings by the inner product.
+
+        Args:
+            user: ``[num_users, dim]``.
+            item: ``[num_items, dim]``.
+        """
+
+        def score(user_index: Tensor) -> Tensor:
+            return user[user_index.to(user.device)] @ item.T
+
+        return evaluate_rankings(score, self.pairs, mask=self.mask, metrics=self.metrics).values
+
+    def of_items(self, chosen: NDArray[np.bool_]) -> "ValidationPairs":
+        """Returns the pairs of the items ``chosen [num_items]`` alone; all items are ranked as before."""
+        return replace(self, pairs=only_items(self.pairs, chosen))

@@ -1,0 +1,82 @@
+"""Chooses on validation what training cannot tell: how much popularity counts, and how much room new items get."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from gnnrec.evaluation.validation import ValidationPairs
+
+__all__ = ["best_new_item_offset", "best_popularity_weight"]
+
+logger = logging.getLogger(__name__)
+
+# Where they rank equally well the first one stays: as in training.
+_POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
+_SIMULATED_SHARE = 0.2  # of the known items play new ones
+_BISECTIONS = 8
+
+
+def best_popularity_weight(validation: ValidationPairs, user: Tensor, item: Tensor, select_by: str) -> float:
+    """Returns how many times the biases of items should count: tomorrow's popularity may be another than the log's.
+
+    Args:
+        validation: Held-out pairs.
+        user: ``[num_users, dim]``.
+        item: ``[num_items, dim]``, the last entry of which is the bias.
+        select_by: The metric to maximise.
+    """
+    direction, bias = item[:, :-1], item[:, -1:]
+
+    def quality(weight: float) -> float:
+        return validation(user, torch.cat([direction, weight * bias], dim=1))[select_by]
+
+    best = max(_POPULARITY_WEIGHTS, key=quality)
+    logger.info("popularity counts %g times as much as in training: best on validation", best)
+    return best
+
+
+def best_new_item_offset(
+    validation: ValidationPairs,
+    user: Tensor,
+    item: Tensor,
+    left_out: Tensor,
+    known: Tensor,
+    *,
+    price: float,
+    select_by: str,
+) -> float:
+    """Returns the largest offset to the scores of new items that known items can afford.
+
+    A fifth of the known items is scored as if they were new, by what is predicted of them when they are left out; the
+    offset grows until the others lose the price. Cost: ten validations.
+
+    Args:
+        validation: Held-out pairs.
+        user: ``[num_users, dim]``.
+        item: ``[num_items, dim]``, the last entry of which is the bias.
+        left_out: ``[num_known, dim]`` predictions for the known items, each without itself.
+        known: ``[num_known]`` which items those are.
+        price: Share of the metric on known items that may be lost.
+        select_by: The metric.
+    """
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
+    plays_new = torch.zeros(len(item), dtype=torch.bool)
+    plays_new[known[chosen]] = True
+    of_known = validation.of_items((~plays_new).numpy())
+    span = float(torch.linalg.vector_norm(item, dim=1).max())
+
+    def quality(offset: float) -> float:
+        simulated = item.clone()
+        simulated[known[chosen]] = left_out[chosen]
+        simulated[known[chosen], -1] += offset
+        return of_known(user, simulated)[select_by]
+
+    low, high = -2 * span, 2 * span  # behind every known item, and before every one
+    affordable = (1 - price) * quality(low)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if quality(middle) >= affordable else (low, middle)
+    logger.info("new items are moved by %+.3f: known ones lose at most %g %% on validation", low, 100 * price)
+    return low

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gnnrec.rankers.attachment import ContentAttachment, ModalitySpace
+
+WIDTHS = {"text": 10, "image": 5}
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).float(), dim=-1)
+
+
+@pytest.fixture
+def media() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Fifty items with two texts each; every other one has an image."""
+    x_dict = {"text": unit(100, 10), "image": unit(25, 5, seed=1)}
+    return x_dict, {"text": torch.arange(100) // 2, "image": torch.arange(0, 50, 2)}
+
+
+def test_neighbours_send_the_mean_weighted_by_cosines() -> None:
+    known = unit(8, 3)
+    space = ModalitySpace.fit(known, torch.tensor([0, 2, 4, 6, 7]))
+    sent, query = unit(8, 6, seed=2), unit(1, 3, seed=3)
+    mean = known[[0, 2, 4, 6, 7]].mean(dim=0)
+    cosine = F.cosine_similarity(query - mean, known - mean)  # all directions are kept: 3 of at most 64
+    cosine[[1, 3, 5]] = -1
+    best = cosine.topk(2).indices
+    weight = cosine[best] / cosine[best].sum()
+    torch.testing.assert_close(space.hear(query, sent, 2)[0], weight @ sent[best])
+
+
+def test_nobody_hears_itself_and_nothing_hears_nothing() -> None:
+    known = unit(6, 3)
+    space = ModalitySpace.fit(known, torch.arange(6))
+    only_itself = torch.eye(6)
+    heard = space.hear(known, only_itself, 6, itself=torch.arange(6))
+    assert not heard.diagonal().any()
+    assert not space.hear(torch.zeros(1, 3), only_itself, 2).any()
+
+
+def test_what_content_tells_is_found(media: tuple) -> None:
+    x_dict, _ = media
+    text = F.normalize(x_dict["text"].view(50, 2, 10).sum(dim=1))
+    target = text @ unit(10, 4, seed=5)
+    attachment, examples, left_out = ContentAttachment.fit(*media, torch.arange(40), target, target, neighbours=3)
+    assert torch.equal(examples, torch.arange(40))
+    assert F.mse_loss(left_out, target[:40]) < 0.1 * target.var()
+    new = {"text": x_dict["text"][80:]}, {"text": torch.arange(20) // 2}
+    assert F.mse_loss(attachment(*new, 10, target), target[40:]) < 0.1 * target.var()
+
+
+def test_neighbours_tell_what_no_line_can(media: tuple) -> None:
+    """What items are like depends on where they lie in circles: near ones are alike, opposite ones too."""
+    angle = torch.linspace(0, 2 * torch.pi, 201)[:200]
+    x = torch.stack([angle.cos(), angle.sin()], dim=1)
+    target = torch.stack([(4 * angle).cos(), (4 * angle).sin()], dim=1)
+    known = torch.arange(0, 200, 2)
+    given = {"place": x}, {"place": torch.arange(200)}
+    error = {}
+    for neighbours in (0, 4):
+        attachment, _, _ = ContentAttachment.fit(*given, known, target, target, neighbours)
+        error[neighbours] = F.mse_loss(
+            attachment({"place": x[1::2]}, {"place": torch.arange(100)}, 100, target), target[1::2]
+        )
+    assert error[4] < 0.05 < error[0]
+
+
+def test_a_missing_modality_is_not_an_average_one(media: tuple) -> None:
+    """Items with an image are liked more, whatever it shows."""
+    target = torch.zeros(50, 1)
+    target[::2] = 1
+    attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), target, neighbours=0)
+    without = attachment({}, {}, 1, unit(50, 4))
+    with_one = attachment({"image": unit(1, 5, seed=7)}, {"image": torch.zeros(1, dtype=torch.int64)}, 1, unit(50, 4))
+    assert without < 0.3 < 0.6 < with_one
+
+
+def test_restored_it_says_the_same(media: tuple) -> None:
+    attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 6, seed=8), neighbours=2)
+    again = ContentAttachment.restore(attachment.tensors(), WIDTHS, 2)
+    x_dict, owner_dict = media
+    assert torch.equal(again(x_dict, owner_dict, 50, unit(50, 4)), attachment(x_dict, owner_dict, 50, unit(50, 4)))

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
+
+NUM = 50
+
+
+@pytest.fixture
+def validation() -> ValidationPairs:
+    """Each of 50 users wants the item of the same number."""
+    nothing = sp.csr_matrix((NUM, NUM), dtype=np.float32)
+    return ValidationPairs(sp.identity(NUM, format="csr", dtype=np.float32), nothing, ("recall@1", "recall@20"))
+
+
+def test_popularity_counts_as_validation_says(validation: ValidationPairs) -> None:
+    user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
+    # The right item leads by 1; biases of other items up to 1.5 hide it at weight 1, not at .5.
+    misled = torch.cat([torch.eye(NUM), torch.linspace(0, 1.5, NUM)[:, None]], dim=1)
+    assert best_popularity_weight(validation, user, misled, "recall@1") in (0.0, 0.25, 0.5)
+    # A bias in the wrong direction, by so much that only twice of another part makes up for it, is not to be had.
+    assert (
+        best_popularity_weight(validation, user, torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], 1), "recall@1") == 1
+    )
+
+
+def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPairs) -> None:
+    """Known items score 1 for their user; a new one scores its offset for everybody, so from 1 on it hides them."""
+    user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
+    item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
+    left_out = torch.zeros(NUM, NUM + 1)
+    known = torch.arange(NUM)
+    offset = best_new_item_offset(validation, user, item, left_out, known, price=0.02, select_by="recall@1")
+    assert offset == pytest.approx(1, abs=4 / 2**8 + 1e-6)
+    assert offset < 1
+    free = best_new_item_offset(validation, user, item, left_out, known, price=1.0, select_by="recall@1")
+    assert free == pytest.approx(2, abs=4 / 2**8)
+
+
+def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs) -> None:
+    of_first = validation.of_items(np.arange(NUM) < 10)
+    user, item = torch.eye(NUM), torch.eye(NUM)
+    assert of_first.pairs.nnz == 10
+    assert of_first(user, item)["recall@1"] == 1
+    assert validation.pairs.nnz == NUM
