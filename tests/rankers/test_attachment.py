@@ -24,20 +24,31 @@ def test_neighbours_send_the_mean_weighted_by_cosines() -> None:
     space = ModalitySpace.fit(known, torch.tensor([0, 2, 4, 6, 7]))
     sent, query = unit(8, 6, seed=2), unit(1, 3, seed=3)
     mean = known[[0, 2, 4, 6, 7]].mean(dim=0)
-    cosine = F.cosine_similarity(query - mean, known - mean)  # all directions are kept: 3 of at most 64
+    cosine = F.cosine_similarity(query - mean, known - mean)  # all three directions are kept
     cosine[[1, 3, 5]] = -1
     best = cosine.topk(2).indices
     weight = cosine[best] / cosine[best].sum()
-    torch.testing.assert_close(space.hear(query, sent, 2)[0], weight @ sent[best])
+    place, present, heard = space.describe(query, sent, 2)[0].split([3, 1, 6])
+    torch.testing.assert_close(heard, weight @ sent[best])
+    torch.testing.assert_close(place @ space.basis.T, query[0] - mean)
+    assert present == pytest.approx(0.3)
 
 
 def test_nobody_hears_itself_and_nothing_hears_nothing() -> None:
     known = unit(6, 3)
     space = ModalitySpace.fit(known, torch.arange(6))
     only_itself = torch.eye(6)
-    heard = space.hear(known, only_itself, 6, itself=torch.arange(6))
+    heard = space.describe(known, only_itself, 6, itself=torch.arange(6))[:, 4:]
+    assert heard.any()
     assert not heard.diagonal().any()
-    assert not space.hear(torch.zeros(1, 3), only_itself, 2).any()
+    assert not space.describe(torch.zeros(1, 3), only_itself, 2).any()
+
+
+def test_the_first_directions_are_those_of_most_variance() -> None:
+    x = unit(300, 4) * torch.tensor([0.1, 3.0, 0.1, 1.0])
+    basis = ModalitySpace.fit(F.normalize(x), torch.arange(300)).basis
+    assert basis[:, 0].abs().argmax() == 1
+    assert basis[:, 1].abs().argmax() == 3
 
 
 def test_what_content_tells_is_found(media: tuple) -> None:
@@ -75,6 +86,20 @@ def test_a_missing_modality_is_not_an_average_one(media: tuple) -> None:
     without = attachment({}, {}, 1, unit(50, 4))
     with_one = attachment({"image": unit(1, 5, seed=7)}, {"image": torch.zeros(1, dtype=torch.int64)}, 1, unit(50, 4))
     assert without < 0.3 < 0.6 < with_one
+
+
+def test_a_modality_of_noise_is_not_trusted() -> None:
+    x_dict = {"text": unit(60, 10), "noise": unit(60, 40, seed=9)}
+    owner_dict = dict.fromkeys(x_dict, torch.arange(60))
+    target = x_dict["text"] @ unit(10, 4, seed=5) + 0.2 * unit(60, 4, seed=6)
+    error = {}
+    for names in (["text"], ["text", "noise"]):
+        given = {name: x_dict[name] for name in names}
+        attachment, _, left_out = ContentAttachment.fit(given, owner_dict, torch.arange(60), target, target, 0)
+        error[len(names)] = F.mse_loss(left_out, target)
+    assert attachment.trust.tolist()[0] == 1
+    assert attachment.trust.tolist()[1] < 1
+    assert error[2] < 1.02 * error[1]
 
 
 def test_restored_it_says_the_same(media: tuple) -> None:
