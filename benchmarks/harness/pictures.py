@@ -1,5 +1,6 @@
-"""Draws how good the models of one data set are, and what that costs."""
+"""Draws how good the models of one data set are, what that costs, and what is left of it when media are damaged."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,5 +46,45 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
     for label, colour in (("gnnrec", _OURS), ("other packages", _THEIRS)):
         right.scatter([], [], color=colour, s=38, label=label)
     right.legend(frameon=False, loc="best")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path)
+
+
+def draw_robustness(rows: pd.DataFrame, views: Mapping[str, str], title: str, path: Path) -> None:
+    """Draws recall@20 over the share of damaged items: one column of panels per modality, one row per view.
+
+    Args:
+        rows: Fits with ``modality``, ``kind`` (``missing`` or ``noise``) and ``share``; share 0 where nothing is
+            damaged. Means over seeds are drawn.
+        views: View → its column.
+        title: Name of the data set.
+        path: File to write.
+    """
+    modalities = rows["modality"].dropna().unique()
+    whole = rows[rows["share"] == 0]
+    figure = new_figure(1.6 + 2.9 * max(len(modalities), 1), 1.0 + 2.5 * len(views))
+    panels = figure.subplots(len(views), max(len(modalities), 1), sharex=True, sharey="row", squeeze=False)
+    figure.suptitle(f"{title}: recall@20 on validation pairs", color=INK, fontsize=12, fontweight="bold")
+    for number, (view, column) in enumerate(views.items()):
+        line = panels[number]
+        line[0].set_ylabel(view)
+        for axes, modality in zip(line, modalities, strict=False):
+            of_modality = rows[rows["modality"] == modality]
+            for kind, colour, style in (("missing", _OURS, "-"), ("noise", _THEIRS, "--")):
+                points = pd.concat([whole, of_modality[of_modality["kind"] == kind]])
+                curve = points.groupby("share")[column].mean()
+                axes.plot(curve.index, curve, style, color=colour, marker="o", markersize=4, label=kind)
+            gone = of_modality[(of_modality["kind"] == "missing") & (of_modality["share"] == 1)]
+            if len(gone):
+                axes.axhline(gone[column].mean(), color=INK, linewidth=1, linestyle=":", label="without the modality")
+            dress(axes, modality if number == 0 else "")
+        low, high = line[0].get_ylim()
+        level = whole[column].mean()
+        line[0].set_ylim(min(low, 0.9 * level), max(high, 1.05 * level))  # so that noise of the seed stays small
+    for axes in panels[-1]:
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        axes.set_xlabel("damaged items")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)

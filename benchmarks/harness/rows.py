@@ -130,6 +130,18 @@ COLD_START = Table(
     ),
 )
 
+# Validation pairs, the training pairs hidden; the options name the modality, the kind and the share of the damage.
+ROBUSTNESS = Table(
+    "robustness",
+    pa.schema(
+        [
+            *_OF_EVERY_FIT,
+            *((view_column("valid", "recall@20", view), pa.float64()) for view in VIEWS),
+            *((f"{view_column('valid', 'recall@20', view)}, per user", pa.list_(pa.float32())) for view in VIEWS),
+        ]
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Fit:
