@@ -192,6 +192,11 @@ class GraphModel(nn.Module, ABC):
         return False
 
     @property
+    def regresses_new_users(self) -> bool:
+        """Whether new people get what regression on their histories predicts, instead of one step of propagation."""
+        return False
+
+    @property
     def hears_history(self) -> bool:
         """Whether a user's embedding is a sum over the user's history, so that new events can be added to it."""
         return self.config.hops > 0
@@ -352,6 +357,11 @@ class MultimodalGraphModel(GraphModel):
     def regresses_new_items(self) -> bool:
         """If items have media."""
         return self.items_have_media
+
+    @property
+    def regresses_new_users(self) -> bool:
+        """If users hear of their histories."""
+        return self.hears_history
 
     @property
     def takes_profiles(self) -> bool:

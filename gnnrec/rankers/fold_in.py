@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["fold_in_by_least_squares", "fold_in_by_propagation"]
+__all__ = ["fold_in_by_least_squares", "fold_in_by_propagation", "tastes_of_histories"]
 
 _BLOCK_ENTRIES = 4_000_000  # numbers of the stacked outer products held at once
 
@@ -32,6 +33,26 @@ def fold_in_by_propagation(histories: sp.csr_matrix, messages: Tensor, item_degr
     per_item = sp.diags(1 / np.sqrt(np.maximum(item_degree.numpy()[chosen], 1).astype(np.float64)))
     rows = sp.diags(1 / np.sqrt(length)) @ histories[:, chosen] @ per_item
     return torch.from_numpy(np.asarray(rows @ messages.numpy()[chosen], dtype=np.float32))
+
+
+def tastes_of_histories(histories: sp.csr_matrix, propagated: Tensor, directions: Tensor) -> Tensor:
+    """Describes people by two views of what they chose: what propagation brings them, and what the items are like.
+
+    Cost: ``O(num_entries × dim)``.
+
+    Args:
+        histories: ``[num_people, num_items]`` binary.
+        propagated: ``[num_people, width]`` from :func:`fold_in_by_propagation`.
+        directions: ``[num_items, dim]`` vectors of the items.
+
+    Returns:
+        ``[num_people, width + dim]``, each view at length 1; zero for an empty history.
+    """
+    chosen, position = np.unique(histories.indices, return_inverse=True)
+    counts = sp.csr_matrix((histories.data, position, histories.indptr), (histories.shape[0], len(chosen)))
+    unit = F.normalize(directions[torch.from_numpy(chosen.astype(np.int64))])
+    total = torch.from_numpy(np.asarray(counts @ unit.numpy(), dtype=np.float32))
+    return torch.cat([F.normalize(propagated), F.normalize(total)], dim=1)
 
 
 def fold_in_by_least_squares(

@@ -1,6 +1,5 @@
 """Ranks by the embeddings of the trained graph model, and embeds new items and new people with the same model."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
@@ -24,14 +23,16 @@ from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
-from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation, tastes_of_histories
+from gnnrec.rankers.ridge import RidgeRegression
+from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.loop import TrainingResult, train
 
-__all__ = ["NeuralConfig", "NeuralRanker", "ServingTensors"]
+__all__ = ["NeuralConfig", "NeuralRanker"]
 
-logger = logging.getLogger(__name__)
+_MOST_PEOPLE = 50_000  # more examples change some thousands of weights no further
 
 
 @dataclass(frozen=True)
@@ -51,33 +52,13 @@ class NeuralConfig:
     item_graph: ItemGraph = "cosine"
 
 
-@dataclass(frozen=True, eq=False)
-class ServingTensors:
-    """What a trained model leaves behind for answering, on the CPU.
-
-    Attributes:
-        user: ``[num_users, dim]``, ready for the inner product.
-        item: ``[num_items, dim]``, ready for the inner product.
-        user_base: ``[num_users, width]`` a user before decoding, less what the user's own history adds.
-        item_messages: ``[num_items, width]`` what each item adds to the users who chose it.
-        item_propagated: ``[num_items, any]`` what each item sends to its neighbours by content.
-        item_degree: ``[num_items]`` interactions in training.
-    """
-
-    user: Tensor
-    item: Tensor
-    user_base: Tensor
-    item_messages: Tensor
-    item_propagated: Tensor
-    item_degree: Tensor
-
-
 class NeuralRanker(Ranker):
     """A trained :class:`~gnnrec.nn.model.GraphModel`, ready to answer.
 
-    A new event of a user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
-    equals a full propagation in which the items do not hear of the event. A new item hears from its media and from
-    its neighbours by content, and nobody hears from it, so the answers for known items stay as they were.
+    A new event of a known user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
+    equals a full propagation in which the items do not hear of the event. A new person has no identity: what one adds
+    to a history is predicted from the history. A new item hears from its media and from its neighbours by content, and
+    nobody hears from it, so the answers for known items stay as they were.
 
     Args:
         model: The trained model.
@@ -85,6 +66,7 @@ class NeuralRanker(Ranker):
         config: Options.
         shape: Of the training graph.
         attachment: What places new items, where the model leaves that to regression.
+        newcomers: From the history of a new person to a vector, likewise.
     """
 
     name: ClassVar[str] = "neural"
@@ -97,12 +79,14 @@ class NeuralRanker(Ranker):
         config: NeuralConfig,
         shape: GraphShape,
         attachment: ContentAttachment | None = None,
+        newcomers: RidgeRegression | None = None,
     ) -> None:
         self.model = model
         self.serving = serving
         self.config = config
         self.shape = shape
         self.attachment = attachment
+        self.newcomers = newcomers
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -134,13 +118,15 @@ class NeuralRanker(Ranker):
         )
         if model.weighs_popularity:
             config = _weigh_popularity(model, graph, config, task.validation)
-        serving = _serving_tensors(model, graph, task.interactions)
-        attachment = None
+        serving = serving_tensors(model, graph, task.interactions)
+        attachment = newcomers = None
+        if model.regresses_new_users:
+            newcomers = _learn_newcomers(serving, task.interactions, model.has_item_bias)
         if model.regresses_new_items:
             attachment, serving, config = _place_new_items(model, graph, serving, config, task.validation)
         chosen = {name: getattr(config.model, name) for name in ("popularity_weight", "new_item_offset")}
         result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
-        return cls(model.cpu(), serving, config, graph.shape, attachment), result
+        return cls(model.cpu(), serving, config, graph.shape, attachment, newcomers), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
@@ -231,6 +217,8 @@ class NeuralRanker(Ranker):
         tensors |= {f"serving.{name}": value for name, value in vars(self.serving).items()}
         if self.attachment is not None:
             tensors |= {f"attachment.{name}": value for name, value in self.attachment.tensors().items()}
+        if self.newcomers is not None:
+            tensors |= {f"newcomers.{name}": value for name, value in vars(self.newcomers).items()}
         return RankerState(tensors, {"config": to_dict(self.config), "shape": to_dict(self.shape)})
 
     @classmethod
@@ -244,10 +232,11 @@ class NeuralRanker(Ranker):
         attachment = None
         if placing := below("attachment.", state.tensors):
             attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
-        return cls(model.eval(), serving, config, shape, attachment)
+        newcomers = RidgeRegression(**of_people) if (of_people := below("newcomers.", state.tensors)) else None
+        return cls(model.eval(), serving, config, shape, attachment, newcomers)
 
     def _with(self, serving: ServingTensors) -> Self:
-        return type(self)(self.model, serving, self.config, self.shape, self.attachment)
+        return type(self)(self.model, serving, self.config, self.shape, self.attachment, self.newcomers)
 
     @property
     def _takes_new_items(self) -> bool:
@@ -259,7 +248,15 @@ class NeuralRanker(Ranker):
         serving = self.serving
         if self.model.hears_history:
             vectors = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
-            vectors = vectors if base is None else base + vectors
+            base = torch.zeros_like(vectors) if base is None else base
+            if self.newcomers is not None:
+                unknown = (base == 0).all(dim=1)[:, None]
+                tastes = tastes_of_histories(histories, vectors, self._without_bias())
+                vectors = torch.where(
+                    unknown & (vectors != 0).any(dim=1)[:, None], self.newcomers(tastes), base + vectors
+                )
+            else:
+                vectors = base + vectors
             with torch.no_grad():
                 decoded = self.model.decode(vectors)
         else:
@@ -314,6 +311,18 @@ def _weigh_popularity(
             )
     model.weigh_popularity(weight)
     return replace(config, model=replace(config.model, popularity_weight=weight))
+
+
+def _learn_newcomers(serving: ServingTensors, interactions: sp.csr_matrix, has_bias: bool) -> RidgeRegression:
+    """Learns what identities add to histories: from what the history of a known person says to the person's vector."""
+    people = np.flatnonzero(np.diff(interactions.indptr))
+    if len(people) > _MOST_PEOPLE:
+        people = np.sort(np.random.default_rng(0).choice(people, _MOST_PEOPLE, replace=False))
+    width = -1 if has_bias else None
+    histories = interactions[people]
+    heard = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
+    tastes = tastes_of_histories(histories, heard, serving.item[:, :width])
+    return RidgeRegression.fit(tastes, serving.user[torch.from_numpy(people), :width])[0]
 
 
 def _place_new_items(
@@ -373,26 +382,3 @@ def _as_new_items(placed: Tensor, serving: ServingTensors, config: NeuralConfig)
     if config.model.new_item_offset:
         item = torch.cat([item[:, :-1], item[:, -1:] + config.model.new_item_offset], dim=1)
     return NewItems(item=item, messages=messages)
-
-
-@torch.no_grad()
-def _serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr_matrix) -> ServingTensors:
-    """Runs the trained model once over the whole graph and keeps what answering needs."""
-    embeddings = model(graph)
-    num_users = graph.num_users
-    user, item = embeddings.user.cpu(), embeddings.item.cpu()
-    messages = embeddings.messages[num_users:].cpu()
-    degree = torch.from_numpy(np.bincount(interactions.indices, minlength=graph.num_items))
-    before_decoding = embeddings.user_mixed.cpu()
-    history = fold_in_by_propagation(interactions, messages, degree)
-    # Users without interactions and without media are nobody in particular: they get the average taste.
-    nobody = (before_decoding == 0).all(dim=1)
-    user = torch.where(nobody[:, None], user[~nobody].mean(dim=0), user)
-    return ServingTensors(
-        user=user,
-        item=item,
-        user_base=before_decoding - history,
-        item_messages=messages,
-        item_propagated=embeddings.item_sent.cpu().clone(),  # may be the very memory of `item`
-        item_degree=degree,
-    )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gnnrec.nn.propagate import bipartite_operator, propagate
 from gnnrec.rankers import fold_in
-from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation, tastes_of_histories
 
 NUM_ITEMS, DIM = 9, 4
 
@@ -89,3 +89,12 @@ def test_nobody_asks_for_nothing() -> None:
     nobody = sp.csr_matrix((0, NUM_ITEMS), dtype=np.float32)
     assert fold_in_by_least_squares(nobody, normal(NUM_ITEMS, DIM)).shape == (0, DIM)
     assert fold_in_by_propagation(nobody, normal(NUM_ITEMS, DIM), torch.ones(NUM_ITEMS)).shape == (0, DIM)
+
+
+def test_tastes_are_two_views_of_a_history() -> None:
+    histories = sp.csr_matrix(np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=np.float32))
+    directions = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.0, 1.0], [5.0, 5.0]])
+    propagated = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
+    half = 0.5**0.5
+    expected = torch.tensor([[0.6, 0.8, half, half], [0, 0, 0, 0], [0, 1, 0, 1]])
+    torch.testing.assert_close(tastes_of_histories(histories, propagated, directions), expected)

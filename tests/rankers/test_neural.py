@@ -273,3 +273,21 @@ def test_validation_chooses_what_is_settled_after_training(task: RankingTask, pl
     _, result_of_generous = NeuralRanker.fit(replace(task, validation=validation), generous)
     assert result_of_generous is not None
     assert result_of_generous.chosen["new_item_offset"] > result.chosen["new_item_offset"]
+
+
+def test_newcomers_are_placed_nearer_to_their_fitted_vectors_than_propagation_alone_does(
+    fitted: NeuralRanker, planted: PlantedGraph
+) -> None:
+    fitted_direction = fitted.vectors("user")[:, :-1]
+    by_propagation = NeuralRanker(fitted.model, fitted.serving, fitted.config, fitted.shape)
+    nearness = {}
+    for name, ranker in {"regression": fitted, "propagation": by_propagation}.items():
+        vectors = ranker._user_vectors(planted.train, None)[:, :-1]
+        nearness[name] = float(F.cosine_similarity(vectors, fitted_direction).mean())
+    assert nearness["regression"] > 0.95
+    assert nearness["regression"] > nearness["propagation"] + 0.01
+    row = by_propagation._user_vectors(planted.train[:3], None)[:, :-1]
+    degree = torch.from_numpy(planted.train.toarray().sum(axis=0)).clamp(min=1)
+    history = torch.from_numpy(planted.train[:3].toarray())
+    expected = (history / degree.sqrt()) @ fitted.serving.item_messages
+    torch.testing.assert_close(row, F.normalize(expected), atol=1e-5, rtol=1e-4)

@@ -1,0 +1,58 @@
+"""Holds what a trained model leaves behind for answering."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from gnnrec.nn.message_graph import MessageGraph
+from gnnrec.nn.model import GraphModel
+from gnnrec.rankers.fold_in import fold_in_by_propagation
+
+__all__ = ["ServingTensors", "serving_tensors"]
+
+
+@dataclass(frozen=True, eq=False)
+class ServingTensors:
+    """What a trained model leaves behind for answering, on the CPU.
+
+    Attributes:
+        user: ``[num_users, dim]``, ready for the inner product.
+        item: ``[num_items, dim]``, ready for the inner product.
+        user_base: ``[num_users, width]`` a user before decoding, less what the user's own history adds.
+        item_messages: ``[num_items, width]`` what each item adds to the users who chose it.
+        item_propagated: ``[num_items, any]`` what each item sends to its neighbours by content.
+        item_degree: ``[num_items]`` interactions in training.
+    """
+
+    user: Tensor
+    item: Tensor
+    user_base: Tensor
+    item_messages: Tensor
+    item_propagated: Tensor
+    item_degree: Tensor
+
+
+@torch.no_grad()
+def serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr_matrix) -> ServingTensors:
+    """Runs the trained model once over the whole graph and keeps what answering needs."""
+    embeddings = model(graph)
+    num_users = graph.num_users
+    user, item = embeddings.user.cpu(), embeddings.item.cpu()
+    messages = embeddings.messages[num_users:].cpu()
+    degree = torch.from_numpy(np.bincount(interactions.indices, minlength=graph.num_items))
+    before_decoding = embeddings.user_mixed.cpu()
+    history = fold_in_by_propagation(interactions, messages, degree)
+    # Users without interactions and without media are nobody in particular: they get the average taste.
+    nobody = (before_decoding == 0).all(dim=1)
+    user = torch.where(nobody[:, None], user[~nobody].mean(dim=0), user)
+    return ServingTensors(
+        user=user,
+        item=item,
+        user_base=before_decoding - history,
+        item_messages=messages,
+        item_propagated=embeddings.item_sent.cpu().clone(),  # may be the very memory of `item`
+        item_degree=degree,
+    )
