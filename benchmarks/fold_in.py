@@ -17,7 +17,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,10 @@ data set has none, a tenth of the training pairs (seed 0) is held out.
 
 _FEW_SHOT = f"""## Event by event
 
-People and items that the fit did not know, each a tenth of {BENCHMARKS[FEW_SHOT].title}, after some of their events:
-people are folded in, items are added by their media and told by `update`. All points of a curve have the same
-newcomers, pairs and candidates ([evaluation.md](evaluation.md#interaction-by-interaction)). ± is the standard error
-over people.
+People and items that the fit (seed 0) did not know, each a tenth of {BENCHMARKS[FEW_SHOT].title}, after some of
+their events: people are folded in, items are added by their media and told by `update`. All points of a curve have
+the same newcomers, pairs and candidates ([evaluation.md](evaluation.md#interaction-by-interaction)). ± is the standard
+error over people.
 """
 
 
@@ -72,20 +72,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     path = chosen.results / "fold-in.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def stored() -> dict[str, Any]:  # read anew each time: another run may have added something
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"fold-in": {}, "few-shot": {}}
 
     def keep(part: str, name: str, found: Mapping[str, Any]) -> None:
-        results.setdefault(part, {})[name] = {**found, **_surroundings(chosen.device)}
+        results = stored()
+        results[part][name] = {**found, **_surroundings(chosen.device)}
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (chosen.docs / "fold-in.md").write_text(page(results), encoding="utf-8")
         print(f"{name}: done", flush=True)
 
     for dataset in chosen.dataset:
         for seed in chosen.seeds:
-            if (name := f"{dataset}, seed {seed}") not in results.get("fold-in", {}):
+            if (name := f"{dataset}, seed {seed}") not in stored()["fold-in"]:
                 keep("fold-in", name, {"dataset": dataset, "seed": seed, **fold_in(dataset, seed, chosen.device)})
         for newcomers in ("people", "items") if dataset == FEW_SHOT else ():
-            if newcomers not in results.get("few-shot", {}):
+            if newcomers not in stored()["few-shot"]:
                 curves = few_shot(newcomers, chosen.device)
                 picture = chosen.docs / "images" / f"few-shot-{newcomers}.png"
                 picture.parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +144,10 @@ def fitted(train: gr.Dataset, valid: gr.Dataset | None, seed: int, device: str) 
 
 def page(results: Mapping[str, Any]) -> str:
     """Returns the page of all results."""
-    parts = [_INTRODUCTION, _fold_in_table(results.get("fold-in", {}).values())]
-    found = results.get("few-shot", {})
-    if found:
+    parts = [_INTRODUCTION, _fold_in_table(results["fold-in"].values())]
+    if results["few-shot"]:
         parts.append(_FEW_SHOT)
-    for newcomers, one in found.items():
+    for newcomers, one in results["few-shot"].items():
         parts.append(f"![recall@20 of new {newcomers} by what is known of them](images/few-shot-{newcomers}.png)\n")
         parts.append(_curve_table(one["curves"]))
     software = {(one["machine"], one["versions"]) for part in results.values() for one in part.values()}
@@ -155,12 +157,12 @@ def page(results: Mapping[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _fold_in_table(found: Any) -> str:
+def _fold_in_table(found: Iterable[Mapping[str, Any]]) -> str:
     lines = []
     for one in found:
         line = [f"[{one['dataset']}](../datasets/{one['dataset']}.md)", one["seed"], f"{one['users']:,}"]
         for metric in METRICS:
-            line += [*(markdown.number(one[side][metric]) for side in ("fitted", "folded in"))]
+            line += [markdown.number(one[side][metric]) for side in ("fitted", "folded in")]
             line.append(f"{one['ratio'][metric]:.3f}")
         lines.append([*line, markdown.compared(PairedBootstrap(**one["difference"]["recall@20"]))])
     header = ["data set", "seed", "people"]
