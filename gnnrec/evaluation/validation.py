@@ -44,3 +44,14 @@ class ValidationPairs:
     def of_items(self, chosen: NDArray[np.bool_]) -> "ValidationPairs":
         """Returns the pairs of the items ``chosen [num_items]`` alone; all items are ranked as before."""
         return replace(self, pairs=only_items(self.pairs, chosen))
+
+    def of_some_users(self, most: int) -> "ValidationPairs":
+        """Returns the pairs of at most so many users, drawn at random, always the same."""
+        users = np.flatnonzero(np.diff(self.pairs.indptr))
+        if len(users) <= most:
+            return self
+        kept = np.zeros(self.pairs.shape[0], dtype=np.float32)
+        kept[np.random.default_rng(0).choice(users, most, replace=False)] = 1
+        pairs = sp.csr_matrix(sp.diags(kept) @ self.pairs)
+        pairs.eliminate_zeros()
+        return replace(self, pairs=pairs)

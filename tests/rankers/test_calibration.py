@@ -46,3 +46,11 @@ def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs)
     assert of_first.pairs.nnz == 10
     assert of_first(user, item)["recall@1"] == 1
     assert validation.pairs.nnz == NUM
+
+
+def test_some_users_are_enough(validation: ValidationPairs) -> None:
+    some = validation.of_some_users(20)
+    assert np.count_nonzero(np.diff(some.pairs.indptr)) == 20
+    assert (some.pairs != validation.pairs.multiply(some.pairs)).nnz == 0
+    assert (some.pairs != validation.of_some_users(20).pairs).nnz == 0
+    assert validation.of_some_users(NUM) is validation
