@@ -49,6 +49,8 @@ class ModelConfig:
         new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
             measured on validation pairs with a fifth of the known items in the part of new ones.
         new_item_price: Share of the recall of known items that places for new ones may cost.
+        new_user_prior: As how many events the average person counts in the vector of a new one; ``None``: what ranks
+            best for known people on validation when only 1, 3 or 10 of their events are told.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -72,6 +74,7 @@ class ModelConfig:
     popularity_weight: float | None = None
     new_item_offset: float | None = None
     new_item_price: float = 0.02
+    new_user_prior: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -98,6 +101,8 @@ class ModelConfig:
             raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
         if self.new_item_offset and not self.item_bias:
             raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
+        if self.new_user_prior is not None and self.new_user_prior < 0:
+            raise ConfigError(f"option 'new_user_prior' must not be negative, got {self.new_user_prior}")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
 

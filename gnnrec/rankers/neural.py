@@ -23,8 +23,8 @@ from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
-from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation, tastes_of_histories
-from gnnrec.rankers.ridge import RidgeRegression
+from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.rankers.history_regression import HistoryRegression
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.storage import below
 from gnnrec.training.config import TrainingConfig
@@ -32,7 +32,7 @@ from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralConfig", "NeuralRanker"]
 
-_MOST_PEOPLE = 50_000  # more examples change some thousands of weights no further
+_SETTLED = ("popularity_weight", "new_item_offset", "new_user_prior")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class NeuralRanker(Ranker):
         config: NeuralConfig,
         shape: GraphShape,
         attachment: ContentAttachment | None = None,
-        newcomers: RidgeRegression | None = None,
+        newcomers: HistoryRegression | None = None,
     ) -> None:
         self.model = model
         self.serving = serving
@@ -121,10 +121,11 @@ class NeuralRanker(Ranker):
         serving = serving_tensors(model, graph, task.interactions)
         attachment = newcomers = None
         if model.regresses_new_users:
-            newcomers = _learn_newcomers(serving, task.interactions, model.has_item_bias)
+            direction = serving.item[:, :-1] if model.has_item_bias else serving.item
+            newcomers, config = _learn_newcomers(serving, task.interactions, direction, task.validation, config)
         if model.regresses_new_items:
             attachment, serving, config = _place_new_items(model, graph, serving, config, task.validation)
-        chosen = {name: getattr(config.model, name) for name in ("popularity_weight", "new_item_offset")}
+        chosen = {name: getattr(config.model, name) for name in _SETTLED}
         result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
         return cls(model.cpu(), serving, config, graph.shape, attachment, newcomers), result
 
@@ -218,7 +219,7 @@ class NeuralRanker(Ranker):
         if self.attachment is not None:
             tensors |= {f"attachment.{name}": value for name, value in self.attachment.tensors().items()}
         if self.newcomers is not None:
-            tensors |= {f"newcomers.{name}": value for name, value in vars(self.newcomers).items()}
+            tensors |= {f"newcomers.{name}": value for name, value in self.newcomers.tensors().items()}
         return RankerState(tensors, {"config": to_dict(self.config), "shape": to_dict(self.shape)})
 
     @classmethod
@@ -232,7 +233,7 @@ class NeuralRanker(Ranker):
         attachment = None
         if placing := below("attachment.", state.tensors):
             attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
-        newcomers = RidgeRegression(**of_people) if (of_people := below("newcomers.", state.tensors)) else None
+        newcomers = HistoryRegression.restore(of_people) if (of_people := below("newcomers.", state.tensors)) else None
         return cls(model.eval(), serving, config, shape, attachment, newcomers)
 
     def _with(self, serving: ServingTensors) -> Self:
@@ -248,17 +249,14 @@ class NeuralRanker(Ranker):
         serving = self.serving
         if self.model.hears_history:
             vectors = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
-            base = torch.zeros_like(vectors) if base is None else base
-            if self.newcomers is not None:
-                unknown = (base == 0).all(dim=1)[:, None]
-                tastes = tastes_of_histories(histories, vectors, self._without_bias())
-                vectors = torch.where(
-                    unknown & (vectors != 0).any(dim=1)[:, None], self.newcomers(tastes), base + vectors
-                )
-            else:
-                vectors = base + vectors
+            vectors = vectors if base is None else base + vectors
             with torch.no_grad():
                 decoded = self.model.decode(vectors)
+            if self.newcomers is not None:
+                placed = self.newcomers(histories, serving, self._without_bias())
+                placed = torch.cat([placed, torch.ones(len(placed), decoded.shape[1] - placed.shape[1])], dim=1)
+                new = base is None or (base == 0).all(dim=1)[:, None]
+                decoded = torch.where(torch.as_tensor(new), placed, decoded)
         else:
             # A cosine has the unit of the bias. A dot product has not: there the weight of the bias is fitted as well.
             cosine = self.config.model.decoder == "cosine"
@@ -313,16 +311,23 @@ def _weigh_popularity(
     return replace(config, model=replace(config.model, popularity_weight=weight))
 
 
-def _learn_newcomers(serving: ServingTensors, interactions: sp.csr_matrix, has_bias: bool) -> RidgeRegression:
-    """Learns what identities add to histories: from what the history of a known person says to the person's vector."""
-    people = np.flatnonzero(np.diff(interactions.indptr))
-    if len(people) > _MOST_PEOPLE:
-        people = np.sort(np.random.default_rng(0).choice(people, _MOST_PEOPLE, replace=False))
-    width = -1 if has_bias else None
-    histories = interactions[people]
-    heard = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
-    tastes = tastes_of_histories(histories, heard, serving.item[:, :width])
-    return RidgeRegression.fit(tastes, serving.user[torch.from_numpy(people), :width])[0]
+def _learn_newcomers(
+    serving: ServingTensors,
+    interactions: sp.csr_matrix,
+    direction: Tensor,
+    validation: ValidationPairs | None,
+    config: NeuralConfig,
+) -> tuple[HistoryRegression, NeuralConfig]:
+    """Learns to place new people, and how much the average person counts beside few events."""
+    newcomers = HistoryRegression.fit(serving, interactions, direction)
+    prior = config.model.new_user_prior
+    if prior is not None:
+        newcomers = replace(newcomers, prior=prior)
+    elif validation is not None:
+        newcomers = newcomers.with_best_prior(
+            serving, interactions, direction, validation, select_by=config.training.select_by
+        )
+    return newcomers, replace(config, model=replace(config.model, new_user_prior=newcomers.prior))
 
 
 def _place_new_items(

@@ -237,7 +237,7 @@ def test_popularity_is_weighed_after_training(task: RankingTask) -> None:
     config = replace(CONFIG, training=TrainingConfig(epochs=3))
     plain, result = NeuralRanker.fit(task, config)
     assert result is not None
-    assert result.chosen == {"popularity_weight": 1.0, "new_item_offset": 0.0}
+    assert result.chosen == {"popularity_weight": 1.0, "new_item_offset": 0.0, "new_user_prior": 3.0}
     doubled, result = NeuralRanker.fit(task, replace(config, model=replace(config.model, popularity_weight=2.0)))
     assert result is not None
     assert result.chosen["popularity_weight"] == 2.0
