@@ -65,7 +65,7 @@ class HistoryRegression:
     def __call__(self, histories: sp.csr_matrix, serving: ServingTensors, direction: Tensor) -> Tensor:
         """Returns ``[num_people, width]``; the average for an empty history. Cost: ``O(num_entries × dim)``."""
         count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))[:, None]
-        predicted = torch.nn.functional.normalize(self.regression(_tastes(serving, histories, direction)))
+        predicted = self.regression(_tastes(serving, histories, direction))
         return (count * predicted + self.prior * self.average) / (count + self.prior).clamp(min=1e-6)
 
     def with_best_prior(
