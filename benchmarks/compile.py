@@ -19,7 +19,8 @@ import gnnrec as gr
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import MultimodalGraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
 
@@ -29,7 +30,7 @@ _STEPS, _WARM_UP, _BATCH = 20, 3, 2048
 def step_function(graph: MessageGraph, *, compiled: bool):
     """Returns a function that takes one optimiser step and says how long it took."""
     torch.manual_seed(0)
-    model = MultimodalGraphModel(graph.shape)
+    model = MultimodalGraphModel(graph.shape, ModelConfig())
     forward = torch.compile(model) if compiled else model
     objective = Objective(graph, TrainingConfig())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005, foreach=True)

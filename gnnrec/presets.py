@@ -9,7 +9,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.graph.build import GraphConfig
 from gnnrec.modalities.preparation import FeatureConfig
 from gnnrec.nn.architectures import architecture
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.rankers.content_knn import ContentKnnConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig

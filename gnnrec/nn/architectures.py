@@ -12,7 +12,9 @@ from gnnrec.nn.generative import Generative
 from gnnrec.nn.lightgcn import LightGCN
 from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.mgcn import MGCN
-from gnnrec.nn.model import GraphModel, ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.nn.pgl import PGL
 from gnnrec.nn.vbpr import VBPR
 

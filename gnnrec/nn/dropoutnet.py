@@ -5,17 +5,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from gnnrec.nn.factorisation import FactorisationModel
 from gnnrec.nn.identity import Identities
 from gnnrec.nn.identity_or_content import HIDDEN_WIDTHS
 from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import Embeddings, GraphModel, ModelConfig, NewItems
+from gnnrec.nn.model import Embeddings
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["DropoutNet"]
 
 
-class DropoutNet(GraphModel):
+class DropoutNet(FactorisationModel):
     """Volkovs, Yu & Poutanen 2017, "DropoutNet: Addressing Cold Start in Recommender Systems".
 
     A user is ``f_U(U_u)``, an item ``f_V([V_v, content_v])``: perceptrons over latent factors and content side by side;
@@ -56,29 +58,11 @@ class DropoutNet(GraphModel):
         user = torch.where(graph.user_degree[:, None] > 0, self.user_network(user_latent), 0.0)
         item = self._items(item_latent, self.from_content(graph))
         layer_zero = torch.cat([user_latent, item_latent])
-        return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
-            user_mixed=user,
-            layer_zero=layer_zero,
-            messages=torch.zeros_like(layer_zero),
-            propagated=layer_zero,
-            item_sent=item,
-        )
+        return self._embeddings(user, item, layer_zero)
 
     @property
     def hides_items(self) -> bool:
         """A hidden item has no latent factors."""
-        return True
-
-    @property
-    def hears_history(self) -> bool:
-        """A user is a learned vector, whatever ``hops`` says."""
-        return False
-
-    @property
-    def takes_new_items(self) -> bool:
-        """As items that lack latent factors."""
         return True
 
     def sent_by_new_items(
@@ -87,10 +71,6 @@ class DropoutNet(GraphModel):
         """Returns ``f_V([0, content])``."""
         nothing = self.latent.item.weight.new_zeros(num_items, self.config.embedding_dim)
         return self._items(nothing, self.from_content.of_items(x_dict, owner_dict, num_items))
-
-    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
-        """Takes the items as they are: neighbours play no part."""
-        return NewItems(item=self.decode(sent), messages=torch.zeros_like(sent))
 
     def _items(self, latent: Tensor, content: Mapping[str, Tensor]) -> Tensor:
         item: Tensor = self.item_network(torch.stack([self.from_latent(latent), *content.values()]).sum(dim=0))

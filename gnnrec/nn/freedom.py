@@ -8,7 +8,8 @@ from torch import Tensor
 from gnnrec.nn.identity import Identities
 from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neighbours, modality_shares
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import Embeddings, GraphModel, ModelConfig, NewItems
+from gnnrec.nn.model import Embeddings, GraphModel, NewItems
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 

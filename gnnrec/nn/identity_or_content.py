@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gnnrec.nn.factorisation import FactorisationModel
 from gnnrec.nn.identity import Identities
 from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import Embeddings, GraphModel, ModelConfig, NewItems
+from gnnrec.nn.model import Embeddings
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["HIDDEN_WIDTHS", "ContentEncoder", "IdentityOrContent"]
@@ -47,7 +49,7 @@ class ContentEncoder(nn.Module):
         return encoding
 
 
-class IdentityOrContent(GraphModel):
+class IdentityOrContent(FactorisationModel):
     """Matrix factorisation beside a content encoder; what trains the encoder is up to the subclass and its losses.
 
     An item is its identity, and the encoding of its content where it has no interactions or is hidden. The views
@@ -78,33 +80,10 @@ class IdentityOrContent(GraphModel):
             new = new | hidden_items
         item = torch.where(new[:, None], encoding, identity)
         layer_zero = torch.cat([user, item])
-        return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
-            user_mixed=user,
-            layer_zero=layer_zero,
-            messages=torch.zeros_like(layer_zero),
-            propagated=layer_zero,
-            item_sent=item,
-            views={"identity": identity, "encoding": encoding},
-        )
-
-    @property
-    def hears_history(self) -> bool:
-        """A user is a learned vector, whatever ``hops`` says."""
-        return False
-
-    @property
-    def takes_new_items(self) -> bool:
-        """By the encoding of their content."""
-        return True
+        return self._embeddings(user, item, layer_zero, {"identity": identity, "encoding": encoding})
 
     def sent_by_new_items(
         self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int
     ) -> Tensor:
         """Returns the encodings."""
         return self.encoder.of_items(x_dict, owner_dict, num_items)
-
-    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
-        """Takes the items as they are: neighbours play no part."""
-        return NewItems(item=self.decode(sent), messages=torch.zeros_like(sent))

@@ -9,7 +9,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.geometric import scatter
 from gnnrec.nn.align import Alignment
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 
 __all__ = ["ItemContent", "described_modalities", "fused_neighbours", "modality_shares"]
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from gnnrec.nn.identity import Identities
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import Embeddings, GraphModel, ModelConfig
+from gnnrec.nn.model import Embeddings, GraphModel
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 

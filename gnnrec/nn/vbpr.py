@@ -5,16 +5,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from gnnrec.nn.factorisation import FactorisationModel
 from gnnrec.nn.identity import Identities
 from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import Embeddings, GraphModel, ModelConfig, NewItems
+from gnnrec.nn.model import Embeddings
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["VBPR"]
 
 
-class VBPR(GraphModel):
+class VBPR(FactorisationModel):
     """He & McAuley 2016, "VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback".
 
     Eq. 4, with all modalities side by side as the visual features ``f``:
@@ -57,29 +59,11 @@ class VBPR(GraphModel):
         bias = torch.where(graph.item_degree[:, None] > 0, self.bias.weight, 0.0)
         item = _item_vectors(self.latent.items(graph), bias, self.content(graph))
         layer_zero = torch.cat([user, item])
-        return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
-            user_mixed=user,
-            layer_zero=layer_zero,
-            messages=torch.zeros_like(layer_zero),
-            propagated=layer_zero,
-            item_sent=item,
-        )
+        return self._embeddings(user, item, layer_zero)
 
     @property
     def has_item_bias(self) -> bool:
         """That of the item and that of its content, in one."""
-        return True
-
-    @property
-    def hears_history(self) -> bool:
-        """A user is a learned vector, whatever ``hops`` says."""
-        return False
-
-    @property
-    def takes_new_items(self) -> bool:
-        """By their visual factors and visual bias."""
         return True
 
     def sent_by_new_items(
@@ -88,10 +72,6 @@ class VBPR(GraphModel):
         """Returns the vectors of items whose latent factors and bias are 0."""
         nothing = self.bias.weight.new_zeros(num_items, self.config.embedding_dim)
         return _item_vectors(nothing, nothing[:, :1], self.content.of_items(x_dict, owner_dict, num_items))
-
-    def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
-        """Takes the items as they are: neighbours play no part."""
-        return NewItems(item=self.decode(sent), messages=torch.zeros_like(sent))
 
 
 def _item_vectors(latent: Tensor, bias: Tensor, content: Mapping[str, Tensor]) -> Tensor:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from gnnrec.errors import ConfigError
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.message_graph import GraphShape
-from gnnrec.nn.model import GraphModel, ModelConfig
+from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model_config import ModelConfig
 
 __all__ = ["carry_over"]
 

@@ -18,7 +18,8 @@ from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import GraphModel, ModelConfig, NewItems
+from gnnrec.nn.model import GraphModel, NewItems
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart

@@ -9,7 +9,7 @@ import torch
 from gnnrec.errors import ConfigError
 from gnnrec.nn.architectures import ARCHITECTURES, build_model
 from gnnrec.nn.message_graph import GraphShape
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.warm_start import carry_over
 
 # As many users as items, and a modality just as wide: sizes alone do not tell what belongs to whom.

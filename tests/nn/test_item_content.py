@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gnnrec.errors import ConfigError
 from gnnrec.nn.item_content import ItemContent, modality_shares
 from gnnrec.nn.message_graph import GraphShape
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 
 SHAPE = GraphShape(num_users=2, num_items=3, item_modalities={"image": 4, "audio": 2})
 

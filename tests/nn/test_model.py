@@ -6,7 +6,8 @@ import torch
 
 from gnnrec.errors import ConfigError
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.nn.propagate import bipartite_operator, propagate
 
 MakeGraph = Callable[..., MessageGraph]

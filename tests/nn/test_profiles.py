@@ -8,7 +8,7 @@ import torch
 from gnnrec.errors import UnsupportedError
 from gnnrec.nn.architectures import ARCHITECTURES, build_model
 from gnnrec.nn.message_graph import GraphShape
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 
 SHAPE = GraphShape(4, 5, {"bio": 3, "face": 2}, {"look": 6}, (), ("similar_by_look", "co_occurs"))
 ROWS = {"bio": torch.randn(4, 3), "face": torch.randn(2, 2)}

@@ -10,7 +10,8 @@ from torch import Tensor
 from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.nn.architectures import ARCHITECTURES, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import GraphModel, ModelConfig
+from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.presets import RecommenderConfig
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective

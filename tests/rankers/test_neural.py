@@ -11,7 +11,7 @@ from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import GraphConfig, build_graph
 from gnnrec.modalities.features import Features
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import ModelConfig
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.rankers.base import RankerState, RankingTask
 from gnnrec.rankers.fold_in import fold_in_by_least_squares
 from gnnrec.rankers.neural import NeuralConfig, NeuralRanker

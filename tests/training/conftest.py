@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.testing import PlantedGraph, planted_graph
 
 

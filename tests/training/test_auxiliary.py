@@ -7,7 +7,8 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import Embeddings, MultimodalGraphModel
+from gnnrec.nn.model import Embeddings
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training.auxiliary import AUXILIARY_LOSSES, Batch
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective

@@ -7,7 +7,8 @@ import torch
 from gnnrec.errors import ConfigError, StorageError
 from gnnrec.graph.build import GraphConfig
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.testing import planted_graph
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig

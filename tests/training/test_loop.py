@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError, GnnrecError, StorageError
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import ModelConfig, MultimodalGraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.testing import PlantedGraph
 from gnnrec.training import loop
 from gnnrec.training.config import TrainingConfig

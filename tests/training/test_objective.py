@@ -9,7 +9,8 @@ from gnnrec.errors import ConfigError
 from gnnrec.geometric import HeteroData
 from gnnrec.nn.losses import binary_cross_entropy, bpr
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import Embeddings, MultimodalGraphModel
+from gnnrec.nn.model import Embeddings
+from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training import objective as objective_module
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective

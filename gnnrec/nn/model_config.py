@@ -1,0 +1,93 @@
+"""Declares the options of every model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gnnrec.config import Choices, Range, searched, suggest
+from gnnrec.errors import ConfigError
+from gnnrec.nn.align import PROJECTIONS
+from gnnrec.nn.fuse import FUSIONS
+
+__all__ = ["ModelConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the model.
+
+    Attributes:
+        architecture: A name in ``gnnrec.nn.architectures.ARCHITECTURES``: ``multimodal``, or that of a published model.
+            Published models use ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and the options after them.
+        embedding_dim: Width of the vectors of users and items.
+        hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
+        fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
+        content: ``add`` content to the identity, or ``none``: ignore the media.
+        content_scale: Length of a content vector before training; identities start shorter, at .1.
+        relation_weight: Weight of each item–item and user–user relation before training.
+        identity_dropout: Share of the items that a training step treats as new: no identity, no interactions, only
+            what their media say; in ``dropoutnet`` and ``clcrec`` likewise.
+        feature_dropout: Share of the entries of modality vectors set to zero in training.
+        decoder: ``cosine`` or ``dot`` product.
+        item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
+        popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
+            the validation pairs best.
+        new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
+            measured on validation pairs with a fifth of the known items in the part of new ones.
+        new_item_price: Share of the recall of known items that places for new ones may cost.
+        new_user_prior: As how many events the average person counts in the vector of a new one; ``None``: what ranks
+            best for known people on validation when only 1, 3 or 10 of their events are told.
+        projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
+            ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
+            the encoder ``log-mel``.
+        item_hops: Layers of propagation over the item–item graph (FREEDOM, MGCN, PGL).
+        modality_shares: Modality → its share in the item–item graph of all modalities; what is left goes to the
+            modalities that are not named, in equal parts (FREEDOM, PGL).
+        fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
+    """
+
+    architecture: str = "multimodal"
+    embedding_dim: int = 64
+    hops: int = searched(2, Range(1, 4))
+    fusion: str = "attention"
+    content: Literal["add", "none"] = "add"
+    content_scale: float = searched(1.0, Range(0.1, 10, log=True))
+    relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
+    identity_dropout: float = 0.1
+    feature_dropout: float = searched(0.0, Range(0, 0.5))
+    decoder: Literal["cosine", "dot"] = "cosine"
+    item_bias: bool = searched(True, Choices((True, False)))
+    popularity_weight: float | None = None
+    new_item_offset: float | None = None
+    new_item_price: float = 0.02
+    new_user_prior: float | None = None
+    projections: Mapping[str, str] = field(default_factory=dict)
+    item_hops: int = 1
+    modality_shares: Mapping[str, float] = field(default_factory=dict)
+    fine_tune_features: bool = False
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim < 2:
+            raise ConfigError(f"option 'embedding_dim' must be at least 2, got {self.embedding_dim}")
+        for name in ("hops", "item_hops"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
+        for modality, share in self.modality_shares.items():
+            if not 0 <= share <= 1:
+                raise ConfigError(f"the share of {modality!r} in 'modality_shares' must lie in [0, 1], got {share}")
+        if self.fusion not in FUSIONS:
+            raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
+        for modality, name in self.projections.items():
+            if name not in PROJECTIONS:
+                raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
+        for name in ("identity_dropout", "feature_dropout", "new_item_price"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
+        if self.popularity_weight is not None and self.popularity_weight < 0:
+            raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
+        if self.new_item_offset and not self.item_bias:
+            raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
+        if self.new_user_prior is not None and self.new_user_prior < 0:
+            raise ConfigError(f"option 'new_user_prior' must not be negative, got {self.new_user_prior}")
+        if self.relation_weight <= 0:
+            raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")

@@ -1,0 +1,189 @@
+"""The default model: align, fuse, propagate, decode."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gnnrec.nn.fuse import ModalityRows
+from gnnrec.nn.message_graph import GraphShape, MessageGraph
+from gnnrec.nn.model import Embeddings, GraphModel
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.node_encoder import NodeEncoder
+from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.propagate import RelationMixing, propagate
+
+__all__ = ["MultimodalGraphModel"]
+
+# Adam moves every parameter by about the learning rate. A bias answers for all events of an item, and at the pace of
+# the other parameters it would follow the last batch; so it is learned in a smaller unit.
+_UNIT_OF_BIAS = 0.2
+
+
+class MultimodalGraphModel(GraphModel):
+    """Embeds users and items of a heterogeneous graph in one space.
+
+    1. *Align and fuse* (:class:`~gnnrec.nn.node_encoder.NodeEncoder`): layer 0 is identity plus content.
+    2. *Propagate*: mean over the layers of normalised propagation on user–item edges, then one hop of each item–item
+       (or user–user) relation, with a learned weight.
+    3. *Decode*: cosine or dot product, plus a bias per item (Koren et al. 2009, section 4.2), so that popularity need
+       not be told by directions. Hidden items share one learned bias while training.
+
+    A node without interactions goes through the same steps; it only lacks the identity and the edges. That trains the
+    content of known items; which vector an item without interactions ends up with is regressed on its media afterwards
+    (``gnnrec.rankers.attachment``), for that ranks new items better than the network does.
+
+    Args:
+        shape: Sizes, modalities and relations of the training graph.
+        config: Options.
+    """
+
+    def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        uses_media = config.content != "none"
+        dims = (
+            {"user": shape.user_modalities, "item": shape.item_modalities} if uses_media else {"user": {}, "item": {}}
+        )
+
+        def encoder(kind: str, num_nodes: int) -> NodeEncoder:
+            return NodeEncoder(
+                num_nodes,
+                dims[kind],
+                config.embedding_dim - config.item_bias,
+                fusion=config.fusion,
+                content_scale=config.content_scale,
+                projections=config.projections,
+            )
+
+        self.users = encoder("user", shape.num_users)
+        self.items = encoder("item", shape.num_items)
+        self.user_relations = RelationMixing(shape.user_relations, config.relation_weight)
+        self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
+        self.item_bias = nn.Parameter(torch.zeros(shape.num_items))
+        self.new_item_bias = nn.Parameter(torch.zeros(()))
+        self.items_have_media = bool(shape.item_modalities)
+
+    def forward(
+        self,
+        graph: MessageGraph,
+        *,
+        interactions: SparseOperator | None = None,
+        hidden_items: Tensor | None = None,
+    ) -> Embeddings:
+        """Embeds every node. Cost: ``O((hops × num_edges + num_rows × width) × dim)``."""
+        user_rows, item_rows = self._aligned(self.users, graph, "user"), self._aligned(self.items, graph, "item")
+        user_zero, _ = self.users(user_rows, graph.user_degree)
+        item_zero, content = self.items(item_rows, graph.item_degree)
+        layer_zero = torch.cat([user_zero, item_zero])
+        operator = graph.interactions if interactions is None else interactions
+        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        user, item = propagated[: graph.num_users], propagated[graph.num_users :]
+
+        item_own, unlinked, new = item, {}, graph.item_degree == 0
+        if hidden_items is not None:
+            new = new | hidden_items
+            hidden = torch.nonzero(hidden_items).flatten()
+            rows_of_hidden = None if item_rows is None else item_rows.of(hidden)
+            item_own = item.index_copy(0, hidden, self.without_edges(rows_of_hidden, len(hidden)))
+            unlinked = {"co_occurs": hidden_items}  # a new item has neighbours by content only
+        item_mixed = self.item_relations(item_own, item, graph.relations["item"], unlinked)
+        user_mixed = self.user_relations(user, user, graph.relations["user"], {})
+        return Embeddings(
+            user=self.decode(user_mixed),
+            item=self._decode_items(item_mixed, new),
+            user_mixed=user_mixed,
+            layer_zero=layer_zero,
+            messages=messages,
+            propagated=propagated,
+            item_sent=item,
+            item_content=content,
+        )
+
+    def decode(self, mixed: Tensor) -> Tensor:
+        """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""
+        vectors = super().decode(mixed)
+        return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1) if self.has_item_bias else vectors
+
+    @torch.no_grad()
+    def weigh_popularity(self, weight: float) -> None:
+        """Multiplies all biases."""
+        self.item_bias.mul_(weight)
+        self.new_item_bias.mul_(weight)
+
+    @property
+    def weighs_popularity(self) -> bool:
+        """With ``item_bias``."""
+        return self.config.item_bias
+
+    @property
+    def has_item_bias(self) -> bool:
+        """With ``item_bias``."""
+        return self.config.item_bias
+
+    @property
+    def hides_items(self) -> bool:
+        """If items have media."""
+        return bool(self.items.modalities)
+
+    @property
+    def takes_new_items(self) -> bool:
+        """If items have media, whether the model itself hears of them or not."""
+        return self.regresses_new_items
+
+    @property
+    def regresses_new_items(self) -> bool:
+        """If items have media."""
+        return self.items_have_media
+
+    @property
+    def regresses_new_users(self) -> bool:
+        """If users hear of their histories."""
+        return self.hears_history
+
+    @property
+    def takes_profiles(self) -> bool:
+        """If users have media, and a history is a sum that those can be added to."""
+        return bool(self.users.modalities) and self.hears_history
+
+    def new_users(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], degree: Tensor) -> Tensor:
+        """Returns what propagation leaves of layer 0: content, which counts less beside a history, and no identity."""
+        rows = self.users.align(x_dict, owner_dict, len(degree)) if x_dict else None
+        layer_zero, _ = self.users(rows, torch.zeros(len(degree)))
+        own: Tensor = layer_zero * self.users.content_share(degree)[:, None] / (self.config.hops + 1)
+        return own
+
+    def without_edges(self, rows: ModalityRows | None, num_items: int) -> Tensor:
+        """Embeds items that have only media: what propagation makes of a node without edges.
+
+        Args:
+            rows: Aligned media of the items, or ``None`` if there are none.
+            num_items: How many items.
+
+        Returns:
+            ``[num_items, dim]``, before item–item relations.
+        """
+        layer_zero, _ = self.items(rows, torch.zeros(num_items, device=self.items.identity.weight.device))
+        own: Tensor = layer_zero / (self.config.hops + 1)
+        return own
+
+    def _decode_items(self, mixed: Tensor, new: Tensor) -> Tensor:
+        """Decodes items ``[num_items, dim]``, of which some are ``new`` ``[num_items]``, and appends their bias."""
+        vectors = super().decode(mixed)
+        if not self.has_item_bias:
+            return vectors
+        # Where no media speak for new items they rank behind all others.
+        of_new = self.new_item_bias if self.hides_items else self.item_bias.min().detach()
+        bias = of_new.expand(len(new)) if new.all() else torch.where(new, of_new, self.item_bias)
+        return torch.cat([vectors, _UNIT_OF_BIAS * bias[:, None]], dim=1)
+
+    def _aligned(self, encoder: NodeEncoder, graph: MessageGraph, kind: str) -> ModalityRows | None:
+        """Projects the media of one node type, with feature dropout while training."""
+        x_dict = {name: x for name, x in graph.x_dict.items() if name in encoder.modalities and len(x)}
+        if not x_dict:
+            return None
+        if self.training and self.config.feature_dropout:
+            x_dict = {name: F.dropout(x, self.config.feature_dropout) for name, x in x_dict.items()}
+        num_nodes = graph.num_users if kind == "user" else graph.num_items
+        return encoder.align(x_dict, graph.owner_dict, num_nodes)
