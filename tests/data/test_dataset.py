@@ -101,6 +101,22 @@ def test_interaction_matrix_is_binary_over_the_whole_catalogue():
     assert len(data.events) == 3
 
 
+def test_media_need_no_log(tmp_path):
+    items = pd.DataFrame({"item_id": ["b", "a"], "title": ["Bee", None]})
+    for source in (items, pl.from_pandas(items)):
+        data = Dataset.from_frames(None, items=source, modalities={"title": Text("title")})
+        assert (data.num_users, data.items.ids.tolist(), len(data.events)) == (0, ["a", "b"], 0)
+        assert data.interaction_matrix().shape == (0, 2)
+        assert data.item_table["title"].iloc[1] == "Bee"
+        assert data.describe().modalities == {"title": (1, 1)}
+    data.save(tmp_path / "media")
+    assert Dataset.load(tmp_path / "media").describe() == data.describe()
+    vectors = {"x": Vectors(np.ones((2, 3)), ids=["b", "a"])}
+    assert Dataset.from_frames(None, modalities=vectors).items.ids.tolist() == ["a", "b"]
+    with pytest.raises(DataError, match="without interactions a data set needs items"):
+        Dataset.from_frames(None)
+
+
 # --- catalogue, side tables, media ---------------------------------------------------------------
 
 
