@@ -1,5 +1,6 @@
-"""Measures rankings: protocol, metrics, significance and pictures."""
+"""Measures rankings and aligned spaces: protocol, metrics, significance and pictures."""
 
+from gnnrec.evaluation.alignment import AlignmentReport, alignment_report, plot_modalities
 from gnnrec.evaluation.beyond_accuracy import beyond_accuracy
 from gnnrec.evaluation.cold_start import expected_at_random
 from gnnrec.evaluation.metrics import METRICS, parse_metric
@@ -11,8 +12,10 @@ from gnnrec.evaluation.slices import harmonic_mean, sliced
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "AlignmentReport",
     "Evaluation",
     "PairedBootstrap",
+    "alignment_report",
     "beyond_accuracy",
     "compare",
     "evaluate_rankings",
@@ -23,6 +26,7 @@ __all__ = [
     "parse_metric",
     "plot_embeddings",
     "plot_few_shot",
+    "plot_modalities",
     "plot_recall_by_degree",
     "plot_training",
     "sliced",
