@@ -15,7 +15,7 @@ from gnnrec.errors import MediaError, MissingPackageError
 from gnnrec.modalities.features import EncoderCard
 from gnnrec.modalities.hub import HubModel, load_hub_model
 
-__all__ = ["TransformersAudio", "from_hub", "read_sound", "sound_seconds"]
+__all__ = ["TransformersAudio", "from_hub", "prepare_waveform", "read_sound", "sound_seconds"]
 
 _SILENCE = 1e-4  # a sound whose loudest sample is below -80 dBFS holds nothing to encode
 _STREAMED = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe state as its size
@@ -36,7 +36,7 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
         MediaError: The file is absent, damaged, cut short, empty or silent.
         MissingPackageError: soundfile or soxr is not installed.
     """
-    soundfile, soxr = _sound_packages()
+    soundfile, _ = _sound_packages()
     try:
         _refuse_cut_wav(Path(path))
         with soundfile.SoundFile(path) as file:
@@ -45,14 +45,34 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
             file_rate = file.samplerate
     except (OSError, RuntimeError, ValueError) as error:  # libsndfile's errors are RuntimeErrors
         raise MediaError(f"not a readable sound: {error}") from error
-    if len(channels) == 0:
+    return prepare_waveform(channels, file_rate, sampling_rate)
+
+
+def prepare_waveform(samples: NDArray[np.floating], samples_rate: float, sampling_rate: int) -> NDArray[np.float32]:
+    """Mixes the channels of a sound to one and resamples it.
+
+    Args:
+        samples: ``[num_samples]`` or ``[num_samples, num_channels]`` in -1 … 1.
+        samples_rate: Their number per second.
+        sampling_rate: Samples per second of what is returned.
+
+    Returns:
+        ``[num_samples]``.
+
+    Raises:
+        MediaError: The sound is empty, silent, or not finite.
+        MissingPackageError: soundfile or soxr is not installed.
+    """
+    _, soxr = _sound_packages()
+    channels = samples.reshape(len(samples), -1)
+    if channels.size == 0:
         raise MediaError("the sound is empty")
     if not np.isfinite(channels).all():
         raise MediaError("the sound holds samples that are not finite")
     mono = channels.mean(axis=1)
     if np.abs(mono).max() < _SILENCE:
         raise MediaError("the sound is silent")
-    waveform: NDArray[np.float32] = soxr.resample(mono, file_rate, sampling_rate).astype(np.float32)
+    waveform: NDArray[np.float32] = soxr.resample(mono, samples_rate, sampling_rate).astype(np.float32)
     return waveform
 
 

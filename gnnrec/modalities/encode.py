@@ -27,7 +27,7 @@ from gnnrec.modalities.store import FeatureStore, open_store, store_key
 from gnnrec.modalities.vectors import features_from_vectors
 from gnnrec.modalities.video import VideoEncoder, read_frames
 
-__all__ = ["encode_dataset", "encode_modality", "same_encoder"]
+__all__ = ["Road", "encode_dataset", "encode_modality", "open_road", "same_encoder"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +105,7 @@ def encode_modality(
     """
     started = time.perf_counter()
     gathered = collect_media(name, spec, table, len(ids))
-    road = _road(spec, device, expected)
-    if expected is not None and not same_encoder(road.card, expected):
-        raise EncoderError(
-            f"modality {name!r} was fitted with {_described(expected)}, but its encoder now is "
-            f"{_described(road.card)}; use the former, or fit again"
-        )
+    road = open_road(name, spec, device, expected)
     job = _Job(name, road, gathered.media, store)
     job.run(batch_size, progress=progress)
     values, there = job.rows()
@@ -127,6 +122,27 @@ def encode_modality(
     return Features(name, spec.of, values, gathered.owner_index[there], road.card, report)
 
 
+def open_road(name: str, spec: MediaSpec, device: str = "cpu", expected: EncoderCard | None = None) -> "Road":
+    """Loads the encoder of a modality and what reads its media.
+
+    Args:
+        name: The modality, for messages.
+        spec: Its kind and encoder.
+        device: Where the encoder computes.
+        expected: The encoder that a model was fitted with. ``encoder="auto"`` then means that one.
+
+    Raises:
+        EncoderError: The encoder cannot be loaded, or is not the expected one.
+    """
+    road = _road(spec, device, expected)
+    if expected is not None and not same_encoder(road.card, expected):
+        raise EncoderError(
+            f"modality {name!r} was fitted with {_described(expected)}, but its encoder now is "
+            f"{_described(road.card)}; use the former, or fit again"
+        )
+    return road
+
+
 def same_encoder(card: EncoderCard, other: EncoderCard) -> bool:
     """Says whether two encoders give the same vectors: same weights, wherever they lie, and same preprocessing."""
     if (card.modality, card.dim, card.preprocessing) != (other.modality, other.dim, other.preprocessing):
@@ -137,7 +153,7 @@ def same_encoder(card: EncoderCard, other: EncoderCard) -> bool:
 
 
 @dataclass(frozen=True)
-class _Road:
+class Road:
     """What leads from one kind of medium to vectors.
 
     Attributes:
@@ -155,18 +171,18 @@ class _Road:
     limit: float = float("inf")
 
 
-def _road(spec: MediaSpec, device: str, expected: EncoderCard | None) -> _Road:
+def _road(spec: MediaSpec, device: str, expected: EncoderCard | None) -> Road:
     name = spec.encoder
     if name == "auto" and expected is not None:
         name = f"{expected.name}@{expected.revision}" if expected.package == "hub" else expected.name
     if isinstance(spec, Text):
         encoder = resolve("text", name, device, pooling=spec.pooling, max_tokens=spec.max_tokens)
         if isinstance(encoder, TextEncoder):
-            return _Road(encoder, encoder.card, _itself, encoder.count_tokens, encoder.max_tokens)
-        return _Road(encoder, encoder.card, _itself, _unmeasured)
+            return Road(encoder, encoder.card, _itself, encoder.count_tokens, encoder.max_tokens)
+        return Road(encoder, encoder.card, _itself, _unmeasured)
     if isinstance(spec, Image):
         encoder = resolve("image", name, device)
-        return _Road(encoder, encoder.card, read_picture, _unmeasured)
+        return Road(encoder, encoder.card, read_picture, _unmeasured)
     if isinstance(spec, Audio):
         encoder = resolve("audio", name, device)
         if not isinstance(encoder, AudioEncoder):
@@ -175,15 +191,15 @@ def _road(spec: MediaSpec, device: str, expected: EncoderCard | None) -> _Road:
             encoder.card, preprocessing={**encoder.card.preprocessing, "max_seconds": str(float(spec.max_seconds))}
         )
         read = partial(read_sound, sampling_rate=encoder.sampling_rate, max_seconds=spec.max_seconds)
-        return _Road(encoder, card, read, _seconds, spec.max_seconds)
+        return Road(encoder, card, read, _seconds, spec.max_seconds)
     clips = VideoEncoder(resolve("image", name, device), spec.frames, spec.pooling)
-    return _Road(clips, clips.card, partial(read_frames, num_frames=spec.frames), _unmeasured)
+    return Road(clips, clips.card, partial(read_frames, num_frames=spec.frames), _unmeasured)
 
 
 class _Job:
     """Encodes a list of media, each different one once."""
 
-    def __init__(self, name: str, road: _Road, media: Sequence[Any], store: FeatureStore | None) -> None:
+    def __init__(self, name: str, road: Road, media: Sequence[Any], store: FeatureStore | None) -> None:
         self.name, self.road, self.media, self.store = name, road, media, store
         self.unreadable: dict[int, str] = {}  # position → reason
         self.lengths = np.asarray(road.measure(media), dtype=np.float64)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from gnnrec.errors import EncoderError, MissingPackageError
 from gnnrec.modalities.packaged import files_sha256
 
-__all__ = ["HubModel", "load_hub_model"]
+__all__ = ["HubModel", "load_hub_model", "shared_media"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ class HubModel:
     sha256: str
 
 
-def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **options: Any) -> HubModel:
+def load_hub_model(
+    name: str, preprocessor: str, *, device: str, extra: str, model_class: str = "AutoModel", **options: Any
+) -> HubModel:
     """Loads a model and its preprocessor; code that comes with a model is never run.
 
     Args:
@@ -50,6 +52,7 @@ def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **o
         preprocessor: The transformers class that loads the preprocessor, e.g. ``AutoTokenizer``.
         device: Where the model computes.
         extra: The extra of gnnrec that is needed, for messages.
+        model_class: The transformers class that loads the model: another one for another head.
         **options: Passed to the preprocessor's ``from_pretrained``.
 
     Raises:
@@ -61,17 +64,14 @@ def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **o
     except ImportError as error:
         raise MissingPackageError(f"encoder {name!r} needs transformers: pip install 'gnnrec[{extra}]'") from error
 
-    folder = Path(name).expanduser()
-    card_name, package, revision = name, "local", ""
-    if not folder.is_dir():
-        folder = _download(name)
-        card_name, package, revision = name.partition("@")[0], "hub", folder.name
+    folder, is_local = _folder(name)
+    card_name, package, revision = (name, "local", "") if is_local else (name.partition("@")[0], "hub", folder.name)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not weights:
         raise EncoderError(f"encoder {name!r}: {folder} holds no *.safetensors weights")
     try:
         with _without_progress_bar():
-            model, loading = transformers.AutoModel.from_pretrained(
+            model, loading = getattr(transformers, model_class).from_pretrained(
                 str(folder), local_files_only=True, output_loading_info=True
             )
             loaded = getattr(transformers, preprocessor).from_pretrained(str(folder), local_files_only=True, **options)
@@ -85,6 +85,42 @@ def load_hub_model(name: str, preprocessor: str, *, device: str, extra: str, **o
         )
     model.requires_grad_(requires_grad=False).eval().to(device)
     return HubModel(card_name, model, loaded, package, revision, files_sha256(weights))
+
+
+def shared_media(name: str) -> frozenset[str]:
+    """Returns the media that a model brings into one space: text and image of CLIP and SigLIP, text and audio of CLAP.
+
+    Only its configuration is read.
+
+    Args:
+        name: As for :func:`load_hub_model`.
+
+    Returns:
+        Some of ``text``, ``image`` and ``audio``; none for a model of a single medium.
+
+    Raises:
+        EncoderError: There is no such model.
+        MissingPackageError: transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingPackageError(f"encoder {name!r} needs transformers: pip install 'gnnrec[text]'") from error
+
+    folder, _ = _folder(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise EncoderError(f"encoder {name!r} cannot be loaded from {folder}: {error}") from error
+    model = transformers.MODEL_MAPPING.get(type(config))
+    media = frozenset(medium for medium in ("text", "image", "audio") if hasattr(model, f"get_{medium}_features"))
+    return media if len(media) > 1 else frozenset()
+
+
+def _folder(name: str) -> tuple[Path, bool]:
+    """Returns where a model lies, and whether it was named by its folder."""
+    folder = Path(name).expanduser()
+    return (folder, True) if folder.is_dir() else (_download(name), False)
 
 
 def _download(name: str) -> Path:

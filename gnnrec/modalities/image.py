@@ -28,6 +28,7 @@ __all__ = [
     "from_hub",
     "read_picture",
     "resnet50",
+    "upright_rgb",
     "vgg16",
 ]
 
@@ -51,7 +52,7 @@ def read_picture(source: str | Path | BinaryIO) -> "Image":
         MissingPackageError: Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError as error:
         raise MissingPackageError("pictures need Pillow: pip install 'gnnrec[image]'") from error
 
@@ -60,16 +61,23 @@ def read_picture(source: str | Path | BinaryIO) -> "Image":
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source) as picture:
-                upright = ImageOps.exif_transpose(picture)
-                if not upright.has_transparency_data:
-                    return upright.convert("RGB")
-                opaque = upright.convert("RGBA")
-                white = Image.new("RGBA", opaque.size, "white")
-                return Image.alpha_composite(white, opaque).convert("RGB")
+                return upright_rgb(picture)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise MediaError(f"too large a picture: {error}") from error
         except _UNREADABLE as error:
             raise MediaError(f"not a readable picture: {error}") from error
+
+
+def upright_rgb(picture: "Image") -> "Image":
+    """Returns an open picture as RGB, as :func:`read_picture` does."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(picture)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    opaque = upright.convert("RGBA")
+    white = Image.new("RGBA", opaque.size, "white")
+    return Image.alpha_composite(white, opaque).convert("RGB")
 
 
 class ConvolutionalImage:

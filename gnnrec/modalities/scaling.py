@@ -56,6 +56,22 @@ class FeatureScaler:
             scaled /= self.arrays["scale"]
         return scaled @ self.arrays["rotation"] if "rotation" in self.arrays else scaled
 
+    def inverse(self, values: ArrayLike) -> NDArray[np.float32]:
+        """Returns rows as they were before :meth:`transform`, lengths that ``l2`` took away excepted.
+
+        Args:
+            values: ``[num_rows, dim]``.
+
+        Returns:
+            ``[num_rows, dim]``.
+        """
+        rows = np.array(values, dtype=np.float32)
+        if "rotation" in self.arrays:
+            rows = np.linalg.solve(self.arrays["rotation"].astype(np.float64), rows.T).T.astype(np.float32)
+        if "scale" in self.arrays:
+            rows *= self.arrays["scale"]
+        return rows + self.arrays["shift"] if "shift" in self.arrays else rows
+
 
 def fit_scaler(values: ArrayLike, kind: ScalingKind) -> FeatureScaler:
     """Fits a scaling on training rows; without any it does nothing.

@@ -54,6 +54,8 @@ class TransformersText:
         if self._tokenizer.pad_token is None:  # language models are trained without padding
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._device, self._pooling = device, pooling
+        # SigLIP was trained on texts of full length, and reads the text off the last place.
+        self._padding = "max_length" if self._model.config.model_type.startswith("siglip") else True
         self.max_tokens = min(max_tokens, _longest_text(self._model.config, self._tokenizer))
         self.card = EncoderCard(
             name=loaded.name,
@@ -81,7 +83,7 @@ class TransformersText:
     @torch.inference_mode()
     def _forward(self, texts: list[str]) -> Tensor:
         tokens = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            texts, padding=self._padding, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self._device)
         if hasattr(self._model, "get_text_features"):
             shared = self._model.get_text_features(**tokens)
