@@ -167,7 +167,7 @@ def read_stamps(folder: Path) -> Dataset:
         items=items,
         modalities={
             "picture": Image("image"),
-            "spoken_fr": Audio("spoken_fr", encoder="log-mel"),
+            "spoken_fr": Audio("spoken_fr"),
             "sound": Audio("sound", encoder="log-mel-statistics"),
             "name_en": Text("name_en"),
             **multilingual,
