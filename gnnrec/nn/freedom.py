@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gnnrec.nn.fusion.weighted import modality_shares
 from gnnrec.nn.identity import Identities
-from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neighbours, modality_shares
+from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neighbours
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel, NewItems
 from gnnrec.nn.model_config import ModelConfig

@@ -1,6 +1,6 @@
 """Turns the media of items into one projected vector per item and modality, and spreads vectors over item graphs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from gnnrec.nn.align import Alignment
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 
-__all__ = ["ItemContent", "described_modalities", "fused_neighbours", "modality_shares"]
+__all__ = ["ItemContent", "described_modalities", "fused_neighbours"]
 
 
 class ItemContent(nn.Module):
@@ -76,26 +76,6 @@ def described_modalities(shape: GraphShape, architecture: str) -> tuple[str, ...
             "and the option 'similar_items' a positive value"
         )
     return names
-
-
-def modality_shares(names: Iterable[str], given: Mapping[str, float]) -> dict[str, float]:
-    """Returns the share of each modality in the common item graph; they add up to 1.
-
-    Args:
-        names: The modalities.
-        given: Modality → share; what is left goes to the others in equal parts. Unknown names do no harm.
-
-    Raises:
-        ConfigError: All shares are 0.
-    """
-    named = {name: given[name] for name in names if name in given}
-    others = [name for name in names if name not in named]
-    rest = max(0.0, 1.0 - sum(named.values()))
-    shares = named | {name: rest / len(others) for name in others}
-    total = sum(shares.values())
-    if not total:
-        raise ConfigError("option 'modality_shares' leaves nothing to the modalities there are; raise one of them")
-    return {name: share / total for name, share in shares.items()}
 
 
 def fused_neighbours(graph: MessageGraph, shares: Mapping[str, float], x: Tensor, hops: int) -> tuple[Tensor, Tensor]:

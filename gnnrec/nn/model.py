@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gnnrec.errors import UnsupportedError
 from gnnrec.nn.decode import DECODERS
-from gnnrec.nn.fuse import Fused
+from gnnrec.nn.fusion import Fused
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator

@@ -7,7 +7,7 @@ from typing import Literal
 from gnnrec.config import Choices, Range, searched, suggest
 from gnnrec.errors import ConfigError
 from gnnrec.nn.align import PROJECTIONS
-from gnnrec.nn.fuse import FUSIONS
+from gnnrec.nn.fusion import FUSIONS
 
 __all__ = ["ModelConfig"]
 
@@ -21,7 +21,7 @@ class ModelConfig:
             Published models use ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and the options after them.
         embedding_dim: Width of the vectors of users and items.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
-        fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fuse.FUSIONS``.
+        fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fusion.FUSIONS``.
         content: ``add`` content to the identity, or ``none``: ignore the media.
         content_scale: Length of a content vector before training; identities start shorter, at .1.
         relation_weight: Weight of each item–item and user–user relation before training.
@@ -32,6 +32,8 @@ class ModelConfig:
         item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
         popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
             the validation pairs best.
+        content_taste: How much the likeness of a new item's content to that of a history counts in its score, beside
+            what its vector says; ``None``: what ranks known items best on validation when they play new ones.
         new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
             measured on validation pairs with a fifth of the known items in the part of new ones.
         new_item_price: Share of the recall of known items that places for new ones may cost.
@@ -41,8 +43,9 @@ class ModelConfig:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
         item_hops: Layers of propagation over the item–item graph (FREEDOM, MGCN, PGL).
-        modality_shares: Modality → its share in the item–item graph of all modalities; what is left goes to the
-            modalities that are not named, in equal parts (FREEDOM, PGL).
+        modality_shares: Modality → its share in what all modalities give together; what is left goes to the modalities
+            that are not named, in equal parts. With ``fusion="weighted"``: fixed weights in the content vector of users,
+            or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
 
@@ -58,6 +61,7 @@ class ModelConfig:
     decoder: Literal["cosine", "dot"] = "cosine"
     item_bias: bool = searched(True, Choices((True, False)))
     popularity_weight: float | None = None
+    content_taste: float | None = None
     new_item_offset: float | None = None
     new_item_price: float = 0.02
     new_user_prior: float | None = None
@@ -77,6 +81,8 @@ class ModelConfig:
                 raise ConfigError(f"the share of {modality!r} in 'modality_shares' must lie in [0, 1], got {share}")
         if self.fusion not in FUSIONS:
             raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
+        if self.modality_shares and self.architecture == "multimodal" and self.fusion != "weighted":
+            raise ConfigError(f"option 'modality_shares' needs fusion='weighted', got fusion={self.fusion!r}")
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")
@@ -85,6 +91,8 @@ class ModelConfig:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if self.popularity_weight is not None and self.popularity_weight < 0:
             raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
+        if self.content_taste is not None and self.content_taste < 0:
+            raise ConfigError(f"option 'content_taste' must not be negative, got {self.content_taste}")
         if self.new_item_offset and not self.item_bias:
             raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
         if self.new_user_prior is not None and self.new_user_prior < 0:

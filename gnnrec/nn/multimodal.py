@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrec.nn.fuse import ModalityRows
+from gnnrec.config import suggest
+from gnnrec.errors import ConfigError
+from gnnrec.nn.fusion import ModalityRows
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
@@ -37,11 +39,15 @@ class MultimodalGraphModel(GraphModel):
     Args:
         shape: Sizes, modalities and relations of the training graph.
         config: Options.
+
+    Raises:
+        ConfigError: ``modality_shares`` names a modality that is not there.
     """
 
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        _check_shares(shape, config)
         uses_media = config.content != "none"
         dims = (
             {"user": shape.user_modalities, "item": shape.item_modalities} if uses_media else {"user": {}, "item": {}}
@@ -55,6 +61,7 @@ class MultimodalGraphModel(GraphModel):
                 fusion=config.fusion,
                 content_scale=config.content_scale,
                 projections=config.projections,
+                modality_shares=config.modality_shares,
             )
 
         self.users = encoder("user", shape.num_users)
@@ -187,3 +194,11 @@ class MultimodalGraphModel(GraphModel):
             x_dict = {name: F.dropout(x, self.config.feature_dropout) for name, x in x_dict.items()}
         num_nodes = graph.num_users if kind == "user" else graph.num_items
         return encoder.align(x_dict, graph.owner_dict, num_nodes)
+
+
+def _check_shares(shape: GraphShape, config: ModelConfig) -> None:
+    known = {*shape.user_modalities, *shape.item_modalities}
+    for modality in config.modality_shares:
+        if modality not in known:
+            hint = suggest(modality, known) if known else ""
+            raise ConfigError(f"option 'modality_shares' names {modality!r}, of which there are no media{hint}")

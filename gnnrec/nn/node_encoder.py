@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnrec.nn.align import Alignment
-from gnnrec.nn.fuse import FUSIONS, Fused, ModalityRows
+from gnnrec.nn.fusion import Fused, ModalityRows, build_fusion
 
 __all__ = ["NodeEncoder"]
 
@@ -27,9 +27,10 @@ class NodeEncoder(nn.Module):
         num_nodes: Nodes known in training.
         dims: Modality → width of its vectors; empty for nodes without media.
         dim: Width of identity and content each.
-        fusion: A name in ``FUSIONS``.
+        fusion: A name in ``gnnrec.nn.fusion.FUSIONS``.
         content_scale: Initial length of a content vector.
         projections: Modality → name of its projection, for those that are not linear.
+        modality_shares: Modality → its fixed share, with ``fusion="weighted"``.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class NodeEncoder(nn.Module):
         fusion: str,
         content_scale: float = 1.0,
         projections: Mapping[str, str] | None = None,
+        modality_shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.initial_content_scale = content_scale
         self.modalities = list(dims)
         self.identity = nn.Embedding(num_nodes, dim)
         self.alignment = Alignment(dims, dim, projections)
-        self.fusion = FUSIONS[fusion](len(dims), dim) if dims else None
+        self.fusion = build_fusion(fusion, self.modalities, dim, modality_shares) if dims else None
         self.content_scale = nn.Parameter(torch.empty(())) if dims else None
         self.log_evidence = nn.Parameter(torch.empty(())) if dims else None
         self.reset_parameters()
@@ -57,7 +59,7 @@ class NodeEncoder(nn.Module):
         nn.init.normal_(self.identity.weight, std=_IDENTITY_LENGTH * self.identity.embedding_dim**-0.5)
         self.alignment.reset_parameters()
         if self.fusion is not None and self.content_scale is not None and self.log_evidence is not None:
-            self.fusion.reset_parameters()  # type: ignore[operator]
+            self.fusion.reset_parameters()
             nn.init.constant_(self.content_scale, self.initial_content_scale)
             nn.init.zeros_(self.log_evidence)
 
@@ -69,15 +71,8 @@ class NodeEncoder(nn.Module):
             owner_dict: Modality → ``[num_rows]`` node of each row.
             num_nodes: Nodes that the rows may belong to.
         """
-        names = [name for name in self.modalities if name in x_dict]
-        z_dict = self.alignment({name: x_dict[name] for name in names})
-        modality = [torch.full_like(owner_dict[name], self.modalities.index(name)) for name in names]
-        return ModalityRows(
-            z=torch.cat([z_dict[name] for name in names]),
-            owner_index=torch.cat([owner_dict[name] for name in names]),
-            modality_index=torch.cat(modality),
-            num_nodes=num_nodes,
-        )
+        z_dict = self.alignment({name: x_dict[name] for name in self.modalities if name in x_dict})
+        return ModalityRows.stack(z_dict, owner_dict, self.modalities, num_nodes)
 
     def forward(self, rows: ModalityRows | None, degree: Tensor) -> tuple[Tensor, Fused | None]:
         """Embeds the nodes before any propagation.

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neighbours, modality_shares
+from gnnrec.nn.fusion.weighted import modality_shares
+from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neighbours
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel, NewItems
 from gnnrec.nn.model_config import ModelConfig

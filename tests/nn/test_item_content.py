@@ -1,10 +1,6 @@
-import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gnnrec.errors import ConfigError
-from gnnrec.nn.item_content import ItemContent, modality_shares
+from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.model_config import ModelConfig
 
@@ -27,28 +23,3 @@ def test_offsets_start_at_nothing() -> None:
     offsets = ItemContent(SHAPE, ModelConfig(fine_tune_features=True), 5).offsets
     assert [tuple(offset.shape) for offset in offsets] == [(3, 4), (3, 2)]
     assert not any(offset.any() for offset in offsets)
-
-
-@pytest.mark.parametrize(
-    ("names", "given", "expected"),
-    [
-        (["image", "text"], {"image": 0.1}, {"image": 0.1, "text": 0.9}),
-        (["image", "text", "audio"], {"image": 0.1}, {"image": 0.1, "text": 0.45, "audio": 0.45}),
-        (["text", "audio"], {"image": 0.1}, {"text": 0.5, "audio": 0.5}),
-        (["image"], {"image": 0.1}, {"image": 1.0}),
-    ],
-)
-def test_what_is_not_named_shares_the_rest(names: list[str], given: dict, expected: dict) -> None:
-    assert modality_shares(names, given) == pytest.approx(expected)
-
-
-@given(st.dictionaries(st.sampled_from("abcd"), st.floats(0.01, 1.0)))
-def test_shares_add_up_to_one(given: dict[str, float]) -> None:
-    assert sum(modality_shares("abcd", given).values()) == pytest.approx(1.0)
-
-
-def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="modality_shares"):
-        modality_shares(["image"], {"image": 0.0})
-    with pytest.raises(ConfigError, match="share of 'image'"):
-        ModelConfig(modality_shares={"image": 1.5})

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gnnrec.errors import ConfigError
+from gnnrec.nn.fusion import FUSIONS
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
@@ -95,12 +96,12 @@ def test_items_of_which_nothing_is_known_rank_last(message_graph: MakeGraph) -> 
 
 
 @pytest.mark.parametrize("relations", [{}, {"co_occurring_items": 4}])
-@pytest.mark.parametrize("fusion", ["attention", "mean"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_hidden_item_is_only_what_its_media_say(message_graph: MakeGraph, relations: dict, fusion: str) -> None:
     graph = message_graph(**relations)
     model, hidden = model_of(graph, fusion=fusion), some_items(graph)
-    if fusion == "attention":
-        torch.nn.init.normal_(model.items.fusion.identity_query.weight)
+    for weight in model.items.fusion.parameters():
+        torch.nn.init.normal_(weight)
     before = model(graph, hidden_items=hidden)
 
     # Its own identity plays no part,
@@ -163,6 +164,11 @@ def test_people_may_have_media_too(message_graph: MakeGraph) -> None:
     torch.testing.assert_close(model(graph).user[7, :-1], rows.z[7] * (DIM - 1) ** -0.5)
 
 
+def test_shares_of_unknown_modalities_are_refused(message_graph: MakeGraph) -> None:
+    with pytest.raises(ConfigError, match="'contend', of which there are no media; did you mean 'content'"):
+        model_of(message_graph(), fusion="weighted", modality_shares={"contend": 0.5})
+
+
 def test_features_are_dropped_in_training_only(message_graph: MakeGraph) -> None:
     graph = message_graph()
     model = model_of(graph, feature_dropout=0.5)
@@ -177,7 +183,8 @@ def test_features_are_dropped_in_training_only(message_graph: MakeGraph) -> None
     [
         ({"embedding_dim": 0}, "embedding_dim"),
         ({"hops": -1}, "hops"),
-        ({"fusion": "sum"}, "fusion.*attention, mean"),
+        ({"fusion": "sum"}, "fusion.*attention, concatenation, .*weighted"),
+        ({"modality_shares": {"plot": 0.5}}, "modality_shares.*weighted.*attention"),
         ({"identity_dropout": 1.0}, "identity_dropout"),
         ({"feature_dropout": -0.1}, "feature_dropout"),
         ({"relation_weight": 0.0}, "relation_weight"),

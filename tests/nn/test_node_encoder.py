@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gnnrec.nn.fuse import ModalityRows
+from gnnrec.nn.fusion import FUSIONS, ModalityRows
 from gnnrec.nn.node_encoder import NodeEncoder
 
 DIM, NUM_NODES = 8, 4
@@ -52,11 +52,11 @@ def test_content_is_as_long_as_its_scale_says() -> None:
     assert nodes.identity.weight.norm(dim=1).mean().item() == pytest.approx(0.1, rel=0.1)
 
 
-@pytest.mark.parametrize("fusion", ["attention", "mean"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_the_identity_of_a_node_without_interactions_is_never_used(fusion: str) -> None:
     nodes = encoder(fusion=fusion)
-    if fusion == "attention":
-        torch.nn.init.normal_(nodes.fusion.identity_query.weight)
+    for weight in nodes.fusion.parameters():
+        torch.nn.init.normal_(weight)
     rows = rows_of(nodes)
     before, _ = nodes(rows, DEGREE)
     before.square().sum().backward()
@@ -83,6 +83,17 @@ def test_nodes_without_media_are_their_identity() -> None:
     assert fused is None
     assert torch.equal(embedded, nodes.identity.weight * (DEGREE > 0)[:, None])
     assert embedded.shape == (NUM_NODES, DIM)
+
+
+def test_shares_of_modalities_are_fixed_where_one_is_named() -> None:
+    nodes = encoder(fusion="weighted", modality_shares={"poster": 0.2})
+    rows = rows_of(nodes)
+    _, fused = nodes(rows, DEGREE)
+    torch.testing.assert_close(fused.x[0], 0.8 * rows.z[0] + 0.2 * rows.z[2])  # the rest is the plot's
+    torch.testing.assert_close(fused.x[[1, 3]], rows.z[[1, 3]])
+    assert not list(nodes.fusion.parameters())
+    others = encoder(fusion="weighted", modality_shares={"bio": 1.0})
+    assert [name for name, _ in others.fusion.named_parameters()] == ["logit"]
 
 
 def test_reset_starts_again() -> None:
