@@ -9,15 +9,29 @@ from torch import Tensor, nn
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
+from gnnrec.nn.alignment.adversarial import Adversarial
+from gnnrec.nn.alignment.co_training import CoTraining
 from gnnrec.nn.alignment.contrast import InfoNCE
 from gnnrec.nn.alignment.distance import Distance
+from gnnrec.nn.alignment.distribution import Distribution
+from gnnrec.nn.alignment.multi_task import MultiTask
+from gnnrec.nn.alignment.networks import Concatenation, CrossAttention, Generative
 from gnnrec.nn.alignment.objective import AlignedRows, AlignmentObjective
+from gnnrec.nn.alignment.transport import OptimalTransport
 
 __all__ = ["OBJECTIVES", "WeightedObjectives", "check_weights"]
 
 OBJECTIVES: Mapping[str, type[AlignmentObjective]] = {
     "distance": Distance,
     "infonce": InfoNCE,
+    "concatenation": Concatenation,
+    "cross-attention": CrossAttention,
+    "adversarial": Adversarial,
+    "generative": Generative,
+    "optimal-transport": OptimalTransport,
+    "distribution": Distribution,
+    "co-training": CoTraining,
+    "multi-task": MultiTask,
 }
 
 
