@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Directions", "correlated_projections", "main_directions"]
@@ -69,8 +70,8 @@ def correlated_projections(coordinates: Sequence[Tensor], dim: int) -> list[Tens
     agreement, directions = torch.linalg.eigh(joint.T @ joint / len(joint))
     agreement, directions = agreement.flip(0)[:dim], directions.flip(1)[:, :dim]
     weights = directions * agreement.clamp(min=0).square()
-    weights = torch.nn.functional.pad(weights, (0, dim - weights.shape[1])).to(coordinates[0].dtype)
-    blocks = weights.split([y.shape[1] for y in coordinates])
+    weights = F.pad(weights, (0, dim - weights.shape[1])).to(coordinates[0].dtype)
+    blocks = torch.split(weights, [y.shape[1] for y in coordinates])
     projected = torch.stack([y @ block for y, block in zip(coordinates, blocks, strict=True)])
     spread = projected.square().mean().sqrt().clamp(min=1e-6)
     return [block / spread for block in blocks]
