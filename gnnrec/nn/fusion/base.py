@@ -116,4 +116,5 @@ def shares_of(amount: Tensor, present: Tensor) -> Tensor:
     """Divides ``amount`` ``[..., n]`` (at least 0) by its sum over the ``present`` ones; equal shares if all are 0."""
     tiny = torch.finfo(amount.dtype).tiny ** 0.5
     counted = (amount + tiny) * present
-    return counted / counted.sum(dim=-1, keepdim=True).clamp(min=tiny)
+    shares: Tensor = counted / counted.sum(dim=-1, keepdim=True).clamp(min=tiny)
+    return shares

@@ -10,7 +10,7 @@ __all__ = ["GatedFusion"]
 
 
 class GatedFusion(Fusion):
-    """Gated multimodal unit (Arevalo et al. 2017, *Gated Multimodal Units for Information Fusion*, section 3).
+    """Gated multimodal unit (Arevalo et al. 2017, *Gated Multimodal Units for Information Fusion*).
 
     ``c_i = sum_m g_im ⊙ z̄_im`` with gates ``g_i = softmax_m(G [z̄_i1 … z̄_iM] + U e_i + b)``, entry by entry, over the
     modalities that the node has. ``z̄_im`` is the mean of the node's rows of modality ``m``, zero without any. For two

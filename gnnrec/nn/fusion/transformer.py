@@ -86,6 +86,7 @@ class TransformerFusion(Fusion):
             x = layer(x, src_key_padding_mask=ignored)
         # Of the last layer only the summary is needed, and what it attends to.
         last, summary = self.layers[-1], x[:, :1]
+        assert isinstance(last, nn.TransformerEncoderLayer)
         normed = last.norm1(x)
         heard, weight = last.self_attn(normed[:, :1], normed, normed, key_padding_mask=ignored)
         summary = summary + heard
