@@ -27,6 +27,7 @@ from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
 from gnnrec.rankers.base import WarmStart
 from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.state import RecommenderState
 from gnnrec.training.loop import EpochRecord
 
@@ -42,7 +43,7 @@ class FitReport:
     """What a fit took.
 
     Attributes:
-        stage_seconds: Stage (``encode``, ``prepare``, ``graph``, ``train``) → wall time.
+        stage_seconds: Stage (``encode``, ``prepare``, ``align``, ``graph``, ``train``) → wall time.
         media: Modality → what was given, missing and unreadable.
     """
 
@@ -70,6 +71,7 @@ def fit_state(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     features: Mapping[str, Features] | None = None,
     warm_start: RecommenderState | None = None,
+    align: bool = True,
 ) -> tuple[RecommenderState, FitReport]:
     """Walks the whole road from a data set to a fitted state.
 
@@ -85,6 +87,7 @@ def fit_state(
         on_epoch: Called with the record of each epoch; what it raises ends the fit.
         features: The encoded media of ``train``, if they are at hand; else they are encoded here.
         warm_start: An earlier fit whose weights the training goes on from; users and items are matched by their ids.
+        align: Learn the space of :meth:`gnnrec.Recommender.search`, if there are media to be searched.
 
     Raises:
         DataError: There is no event to learn from.
@@ -117,6 +120,10 @@ def fit_state(
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
+    space = None
+    if align and (searchable := _searchable(prepared)):
+        with report.stage("align"):
+            space = AlignedSpace.fit(searchable, config.alignment, seed=config.seed, device=device)
 
     valid_pairs = sp.csr_matrix(valid_pairs - valid_pairs.multiply(interactions))  # repeats measure nothing
     valid_pairs.eliminate_zeros()
@@ -148,6 +155,7 @@ def fit_state(
         features=prepared,
         preparation=preparation,
         ranker=ranker,
+        space=space,
         last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
@@ -201,6 +209,13 @@ def _learns_from_media(config: RecommenderConfig) -> bool:
     if config.ranker == "neural":
         return config.model.content != "none" or config.graph.similar_items > 0
     return config.ranker == "content-knn"
+
+
+def _searchable(features: Mapping[str, Features]) -> dict[str, Features]:
+    """Returns the modalities of items that a common space serves: two or more, of which an encoder can read one."""
+    of_items = {name: feature for name, feature in features.items() if feature.of == "item" and len(feature)}
+    readable = any(feature.encoder is not None for feature in of_items.values())
+    return of_items if readable and len(of_items) > 1 else {}
 
 
 def _ranker_config(config: RecommenderConfig) -> Any:

@@ -14,6 +14,7 @@ from gnnrec.rankers.content_knn import ContentKnnConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
+from gnnrec.retrieval.aligned_space import AlignmentConfig
 from gnnrec.training.config import TrainingConfig
 
 __all__ = ["PRESETS", "RecommenderConfig", "preset"]
@@ -29,6 +30,7 @@ class RecommenderConfig:
         seed: Fixes everything random.
         device: Where to encode and train: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         features: How modality vectors are scaled, and what stands for missing ones.
+        alignment: The common space in which media are searched; given as a whole, ``alignment={"dim": 32}``.
         graph: Which relations the graph holds.
         model: The graph model.
         training: How it is trained.
@@ -42,6 +44,7 @@ class RecommenderConfig:
     seed: int = 0
     device: str = "auto"
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -66,7 +69,7 @@ class RecommenderConfig:
         owner = {
             name: group
             for group, value in groups.items()
-            if hasattr(value, "__dataclass_fields__")
+            if hasattr(value, "__dataclass_fields__") and group != "alignment"  # shares names with model and training
             for name in to_dict(value)
         }
         changes: dict[str, dict[str, Any]] = {}

@@ -26,6 +26,7 @@ from gnnrec.growth import with_events, with_new_items, without_items
 from gnnrec.held_out import evaluate_state
 from gnnrec.newcomers import owned_by, read_profiles
 from gnnrec.presets import RecommenderConfig, preset
+from gnnrec.search import Queries, Searcher
 from gnnrec.state import RecommenderState, load_state, save_state
 from gnnrec.training_bar import training_bar
 
@@ -57,6 +58,7 @@ class Recommender:
             options["embedding_dim"] = embedding_dim
         self.config = (config or RecommenderConfig()).with_options(options)
         self.fit_report: FitReport | None = None
+        self._searcher: Searcher | None = None
         self._state: RecommenderState | None = None
 
     @classmethod
@@ -271,6 +273,63 @@ class Recommender:
             allowed=allowed,
         )
         return to_library(frame, state.catalogue.frame_library)
+
+    def search(
+        self,
+        text: Any = None,
+        image: Any = None,
+        audio: Any = None,
+        k: int = 10,
+        *,
+        within: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        user: Any = None,
+        include_items: Iterable[Any] | None = None,
+        exclude_items: Iterable[Any] | None = None,
+    ) -> Any:
+        """Finds the items that match words, a picture, a sound, or several of these at once.
+
+        The score of a single medium is a cosine. Where several are given, or a user, each one's scores are brought to
+        mean 0 and deviation 1 over the items that have any, and the score is their weighted mean. An item that lacks
+        one of them is average in it.
+
+        Args:
+            text: A string, or a list of strings for many queries at once.
+            image: A path, a PIL picture or an array ``[height, width, 3]``, or a list of them.
+            audio: A path or a pair (waveform, samples per second), or a list of them.
+            k: Items per query; fewer when fewer are left.
+            within: The modality that is to match, such as ``"poster"``. ``None``: the whole item, which is the mean of
+                its modalities in the space that ``fit`` learned for them.
+            weights: Weight of each thing given, such as ``{"text": 0.7, "image": 0.3}`` or ``{"text": 2, "user": 1}``;
+                equal ones by default.
+            user: Id of a known user, whose taste counts beside the query.
+            include_items: Only these items.
+            exclude_items: None of these items.
+
+        Returns:
+            A frame ``query, item_id, score, rank``; ``query`` is the text, or the position where there is none.
+
+        Raises:
+            ConfigError: No query, lists of unlike lengths, an unknown modality, or impossible weights or ``k``.
+            MediaError: A query is empty, silent or cannot be read.
+            UnknownIdError: An unknown user or filtered item.
+            EncoderError: An encoder of the fit is not to be had.
+            UnsupportedError: The model has no encoder for the query, or no space in which it could meet the items.
+        """
+        state = self.state
+        if self._searcher is None:
+            self._searcher = Searcher(resolve_device(self.config.device))
+        frame = self._searcher.search(
+            state,
+            Queries.read(text, image, audio),
+            k,
+            within=within,
+            weights=weights,
+            user=user,
+            include_items=include_items,
+            exclude_items=exclude_items,
+        )
+        return to_library(frame.infer_objects(), state.catalogue.frame_library)
 
     def add_items(self, items: Any = None, vectors: Mapping[str, Vectors] | None = None) -> Self:
         """Adds items that have media but no interactions; they can be recommended at once, without retraining.

@@ -20,11 +20,12 @@ from gnnrec.modalities.features import EncoderCard, Features
 from gnnrec.modalities.preparation import Preparation
 from gnnrec.rankers import RANKERS
 from gnnrec.rankers.base import Ranker, RankerState
+from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.storage import below, csr_matrix, csr_tensors, read_folder, write_folder
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _KIND = "gnnrec recommender"
 _CATALOGUE, _TENSORS = "catalogue", "tensors.safetensors"
@@ -42,6 +43,8 @@ class RecommenderState:
         features: Modality → prepared vectors.
         preparation: How raw vectors become prepared ones.
         ranker: What scores.
+        space: The learned space in which queries of any medium meet items of any modality; ``None`` where none was
+            learned.
         removed: Tombstones: ascending positions of items that are answered no more. They keep their places everywhere.
         last_event: Newest timestamp in training and updates; ``None`` where the log had none.
         history: One record per epoch of the training.
@@ -55,6 +58,7 @@ class RecommenderState:
     features: Mapping[str, Features]
     preparation: Preparation
     ranker: Ranker
+    space: AlignedSpace | None = None
     removed: NDArray[np.int64] = field(default_factory=_NOTHING.copy)
     last_event: float | None = None
     history: tuple[Mapping[str, float], ...] = ()
@@ -109,6 +113,8 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
     for name, feature in state.features.items():
         tensors[f"features.{name}.values"] = torch.from_numpy(np.array(feature.values))
         tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
+    if state.space is not None:
+        tensors |= {f"space.{name}": value for name, value in state.space.tensors().items()}
     tensors["removed"] = torch.from_numpy(state.removed)
     tensors |= {f"preparation.{name}": torch.from_numpy(value) for name, value in state.preparation.arrays().items()}
 
@@ -122,6 +128,7 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
         "ranker_facts": ranker.facts,
         "features": {name: _feature_facts(feature) for name, feature in state.features.items()},
         "preparation": state.preparation.facts(),
+        "space": None if state.space is None else state.space.facts(),
         "last_event": state.last_event,
         "history": [dict(record) for record in state.history],
         "best_epoch": state.best_epoch,
@@ -144,6 +151,7 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
     tensors = {name: value.clone() for name, value in load_file(folder / _TENSORS).items()}
     ranker = RANKERS[facts["ranker"]].from_state(RankerState(below("ranker.", tensors), facts["ranker_facts"]))
     arrays = {name: value.numpy() for name, value in below("preparation.", tensors).items()}
+    space = facts.get("space")  # formats before 3 had none
     state = RecommenderState(
         catalogue=catalogue,
         train=csr_matrix("train", tensors, catalogue.num_items),
@@ -151,6 +159,7 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
         features={name: _feature(name, saved, tensors) for name, saved in facts["features"].items()},
         preparation=Preparation.restore(arrays, facts["preparation"]),
         ranker=ranker,
+        space=None if space is None else AlignedSpace.restore(below("space.", tensors), space),
         removed=tensors["removed"].numpy() if "removed" in tensors else _NOTHING,
         last_event=facts["last_event"],
         history=tuple(facts["history"]),

@@ -27,6 +27,7 @@ SIGNATURES = {
     "Recommender.recommend_for": "histories k * profiles user_vectors exclude_seen include_items exclude_items "
     "new_item_share",
     "Recommender.similar_items": "items k",
+    "Recommender.search": "text image audio k * within weights user include_items exclude_items",
     "Recommender.add_items": "items vectors",
     "Recommender.remove_items": "item_ids",
     "Recommender.update": "interactions items vectors * cleaning columns",
@@ -46,6 +47,7 @@ SIGNATURES = {
     "datasets.card": "name",
     "datasets.load": "name data_dir",
     "datasets.get": "name destination",
+    "retrieval.ItemIndex": "vectors kind * effort version",
     "retrieval.top_k": "queries items k * exclude allowed block_size",
     "Text": "columns of parts encoder pooling max_tokens",
     "Image": "column of encoder media_root",
@@ -54,7 +56,8 @@ SIGNATURES = {
     "Vectors": "matrix ids of",
     "Relation": "frame between",
     "Cleaning": "invalid duplicates min_user_events min_item_events max_user_events feature_outliers",
-    "RecommenderConfig": "ranker seed device features graph model training ease graph_filter item_knn content_knn",
+    "RecommenderConfig": "ranker seed device features alignment graph model training ease graph_filter item_knn "
+    "content_knn",
 }
 
 

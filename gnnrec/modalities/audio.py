@@ -64,7 +64,7 @@ def prepare_waveform(samples: NDArray[np.floating], samples_rate: float, samplin
         MissingPackageError: soundfile or soxr is not installed.
     """
     _, soxr = _sound_packages()
-    channels = samples.reshape(len(samples), -1)
+    channels = samples if samples.ndim == 2 else samples[:, None]
     if channels.size == 0:
         raise MediaError("the sound is empty")
     if not np.isfinite(channels).all():

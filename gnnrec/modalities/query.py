@@ -2,8 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,16 +27,8 @@ logger = logging.getLogger(__name__)
 
 Medium: TypeAlias = Literal["text", "image", "audio"]
 
+_SHOWN_BY = {"video": "image"}  # clips are encoded as pictures
 _BATCH = 32  # media that are encoded at a time
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """An encoder in memory and what it was loaded for; ``road`` is ``None`` where there is no such encoder."""
-
-    spec: MediaSpec
-    card: EncoderCard
-    road: Road | None
 
 
 class QueryEncoders:
@@ -49,7 +40,7 @@ class QueryEncoders:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._loaded: list[_Loaded] = []
+        self._roads: list[tuple[MediaSpec, EncoderCard, Road | None]] = []
 
     def encode(self, name: str, spec: MediaSpec, card: EncoderCard, media: Sequence[Any]) -> NDArray[np.float32]:
         """Encodes media as those of a fitted modality were encoded.
@@ -68,65 +59,79 @@ class QueryEncoders:
             MediaError: One of the media is empty or cannot be read.
             EncoderError: The encoder of the fit is not to be had.
         """
-        loaded = self._find(spec, card)
-        if loaded is None:
-            loaded = self._keep(spec, card, open_road(name, spec, self.device, card))
-        assert loaded.road is not None
-        return _encoded(loaded.road, media)
+        road = self._kept(spec, card, lambda: open_road(name, spec, self.device, card))
+        assert road is not None
+        return _encoded(road, media)
 
-    def encode_jointly(self, card: EncoderCard, medium: Medium, media: Sequence[Any]) -> NDArray[np.float32] | None:
-        """Encodes media into the space that a fitted modality shares with them, because one model made both.
+    def is_joint(self, card: EncoderCard, medium: Medium) -> bool:
+        """Says whether the model behind an encoder brings another kind of medium into the space of its vectors.
+
+        Models such as CLIP, SigLIP and CLAP do.
 
         Args:
-            card: The encoder of the modality, whose items hold another kind of medium.
+            card: The encoder of a fitted modality.
+            medium: What the query is.
+
+        Raises:
+            EncoderError: The model is another one than that of the fit.
+        """
+        return self._tower(card, medium) is not None
+
+    def encode_jointly(self, card: EncoderCard, medium: Medium, media: Sequence[Any]) -> NDArray[np.float32]:
+        """Encodes media into the space of a joint encoder, where :meth:`is_joint`.
+
+        Args:
+            card: The encoder of a fitted modality.
             medium: What the media are.
             media: As for :meth:`encode`.
 
         Returns:
-            ``[len(media), card.dim]``, or ``None`` where there is no such space: only models such as CLIP, SigLIP and
-            CLAP have one.
+            ``[len(media), card.dim]``.
 
         Raises:
             MediaError: One of the media is empty or cannot be read.
-            EncoderError: The model is another one than that of the fit.
         """
-        spec = _tower(card, medium)
-        loaded = self._find(spec, card)
-        if loaded is None:
-            loaded = self._keep(spec, card, self._open_tower(spec, card, medium))
-        return None if loaded.road is None else _encoded(loaded.road, media)
+        road = self._tower(card, medium)
+        assert road is not None
+        return _encoded(road, media)
 
-    def _find(self, spec: MediaSpec, card: EncoderCard) -> _Loaded | None:
-        return next((loaded for loaded in self._loaded if (loaded.spec, loaded.card) == (spec, card)), None)
+    def _tower(self, card: EncoderCard, medium: Medium) -> Road | None:
+        spec = _tower_spec(card, medium)
+        return self._kept(spec, card, lambda: _open_tower(spec, card, medium, self.device))
 
-    def _keep(self, spec: MediaSpec, card: EncoderCard, road: Road | None) -> _Loaded:
-        self._loaded.append(_Loaded(spec, card, road))
-        return self._loaded[-1]
-
-    def _open_tower(self, spec: MediaSpec, card: EncoderCard, medium: Medium) -> Road | None:
-        if card.package not in ("hub", "local") or card.preprocessing.get("frame_pooling", "mean") != "mean":
-            return None
-        try:
-            if medium not in shared_media(spec.encoder):
-                return None
-        except (EncoderError, MissingPackageError) as error:
-            logger.info("encoder %r: taken for a model of one medium: %s", card.name, error)
-            return None
-        road = open_road(f"{medium} beside {card.name}", spec, self.device)
-        if (road.card.sha256, road.card.dim) != (card.sha256, card.dim):
-            raise EncoderError(
-                f"the {medium} encoder in {card.name!r} ({road.card.dim}-d) does not belong to the {card.modality} "
-                f"encoder of the fit ({card.dim}-d), so their vectors cannot be compared; use the model of the fit"
-            )
-        return road
+    def _kept(self, spec: MediaSpec, card: EncoderCard, load: Callable[[], Road | None]) -> Road | None:
+        for known_spec, known_card, road in self._roads:
+            if (known_spec, known_card) == (spec, card):
+                return road
+        self._roads.append((spec, card, load()))
+        return self._roads[-1][2]
 
 
-def _tower(card: EncoderCard, medium: Medium) -> MediaSpec:
+def _tower_spec(card: EncoderCard, medium: Medium) -> MediaSpec:
     """Returns the specification of another medium for the model of an encoder."""
     name = f"{card.name}@{card.revision}" if card.package == "hub" else card.name
     if medium == "text":
         return Text((), encoder=name)
     return Image("", encoder=name) if medium == "image" else Audio("", encoder=name)
+
+
+def _open_tower(spec: MediaSpec, card: EncoderCard, medium: Medium, device: str) -> Road | None:
+    """Loads the encoder of another medium in the same model, or nothing where there is none."""
+    if card.package not in ("hub", "local") or card.preprocessing.get("frame_pooling", "mean") != "mean":
+        return None
+    try:
+        if not {medium, _SHOWN_BY.get(card.modality, card.modality)} <= shared_media(spec.encoder):
+            return None
+    except (EncoderError, MissingPackageError) as error:
+        logger.info("encoder %r is taken for one of a single medium: %s", card.name, error)
+        return None
+    road = open_road(f"{medium} beside {card.name}", spec, device)
+    if (road.card.sha256, road.card.dim) != (card.sha256, card.dim):
+        raise EncoderError(
+            f"the {medium} encoder in {card.name!r} ({road.card.dim}-d) does not belong to the {card.modality} "
+            f"encoder of the fit ({card.dim}-d), so their vectors cannot be compared; use the model of the fit"
+        )
+    return road
 
 
 def _encoded(road: Road, media: Sequence[Any]) -> NDArray[np.float32]:

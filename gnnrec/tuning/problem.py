@@ -58,7 +58,7 @@ class Problem:
             GnnrecError: The options do not work.
         """
         config = at_point(self.config, point)
-        state, _ = fit_state(self.train, self.valid, config, on_epoch=on_epoch, features=self.features)
+        state, _ = fit_state(self.train, self.valid, config, on_epoch=on_epoch, features=self.features, align=False)
         evaluation = evaluate_rankings(
             lambda user_index: state.ranker.score(user_index.numpy()),
             state.valid,
