@@ -45,6 +45,10 @@ class ValidationPairs:
         """Returns the pairs of the items ``chosen [num_items]`` alone; all items are ranked as before."""
         return replace(self, pairs=only_items(self.pairs, chosen))
 
+    def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
+        """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
+        return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index])
+
     def of_some_users(self, most: int) -> "ValidationPairs":
         """Returns the pairs of at most so many users, drawn at random, always the same."""
         users = np.flatnonzero(np.diff(self.pairs.indptr))

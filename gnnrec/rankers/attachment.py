@@ -183,6 +183,29 @@ class ContentAttachment:
             columns.append(trust * space.describe(unit, sent, self.neighbours))
         return self.regression(torch.cat(columns, dim=1))
 
+    def content(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int) -> Tensor:
+        """Describes items by where they lie in the main directions, each stretched to the same spread.
+
+        Args:
+            x_dict: Modality → ``[num_rows, width]``; any may be absent.
+            owner_dict: Modality → ``[num_rows]`` item of each row.
+            num_items: How many items.
+
+        Returns:
+            ``[num_items, num_modalities × at most 64]``: the modalities side by side, each as long as it is trusted;
+            zeros where absent.
+        """
+        columns = []
+        for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
+            place = space.position.new_zeros(num_items, space.position.shape[1])
+            if name in x_dict and len(space.position):
+                unit = _unit_vectors(x_dict[name], owner_dict[name], num_items)
+                present = unit.square().sum(dim=1, keepdim=True) > 0
+                spread = space.position.square().mean(dim=0).sqrt().clamp(min=1e-6)
+                place = present * ((unit - space.mean) @ space.basis[:, : place.shape[1]]) / spread
+            columns.append(trust * F.normalize(place))
+        return torch.cat(columns, dim=1)
+
     def tensors(self) -> dict[str, Tensor]:
         """Returns all numbers, to be saved."""
         saved = {f"regression.{name}": value for name, value in vars(self.regression).items()} | {"trust": self.trust}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["fold_in_by_least_squares", "fold_in_by_propagation", "tastes_of_histories"]
+__all__ = ["content_tastes", "fold_in_by_least_squares", "fold_in_by_propagation", "tastes_of_histories"]
 
 _BLOCK_ENTRIES = 4_000_000  # numbers of the stacked outer products held at once
 
@@ -53,6 +53,23 @@ def tastes_of_histories(histories: sp.csr_matrix, propagated: Tensor, directions
     unit = F.normalize(directions[torch.from_numpy(chosen.astype(np.int64))])
     total = torch.from_numpy(np.asarray(counts @ unit.numpy(), dtype=np.float32))
     return torch.cat([F.normalize(propagated), F.normalize(total)], dim=1)
+
+
+def content_tastes(histories: sp.csr_matrix, content: Tensor) -> Tensor:
+    """Describes people by the mean content of what they chose. Cost: ``O(num_entries × width)``.
+
+    Args:
+        histories: ``[num_people, num_items]`` binary.
+        content: ``[num_items, width]``.
+
+    Returns:
+        ``[num_people, width]``; zero for an empty history.
+    """
+    chosen, position = np.unique(histories.indices, return_inverse=True)
+    counts = sp.csr_matrix((histories.data, position, histories.indptr), (histories.shape[0], len(chosen)))
+    total = counts @ content.numpy()[chosen]
+    length = np.maximum(np.diff(histories.indptr), 1)[:, None]
+    return torch.from_numpy(np.asarray(total / length, dtype=np.float32))
 
 
 def fold_in_by_least_squares(

@@ -1,7 +1,7 @@
 """Ranks by the embeddings of the trained graph model, and embeds new items and new people with the same model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -12,45 +12,26 @@ from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
 from gnnrec.errors import UnsupportedError
-from gnnrec.evaluation.validation import ValidationPairs
-from gnnrec.graph.neighbours import ItemGraph, neighbour_shares
+from gnnrec.graph.neighbours import neighbour_shares
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
-from gnnrec.nn.model import GraphModel, NewItems
-from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.model import GraphModel
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
-from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
-from gnnrec.rankers.fold_in import fold_in_by_least_squares, fold_in_by_propagation
+from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
+from gnnrec.rankers.settling import as_new_items, learn_newcomers, place_new_items, weigh_popularity
 from gnnrec.storage import below
-from gnnrec.training.config import TrainingConfig
 from gnnrec.training.loop import TrainingResult, train
 
-__all__ = ["NeuralConfig", "NeuralRanker"]
+__all__ = ["NeuralRanker"]
 
-_SETTLED = ("popularity_weight", "new_item_offset", "new_user_prior")
-
-
-@dataclass(frozen=True)
-class NeuralConfig:
-    """Options of the neural ranker.
-
-    Attributes:
-        model: Shape of the model.
-        training: How it is trained.
-        similar_items: Neighbours by content of a new item, as in the training graph.
-        item_graph: How they weigh, as in the training graph.
-    """
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    similar_items: int = 10
-    item_graph: ItemGraph = "cosine"
+_SETTLED = ("popularity_weight", "content_taste", "new_item_offset", "new_user_prior")
 
 
 class NeuralRanker(Ranker):
@@ -118,25 +99,28 @@ class NeuralRanker(Ranker):
             on_epoch=task.on_epoch,
         )
         if model.weighs_popularity:
-            config = _weigh_popularity(model, graph, config, task.validation)
+            config = weigh_popularity(model, graph, config, task.validation)
         serving = serving_tensors(model, graph, task.interactions)
         attachment = newcomers = None
         if model.regresses_new_users:
             direction = serving.item[:, :-1] if model.has_item_bias else serving.item
-            newcomers, config = _learn_newcomers(serving, task.interactions, direction, task.validation, config)
+            newcomers, config = learn_newcomers(serving, task.interactions, direction, task.validation, config)
         if model.regresses_new_items:
-            attachment, serving, config = _place_new_items(model, graph, serving, config, task.validation)
+            attachment, serving, config = place_new_items(
+                model, graph, serving, task.interactions, config, task.validation
+            )
         chosen = {name: getattr(config.model, name) for name in _SETTLED}
         result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
         return cls(model.cpu(), serving, config, graph.shape, attachment, newcomers), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
-        return self.serving.user[torch.from_numpy(user_index)] @ self.serving.item.T
+        rows = torch.from_numpy(user_index)
+        return self._score(self.serving.user[rows], self.serving.user_taste[rows])
 
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items for new people; the average person's scores for an empty history."""
-        return self._user_vectors(histories, None) @ self.serving.item.T
+        return self._score(self._user_vectors(histories, None), self._tastes(histories))
 
     @torch.no_grad()
     def fold_in_with_profiles(self, histories: sp.csr_matrix, profiles: Mapping[str, Features]) -> Tensor:
@@ -154,7 +138,7 @@ class NeuralRanker(Ranker):
         x_dict = {name: torch.from_numpy(np.array(profile.values)) for name, profile in described.items()}
         owner_dict = {name: torch.from_numpy(np.array(profile.owner_index)) for name, profile in described.items()}
         base = self.model.new_users(x_dict, owner_dict, torch.from_numpy(np.diff(histories.indptr)))
-        return self._user_vectors(histories, base) @ self.serving.item.T
+        return self._score(self._user_vectors(histories, base), self._tastes(histories))
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Scores all items by the cosine of their embeddings; how popular they are plays no part."""
@@ -162,8 +146,13 @@ class NeuralRanker(Ranker):
         return unit[torch.from_numpy(item_index)] @ unit.T
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
-        """Returns the embeddings whose inner product is the score."""
-        return self.serving.user if kind == "user" else self.serving.item
+        """Returns the embeddings whose inner product is the score, with the content if there are new items."""
+        serving = self.serving
+        if not serving.user_taste.shape[1] or not serving.item_is_new.any():
+            return serving.user if kind == "user" else serving.item
+        if kind == "user":
+            return torch.cat([serving.user_taste, serving.user], dim=1)
+        return torch.cat([serving.item_content * serving.item_is_new[:, None], serving.item], dim=1)
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Recomputes the vectors of users with new events; items stay as they are."""
@@ -173,7 +162,9 @@ class NeuralRanker(Ranker):
         user = torch.cat([serving.user, serving.user.new_zeros(num_added, serving.user.shape[1])])
         rows = torch.from_numpy(changed_users)
         user[rows] = self._user_vectors(interactions[changed_users], base[rows])
-        return self._with(replace(serving, user=user, user_base=base))
+        taste = torch.cat([serving.user_taste, serving.user_taste.new_zeros(num_added, serving.user_taste.shape[1])])
+        taste[rows] = self._tastes(interactions[changed_users])
+        return self._with(replace(serving, user=user, user_base=base, user_taste=taste))
 
     @torch.no_grad()
     def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
@@ -191,10 +182,13 @@ class NeuralRanker(Ranker):
         described = {name: feature for name, feature in added.items() if len(feature)}
         x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in described.items()}
         owner_dict = {name: torch.from_numpy(np.array(feature.owner_index)) for name, feature in described.items()}
+        content = serving.item_content.new_zeros(num_added, serving.item_content.shape[1])
         if self.attachment is not None:
             placed = self.attachment(x_dict, owner_dict, num_added, serving.item_propagated)
-            new = _as_new_items(placed, serving, self.config)
+            new = as_new_items(placed, serving, self.config)
             sent = serving.item_propagated.new_zeros(num_added, serving.item_propagated.shape[1])
+            if serving.item_content.shape[1]:
+                content = self.attachment.content(x_dict, owner_dict, num_added)
         else:
             sent = self.model.sent_by_new_items(x_dict, owner_dict, num_added)
             heard = {
@@ -210,6 +204,8 @@ class NeuralRanker(Ranker):
                 item_messages=torch.cat([serving.item_messages, new.messages]),
                 item_propagated=torch.cat([serving.item_propagated, sent]),
                 item_degree=torch.cat([serving.item_degree, serving.item_degree.new_ones(num_added)]),
+                item_content=torch.cat([serving.item_content, content]),
+                item_is_new=torch.cat([serving.item_is_new, serving.item_is_new.new_ones(num_added)]),
             )
         )
 
@@ -230,7 +226,7 @@ class NeuralRanker(Ranker):
         shape = from_dict(GraphShape, state.facts["shape"])
         model = build_model(shape, config.model)
         model.load_state_dict(below("model.", state.tensors))
-        serving = ServingTensors(**below("serving.", state.tensors))
+        serving = _serving(below("serving.", state.tensors))
         attachment = None
         if placing := below("attachment.", state.tensors):
             attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
@@ -244,6 +240,18 @@ class NeuralRanker(Ranker):
     def _takes_new_items(self) -> bool:
         # A model that was saved before there was regression has none.
         return self.model.takes_new_items and (self.attachment is not None or not self.model.regresses_new_items)
+
+    def _score(self, vectors: Tensor, taste: Tensor) -> Tensor:
+        """Scores all items ``[num_people, num_items]``; new ones also by how well their content meets the taste."""
+        serving = self.serving
+        scores = vectors @ serving.item.T
+        if taste.shape[1]:
+            new = torch.nonzero(serving.item_is_new).flatten()
+            scores[:, new] += taste @ serving.item_content[new].T
+        return scores
+
+    def _tastes(self, histories: sp.csr_matrix) -> Tensor:
+        return (self.config.model.content_taste or 0.0) * content_tastes(histories, self.serving.item_content)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
@@ -284,6 +292,17 @@ class NeuralRanker(Ranker):
         return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
 
 
+def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:
+    """Rebuilds what answering needs; models of formats 1 and 2 do not compare content."""
+    num_users, num_items = len(tensors["user"]), len(tensors["item"])
+    before = {
+        "user_taste": torch.zeros(num_users, 0),
+        "item_content": torch.zeros(num_items, 0),
+        "item_is_new": torch.zeros(num_items, dtype=torch.bool),
+    }
+    return ServingTensors(**{**before, **tensors})
+
+
 def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
     """Takes over the weights of an earlier fit, with the biases as they were before popularity was weighed."""
     before = start.ranker
@@ -293,98 +312,3 @@ def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
     weight = before.config.model.popularity_weight
     if weight and model.weighs_popularity:
         model.weigh_popularity(1 / weight)
-
-
-@torch.no_grad()
-def _weigh_popularity(
-    model: GraphModel, graph: MessageGraph, config: NeuralConfig, validation: ValidationPairs | None
-) -> NeuralConfig:
-    """Makes popularity count as the options say, or as validation does; returns the options with what was chosen."""
-    weight = config.model.popularity_weight
-    if weight is None:
-        weight = 1.0
-        if validation is not None:
-            embeddings = model(graph)
-            weight = best_popularity_weight(
-                validation, embeddings.user, embeddings.item, select_by=config.training.select_by
-            )
-    model.weigh_popularity(weight)
-    return replace(config, model=replace(config.model, popularity_weight=weight))
-
-
-def _learn_newcomers(
-    serving: ServingTensors,
-    interactions: sp.csr_matrix,
-    direction: Tensor,
-    validation: ValidationPairs | None,
-    config: NeuralConfig,
-) -> tuple[HistoryRegression, NeuralConfig]:
-    """Learns to place new people, and how much the average person counts beside few events."""
-    newcomers = HistoryRegression.fit(serving, interactions, direction)
-    prior = config.model.new_user_prior
-    if prior is not None:
-        newcomers = replace(newcomers, prior=prior)
-    elif validation is not None:
-        newcomers = newcomers.with_best_prior(
-            serving, interactions, direction, validation, select_by=config.training.select_by
-        )
-    return newcomers, replace(config, model=replace(config.model, new_user_prior=newcomers.prior))
-
-
-def _place_new_items(
-    model: GraphModel,
-    graph: MessageGraph,
-    serving: ServingTensors,
-    config: NeuralConfig,
-    validation: ValidationPairs | None,
-) -> tuple[ContentAttachment, ServingTensors, NeuralConfig]:
-    """Learns to place new items, places those that are in the catalogue already, and says how far they are moved."""
-    modalities = graph.shape.item_modalities
-    degree = serving.item_degree
-    known = torch.nonzero(degree > 0).flatten()
-    attachment, examples, left_out = ContentAttachment.fit(
-        {name: graph.x_dict[name].cpu() for name in modalities},
-        {name: graph.owner_dict[name].cpu() for name in modalities},
-        known,
-        serving.item_propagated,
-        torch.cat([serving.item, serving.item_messages / degree.clamp(min=1).sqrt()[:, None]], dim=1),
-        config.similar_items,
-    )
-    offset = config.model.new_item_offset
-    if offset is None:
-        offset = 0.0
-        if model.has_item_bias and validation is not None:
-            offset = best_new_item_offset(
-                validation,
-                serving.user,
-                serving.item,
-                left_out[:, : serving.item.shape[1]],
-                examples,
-                price=config.model.new_item_price,
-                select_by=config.training.select_by,
-            )
-    config = replace(config, model=replace(config.model, new_item_offset=offset))
-    unknown = torch.nonzero(degree == 0).flatten()
-    if len(unknown):
-        rows = {name: torch.isin(graph.owner_dict[name].cpu(), unknown) for name in modalities}
-        placed = attachment(
-            {name: graph.x_dict[name].cpu()[kept] for name, kept in rows.items()},
-            {name: torch.searchsorted(unknown, graph.owner_dict[name].cpu()[kept]) for name, kept in rows.items()},
-            len(unknown),
-            serving.item_propagated,
-        )
-        new = _as_new_items(placed, serving, config)
-        serving = replace(
-            serving,
-            item=serving.item.index_copy(0, unknown, new.item),
-            item_messages=serving.item_messages.index_copy(0, unknown, new.messages),
-        )
-    return attachment, serving, config
-
-
-def _as_new_items(placed: Tensor, serving: ServingTensors, config: NeuralConfig) -> NewItems:
-    """Takes apart what the attachment predicts: the vector, moved by the offset, and the messages at degree 1."""
-    item, messages = placed.tensor_split([serving.item.shape[1]], dim=1)
-    if config.model.new_item_offset:
-        item = torch.cat([item[:, :-1], item[:, -1:] + config.model.new_item_offset], dim=1)
-    return NewItems(item=item, messages=messages)

@@ -25,6 +25,10 @@ class ServingTensors:
         item_messages: ``[num_items, width]`` what each item adds to the users who chose it.
         item_propagated: ``[num_items, any]`` what each item sends to its neighbours by content.
         item_degree: ``[num_items]`` interactions in training.
+        user_taste: ``[num_users, width]`` how much of which content each user likes; 0 wide where content is not
+            compared.
+        item_content: ``[num_items, width]`` the content of the items.
+        item_is_new: ``[num_items]`` bool: items whose likeness to ``user_taste`` counts, since nobody has chosen them.
     """
 
     user: Tensor
@@ -33,6 +37,9 @@ class ServingTensors:
     item_messages: Tensor
     item_propagated: Tensor
     item_degree: Tensor
+    user_taste: Tensor
+    item_content: Tensor
+    item_is_new: Tensor
 
 
 @torch.no_grad()
@@ -55,4 +62,7 @@ def serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr
         item_messages=messages,
         item_propagated=embeddings.item_sent.cpu().clone(),  # may be the very memory of `item`
         item_degree=degree,
+        user_taste=user.new_zeros(len(user), 0),
+        item_content=item.new_zeros(len(item), 0),
+        item_is_new=torch.zeros(len(item), dtype=torch.bool),
     )

@@ -20,7 +20,7 @@ from gnnrec.rankers.content_knn import ContentKnnConfig
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.rankers.item_knn import ItemKnnConfig
-from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.popularity import PopularityConfig
 from gnnrec.testing import check_ranker
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
 from gnnrec.rankers.attachment import ContentAttachment, ModalitySpace
+from gnnrec.rankers.fold_in import content_tastes
 
 WIDTHS = {"text": 10, "image": 5}
 
@@ -107,3 +109,26 @@ def test_restored_it_says_the_same(media: tuple) -> None:
     again = ContentAttachment.restore(attachment.tensors(), WIDTHS, 2)
     x_dict, owner_dict = media
     assert torch.equal(again(x_dict, owner_dict, 50, unit(50, 4)), attachment(x_dict, owner_dict, 50, unit(50, 4)))
+
+
+def test_content_is_stretched_alike_and_as_long_as_trusted(media: tuple) -> None:
+    x_dict, owner_dict = media
+    x_dict = x_dict | {"text": x_dict["text"] * torch.logspace(-1, 1, 10)}  # one direction is seen by most cosines
+    fitted, _, _ = ContentAttachment.fit(x_dict, owner_dict, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
+    half = ContentAttachment(fitted.spaces, torch.tensor([1.0, 0.5]), fitted.regression, 0)
+    content = half.content(x_dict, owner_dict, 50)
+    text, image = content.split([10, 5], dim=1)
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(50))
+    torch.testing.assert_close(image.norm(dim=1), 0.5 * (torch.arange(50) % 2 == 0).float())
+    spread = text.square().mean(dim=0)
+    assert spread.max() < 4 * spread.min()
+    few = half.content({"text": x_dict["text"][:4]}, {"text": torch.arange(4) // 2}, 2)
+    torch.testing.assert_close(few[:, :10], text[:2])
+    assert not few[:, 10:].any()
+
+
+def test_tastes_are_the_mean_content_of_a_history() -> None:
+    content = unit(6, 3)
+    histories = sp.csr_matrix(np.array([[1, 0, 1, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 0, 1]], dtype=np.float32))
+    expected = torch.stack([(content[0] + content[2]) / 2, torch.zeros(3), content[5]])
+    torch.testing.assert_close(content_tastes(histories, content), expected)

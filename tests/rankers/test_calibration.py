@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from gnnrec.evaluation.validation import ValidationPairs
-from gnnrec.rankers.calibration import best_new_item_offset, best_popularity_weight
+from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
 
 NUM = 50
 
@@ -54,3 +54,36 @@ def test_some_users_are_enough(validation: ValidationPairs) -> None:
     assert (some.pairs != validation.pairs.multiply(some.pairs)).nnz == 0
     assert (some.pairs != validation.of_some_users(20).pairs).nnz == 0
     assert validation.of_some_users(NUM) is validation
+
+
+@pytest.mark.parametrize("told", ["by content", "by the vectors", "by both"])
+def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
+    """Items come in pairs of one content; people had the first of a pair, and validation is the second."""
+    had = sp.csr_matrix((np.ones(NUM // 2, np.float32), (np.arange(NUM // 2), np.arange(0, NUM, 2))), (NUM // 2, NUM))
+    wanted = sp.csr_matrix(
+        (np.ones(NUM // 2, np.float32), (np.arange(NUM // 2), np.arange(1, NUM, 2))), (NUM // 2, NUM)
+    )
+    told_by_content, told_by_vectors = torch.eye(NUM // 2).repeat_interleave(2, 0), torch.eye(NUM // 2)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(NUM, NUM // 2))).float()
+    content = noise if told == "by the vectors" else told_by_content
+    vectors = noise if told == "by content" else told_by_content
+    weight = best_content_taste(
+        ValidationPairs(wanted, had, ("recall@1",)),
+        told_by_vectors,
+        0.1 * vectors,
+        content,
+        torch.arange(NUM),
+        had,
+        select_by="recall@1",
+    )
+    assert (weight > 0) == (told == "by content")
+
+
+def test_candidates_are_ranked_among_themselves(validation: ValidationPairs) -> None:
+    chosen = np.array([3, 30, 40])
+    among = validation.among(chosen)
+    user, item = torch.eye(NUM), torch.eye(NUM)
+    item[10] += 2  # everybody's favourite is no candidate
+    assert validation(user, item)["recall@1"] < 0.1
+    assert among.pairs.nnz == 3
+    assert among(user, item[chosen])["recall@1"] == 1

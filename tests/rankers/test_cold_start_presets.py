@@ -9,7 +9,8 @@ from gnnrec.graph.build import build_graph
 from gnnrec.modalities.features import Features
 from gnnrec.presets import PRESETS
 from gnnrec.rankers.base import RankingTask
-from gnnrec.rankers.neural import NeuralConfig, NeuralRanker
+from gnnrec.rankers.neural import NeuralRanker
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.testing import PlantedGraph, planted_graph
 
 

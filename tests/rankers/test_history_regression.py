@@ -31,6 +31,9 @@ def world() -> tuple[ServingTensors, sp.csr_matrix, torch.Tensor]:
         item_messages=item,
         item_propagated=item,
         item_degree=torch.from_numpy(np.bincount(interactions.indices, minlength=NUM_ITEMS)),
+        user_taste=torch.zeros(NUM_USERS, 0),
+        item_content=torch.zeros(NUM_ITEMS, 0),
+        item_is_new=torch.zeros(NUM_ITEMS, dtype=torch.bool),
     )
     return serving, interactions, item
 

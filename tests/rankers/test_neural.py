@@ -14,7 +14,8 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.rankers.base import RankerState, RankingTask
 from gnnrec.rankers.fold_in import fold_in_by_least_squares
-from gnnrec.rankers.neural import NeuralConfig, NeuralRanker
+from gnnrec.rankers.neural import NeuralRanker
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.testing import PlantedGraph
 from gnnrec.training.config import TrainingConfig
 
@@ -215,6 +216,40 @@ def test_state_keeps_every_bit(fitted: NeuralRanker, planted: PlantedGraph) -> N
         assert torch.equal(*(one.vectors("item") for one in further))
 
 
+def test_likeness_of_content_lifts_new_items_and_no_others(task: RankingTask, planted: PlantedGraph) -> None:
+    added, taste = new_items_like(planted)
+    config = replace(CONFIG, training=TrainingConfig(epochs=2))
+    plain, comparing = (
+        NeuralRanker.fit(task, replace(config, model=replace(config.model, content_taste=weight)))[0].attach(
+            {"content": added}, planted.features, 20
+        )
+        for weight in (0.0, 0.5)
+    )
+    difference = comparing.score(EVERYBODY) - plain.score(EVERYBODY)
+    known = task.interactions.getnnz(axis=0) > 0
+    assert not difference[:, :80][:, known].any()
+    same = torch.from_numpy(planted.user_taste[:, None] == taste)
+    likes = difference[:, 80:]
+    gap = (likes * same).sum(dim=1) / same.sum(dim=1) - (likes * ~same).sum(dim=1) / (~same).sum(dim=1)
+    assert (gap > 0).float().mean() > 0.8
+    # Vectors, new people, new events and the saved form agree with it.
+    torch.testing.assert_close(comparing.vectors("user") @ comparing.vectors("item").T, comparing.score(EVERYBODY))
+    histories = sp.csr_matrix((task.interactions.data, task.interactions.indices, task.interactions.indptr), (120, 100))
+    folded_in = comparing.fold_in(histories) - plain.fold_in(histories)
+    torch.testing.assert_close(folded_in, difference, atol=1e-5, rtol=1e-4)
+    likes_another = histories[[likes_another_of(planted)]]
+    changed = sp.vstack([likes_another, histories[1:]], format="csr")
+    updated = comparing.update(changed, np.array([0]))
+    torch.testing.assert_close(updated.score(EVERYBODY)[1:], comparing.score(EVERYBODY)[1:])
+    torch.testing.assert_close(updated.serving.user_taste[0], comparing.serving.user_taste[likes_another_of(planted)])
+    again = NeuralRanker.from_state(comparing.state())
+    assert torch.equal(again.score(EVERYBODY), comparing.score(EVERYBODY))
+
+
+def likes_another_of(planted: PlantedGraph) -> int:
+    return int(np.flatnonzero(planted.user_taste != planted.user_taste[0])[0])
+
+
 def test_a_seed_fixes_the_ranker(task: RankingTask) -> None:
     config = replace(CONFIG, training=TrainingConfig(epochs=1))
     first, again = (NeuralRanker.fit(task, config)[0] for _ in range(2))
@@ -237,7 +272,12 @@ def test_popularity_is_weighed_after_training(task: RankingTask) -> None:
     config = replace(CONFIG, training=TrainingConfig(epochs=3))
     plain, result = NeuralRanker.fit(task, config)
     assert result is not None
-    assert result.chosen == {"popularity_weight": 1.0, "new_item_offset": 0.0, "new_user_prior": 3.0}
+    assert result.chosen == {
+        "popularity_weight": 1.0,
+        "content_taste": 0.0,
+        "new_item_offset": 0.0,
+        "new_user_prior": 3.0,
+    }
     doubled, result = NeuralRanker.fit(task, replace(config, model=replace(config.model, popularity_weight=2.0)))
     assert result is not None
     assert result.chosen["popularity_weight"] == 2.0

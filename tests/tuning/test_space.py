@@ -12,7 +12,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.graph.build import build_graph
 from gnnrec.presets import PRESETS, preset
 from gnnrec.rankers import NeuralRanker, RankingTask
-from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.testing import PlantedGraph, planted_graph
 from gnnrec.tuning.space import at_point, resolve_space, search_space
 
