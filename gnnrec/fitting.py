@@ -26,7 +26,7 @@ from gnnrec.modalities.preparation import prepare
 from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
 from gnnrec.rankers.base import WarmStart
-from gnnrec.rankers.neural import NeuralConfig
+from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.state import RecommenderState
 from gnnrec.training.loop import EpochRecord
