@@ -82,7 +82,7 @@ def _latest(
     if timestamp is not None:
         texts = texts.iloc[np.argsort(timestamp, kind="stable")]
     texts = texts[texts["text"].notna() & (texts["text"].astype(str).str.strip() != "")]
-    texts["rank"] = texts.groupby("owner").cumcount(ascending=False)
+    texts = texts.assign(rank=texts.groupby("owner").cumcount(ascending=False))
     return texts[texts["rank"] < limit]
 
 
