@@ -112,7 +112,7 @@ def shared_media(name: str) -> frozenset[str]:
         config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"encoder {name!r} cannot be loaded from {folder}: {error}") from error
-    model = transformers.MODEL_MAPPING.get(type(config))
+    model = transformers.MODEL_MAPPING.get(type(config), None)
     media = frozenset(medium for medium in ("text", "image", "audio") if hasattr(model, f"get_{medium}_features"))
     return media if len(media) > 1 else frozenset()
 
