@@ -106,6 +106,24 @@ def test_fit_reports_data_media_and_quality(run: Run, folder: Path, tmp_path: Pa
     assert "recall@20" in result.stdout
 
 
+def test_search_equals_python(run: Run, fitted: Path, tmp_path: Path, small_shop: Shop) -> None:
+    output = tmp_path / "found.csv"
+    options = ("--within", "plot", "--user", small_shop.users["user_id"][0], "--weight", "text=3", "--weight", "user=1")
+    result = run("search", fitted, "--text", "violin concert", "-t", "coral reef", "-k", 4, *options, "-o", output)
+    assert result.exit_code == 0, result.output
+    expected = gr.load(fitted / "model").search(
+        ["violin concert", "coral reef"],
+        k=4,
+        within="plot",
+        user=small_shop.users["user_id"][0],
+        weights={"text": 3, "user": 1},
+    )
+    pd.testing.assert_frame_equal(pd.read_csv(output), expected, check_dtype=False, rtol=1e-4)
+    shown = run("search", fitted, "--text", "violin concert")
+    assert "Found" in shown.stdout
+    assert gr.load(fitted / "model").search("violin concert", k=1)["item_id"][0] in shown.stdout
+
+
 def test_evaluate_repeats_the_test_of_fit(run: Run, fitted: Path, tmp_path: Path) -> None:
     output = tmp_path / "metrics.jsonl"
     result = run(
@@ -307,6 +325,11 @@ def test_what_is_wrong_with_a_fit(
         (["recommend", "{run}", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
         (["recommend", "{run}", "--user", "u01", "--output", "{items}/list.csv"], 4, "cannot write"),
         (["recommend", "absent", "--user", "u01"], 4, "'absent'"),
+        (["search", "{run}"], 2, "there is no query"),
+        (["search", "{run}", "--text", " "], 3, "the text is empty"),
+        (["search", "{run}", "--text", "violin", "--weight", "text=heavy"], 2, "takes NAME=NUMBER: could not convert"),
+        (["search", "{run}", "--text", "violin", "--within", "poster"], 2, "'poster' is no modality of this model"),
+        (["search", "{run}", "--image", "{run}/no.png"], 2, "no query of image: this model reads text"),
         (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--metrics", "recal@20"], 2, "recal"),
         (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--mask", "none"], 2, "mask"),
         (["export", "{run}", "--output", "{items}/x"], 4, "cannot write"),
@@ -373,7 +396,7 @@ def test_verbose_and_quiet(run: Run, folder: Path, tmp_path: Path) -> None:
     assert "removed 1 invalid rows" in said
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "tune", "evaluate", "recommend", "export", "datasets"])
+@pytest.mark.parametrize("command", ["demo", "fit", "tune", "evaluate", "recommend", "search", "export", "datasets"])
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

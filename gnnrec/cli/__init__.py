@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from gnnrec import __version__
-from gnnrec.cli.answer import evaluate, export, recommend
+from gnnrec.cli.answer import evaluate, export, recommend, search
 from gnnrec.cli.catalogue import datasets
 from gnnrec.cli.demo import demo
 from gnnrec.cli.fit import fit
@@ -66,6 +66,7 @@ app.command()(fit)
 app.command()(tune)
 app.command()(evaluate)
 app.command()(recommend)
+app.command()(search)
 app.command()(export)
 app.add_typer(datasets, name="datasets")
 

@@ -1,20 +1,22 @@
-"""``gnnrec evaluate``, ``recommend`` and ``export``: what a fitted recommender answers."""
+"""``gnnrec evaluate``, ``recommend``, ``search`` and ``export``: what a fitted recommender answers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gnnrec.cli.options import parse_numbers
 from gnnrec.cli.tables import print_frame, write_frame
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gnnrec.recommender import Recommender
 
-__all__ = ["evaluate", "export", "recommend"]
+__all__ = ["evaluate", "export", "recommend", "search"]
 
 _Model = Annotated[Path, typer.Argument(help="Folder that `gnnrec fit` or `Recommender.save` wrote.")]
 _NOTHING: list[str] = []
+_NO_PATHS: list[Path] = []
 
 
 def evaluate(
@@ -86,6 +88,42 @@ def recommend(
     _give("Recommendations", answer, output)
 
 
+def search(
+    model: _Model,
+    text: Annotated[list[str], typer.Option("--text", "-t", help="Words; may be repeated.")] = _NOTHING,
+    image: Annotated[list[Path], typer.Option(help="A picture file; may be repeated.")] = _NO_PATHS,
+    audio: Annotated[list[Path], typer.Option(help="A sound file; may be repeated.")] = _NO_PATHS,
+    k: Annotated[int, typer.Option("-k", help="Items per query.")] = 10,
+    within: Annotated[str | None, typer.Option(help="The modality to match; without it, the whole item.")] = None,
+    weight: Annotated[
+        list[str], typer.Option(help="text=NUMBER, image=NUMBER, audio=NUMBER or user=NUMBER; may be repeated.")
+    ] = _NOTHING,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Id of a user whose taste counts, too.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="CSV, TSV, Parquet or JSON lines file, or - for CSV.")
+    ] = None,
+) -> None:
+    """Find the items that match words, a picture, a sound, or several of these at once.
+
+    For instance
+
+    `gnnrec search run --text "a farm boy saves a galaxy" -k 5`
+
+    `gnnrec search run --text comedy --image poster.jpg --weight text=0.7 --weight image=0.3 --within poster`
+    """
+    recommender = _load(model)
+    answer = recommender.search(
+        text or None,
+        image or None,
+        audio or None,
+        k,
+        within=within,
+        weights=parse_numbers(weight, "--weight") or None,
+        user=None if user is None else _in_kind_of(recommender, [user])[0],
+    )
+    _give("Found", answer, output)
+
+
 def export(
     model: _Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
@@ -114,12 +152,7 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         raise ConfigError("--user and --users exclude each other")
     known = recommender.state.users.ids
     if single:
-        if known.dtype.kind != "i":
-            return single
-        try:
-            return [int(text) for text in single]
-        except ValueError as error:
-            raise DataError(f"--user: the ids of this model are integers ({error})") from error
+        return _in_kind_of(recommender, single)
     if table is None:
         return known
     frame, _ = read_frame(table, "--users")
@@ -127,6 +160,16 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
     ids = frame["user_id"]
     return ids if known.dtype.kind == "i" else ids.astype(str)
+
+
+def _in_kind_of(recommender: "Recommender", words: list[str]) -> list[Any]:
+    """Returns ids of users as the model has them, text or whole numbers."""
+    if recommender.state.users.ids.dtype.kind != "i":
+        return words
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"--user: the ids of this model are integers ({error})") from error
 
 
 def _give(title: str, frame: Any, output: str | None) -> None:

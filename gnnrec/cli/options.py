@@ -20,6 +20,7 @@ __all__ = [
     "parse_cleaning",
     "parse_config",
     "parse_modalities",
+    "parse_numbers",
     "parse_pairs",
     "parse_relations",
     "parse_space",
@@ -44,6 +45,19 @@ def parse_pairs(words: Iterable[str], option: str) -> dict[str, str]:
             raise ConfigError(f"{option} {name} is given twice")
         pairs[name] = value
     return pairs
+
+
+def parse_numbers(words: Iterable[str], option: str) -> dict[str, float]:
+    """Reads words such as ``name=0.7``.
+
+    Raises:
+        ConfigError: As :func:`parse_pairs`, or a value that is no number.
+    """
+    pairs = parse_pairs(words, option)
+    try:
+        return {name: float(value) for name, value in pairs.items()}
+    except ValueError as error:
+        raise ConfigError(f"{option} takes NAME=NUMBER: {error}") from error
 
 
 def parse_modalities(
