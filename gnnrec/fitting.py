@@ -14,6 +14,7 @@ import torch
 
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
+from gnnrec.data.labels import item_labels
 from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.data.split import holdout
@@ -120,10 +121,11 @@ def fit_state(
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
+    labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
         with report.stage("align"):
-            space = AlignedSpace.fit(searchable, config.alignment, seed=config.seed, device=device)
+            space = AlignedSpace.fit(searchable, config.alignment, labels=labels, seed=config.seed, device=device)
 
     valid_pairs = sp.csr_matrix(valid_pairs - valid_pairs.multiply(interactions))  # repeats measure nothing
     valid_pairs.eliminate_zeros()
@@ -134,7 +136,7 @@ def fit_state(
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
-            graph = build_graph(matrix, prepared, train.relations, config.graph)
+            graph = build_graph(matrix, prepared, train.relations, config.graph, labels)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
         task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start)

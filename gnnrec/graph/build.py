@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 
 from gnnrec.config import Range, searched
 from gnnrec.data.dataset import RelationEdges
@@ -30,6 +31,7 @@ class GraphConfig:
             as in the published models of these names, where the item itself is one of its neighbours.
         co_occurring_items: Neighbours of each item by shared users (``co_occurs``); 0 leaves the relation out.
         co_occurring_users: Neighbours of each user by shared items; 0 leaves the relation out.
+        labels: Columns of the item table that the alignment objective ``multi-task`` learns to predict.
         minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
     """
 
@@ -38,6 +40,7 @@ class GraphConfig:
     co_occurring_items: int = searched(10, Range(3, 40, log=True))
     co_occurring_users: int = 0
     minimum_shared: int = 2
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("similar_items", "co_occurring_items", "co_occurring_users"):
@@ -50,6 +53,7 @@ def build_graph(
     features: Mapping[str, Features] | None = None,
     relations: Mapping[str, RelationEdges] | None = None,
     config: GraphConfig = GraphConfig(),
+    labels: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> HeteroData:
     """Builds the graph that the neural ranker learns on.
 
@@ -68,6 +72,7 @@ def build_graph(
         features: Modality → vectors with their owners.
         relations: Name → further edges.
         config: Which derived relations to add.
+        labels: Label → what is known of each item, as ``gnnrec.data.labels.item_labels`` gives it.
 
     Raises:
         ConfigError: A modality or relation is named like a node type or like another relation.
@@ -75,6 +80,7 @@ def build_graph(
     features, relations = features or {}, relations or {}
     graph = HeteroData()
     graph["user"].num_nodes, graph["item"].num_nodes = matrix.shape
+    graph["item"].labels = {name: torch.from_numpy(values) for name, values in (labels or {}).items()}
     pairs = matrix.tocoo()
     graph["user", "interacts", "item"].edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
     for name, feature in features.items():

@@ -24,6 +24,7 @@ class GraphShape:
         item_modalities: Modality → width, of those that describe items.
         user_relations: Names of the user–user relations.
         item_relations: Names of the item–item relations.
+        tasks: Label of the items → number of classes, or 1 for a number.
     """
 
     num_users: int
@@ -32,6 +33,7 @@ class GraphShape:
     item_modalities: Mapping[str, int] = field(default_factory=dict)
     user_relations: tuple[str, ...] = ()
     item_relations: tuple[str, ...] = ()
+    tasks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class MessageGraph:
         described: Modality → node type that it describes.
         user_degree: ``[num_users]`` training interactions of each user.
         item_degree: ``[num_items]`` training interactions of each item.
+        labels: Label → what is known of each item: a class ``[num_items]`` int64 (-1: unknown), a number float (NaN:
+            unknown), or several classes ``[num_items, num_classes]`` float (NaN: unknown).
     """
 
     num_users: int
@@ -62,6 +66,7 @@ class MessageGraph:
     described: Mapping[str, str]
     user_degree: Tensor
     item_degree: Tensor
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
@@ -97,6 +102,7 @@ class MessageGraph:
             described=described,
             user_degree=torch.bincount(edge_index[0], minlength=num_users).to(device),
             item_degree=torch.bincount(edge_index[1], minlength=num_items).to(device),
+            labels={name: label.to(device) for name, label in graph["item"].get("labels", {}).items()},
         )
 
     @property
@@ -113,12 +119,19 @@ class MessageGraph:
             item_modalities=widths("item"),
             user_relations=tuple(self.relations["user"]),
             item_relations=tuple(self.relations["item"]),
+            tasks={name: _num_outputs(label) for name, label in self.labels.items()},
         )
 
     def sampled_interactions(self, keep: float, generator: torch.Generator) -> SparseOperator:
         """Returns the adjacency of a degree-sensitive sample of the interactions."""
         edge_index = degree_sensitive_edge_sample(self.edge_index.cpu(), keep, generator)
         return bipartite_operator(edge_index, self.num_users, self.num_items).to(self.edge_index.device)
+
+
+def _num_outputs(label: Tensor) -> int:
+    if label.ndim == 2:
+        return label.shape[1]
+    return 1 if label.is_floating_point() else int(label.max()) + 1
 
 
 def degree_sensitive_edge_sample(edge_index: Tensor, keep: float, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gnnrec.errors import UnsupportedError
 from gnnrec.nn.decode import DECODERS
-from gnnrec.nn.fusion import Fused
+from gnnrec.nn.fusion import Fused, ModalityRows
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
@@ -29,6 +29,7 @@ class Embeddings:
         propagated: ``[num_users + num_items, dim]`` before the item–item and user–user relations.
         item_sent: ``[num_items, any]`` what each item sends to its neighbours by content.
         item_content: Fused media of the items; ``None`` without media.
+        item_rows: Aligned media of the items; ``None`` without media.
         views: Further tensors by name, which the losses of published models compare.
     """
 
@@ -40,6 +41,7 @@ class Embeddings:
     propagated: Tensor
     item_sent: Tensor
     item_content: Fused | None = None
+    item_rows: ModalityRows | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -76,6 +78,19 @@ class GraphModel(nn.Module, ABC):
             interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
+
+    def alignment_loss(
+        self, embeddings: Embeddings, graph: MessageGraph, user_index: Tensor, item_index: Tensor
+    ) -> Tensor | None:
+        """Returns how far apart the modalities of a batch's items are, a scalar; ``None`` if nothing is asked of them.
+
+        Args:
+            embeddings: Of the whole graph.
+            graph: The graph, for the labels of its items.
+            user_index: ``[batch]`` users of the positives.
+            item_index: ``[batch]`` items of the positives.
+        """
+        return None
 
     def weigh_popularity(self, weight: float) -> None:
         """Makes the biases of items count so many times as much, where popularity may be weighed."""

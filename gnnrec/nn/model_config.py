@@ -7,6 +7,7 @@ from typing import Literal
 from gnnrec.config import Choices, Range, searched, suggest
 from gnnrec.errors import ConfigError
 from gnnrec.nn.align import PROJECTIONS
+from gnnrec.nn.alignment.registry import check_weights
 from gnnrec.nn.fusion import FUSIONS
 
 __all__ = ["ModelConfig"]
@@ -22,6 +23,8 @@ class ModelConfig:
         embedding_dim: Width of the vectors of users and items.
         hops: Layers of propagation over user–item edges; 0 is matrix factorisation.
         fusion: How a node's modality rows become one content vector: a name in ``gnnrec.nn.fusion.FUSIONS``.
+        modality_alignment: Objective by which the modalities of an item are held together in training → weight beside
+            the ranking loss; names in ``gnnrec.nn.alignment.OBJECTIVES``. Empty: ranking alone brings them together.
         content: ``add`` content to the identity, or ``none``: ignore the media.
         content_scale: Length of a content vector before training; identities start shorter, at .1.
         relation_weight: Weight of each item–item and user–user relation before training.
@@ -44,8 +47,8 @@ class ModelConfig:
             the encoder ``log-mel``.
         item_hops: Layers of propagation over the item–item graph (FREEDOM, MGCN, PGL).
         modality_shares: Modality → its share in what all modalities give together; what is left goes to the modalities
-            that are not named, in equal parts. With ``fusion="weighted"``: fixed weights in the content vector of users,
-            or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
+            that are not named, in equal parts. With ``fusion="weighted"``: fixed weights in the content vector of
+            users, or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
 
@@ -53,6 +56,7 @@ class ModelConfig:
     embedding_dim: int = 64
     hops: int = searched(2, Range(1, 4))
     fusion: str = "attention"
+    modality_alignment: Mapping[str, float] = field(default_factory=dict)
     content: Literal["add", "none"] = "add"
     content_scale: float = searched(1.0, Range(0.1, 10, log=True))
     relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
@@ -83,6 +87,10 @@ class ModelConfig:
             raise ConfigError(f"option 'fusion' cannot be {self.fusion!r}; choose from {', '.join(sorted(FUSIONS))}")
         if self.modality_shares and self.architecture == "multimodal" and self.fusion != "weighted":
             raise ConfigError(f"option 'modality_shares' needs fusion='weighted', got fusion={self.fusion!r}")
+        if self.modality_alignment:
+            check_weights(self.modality_alignment)
+        if self.modality_alignment and (self.architecture != "multimodal" or self.content == "none"):
+            raise ConfigError("option 'modality_alignment' needs architecture='multimodal' and content='add'")
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")

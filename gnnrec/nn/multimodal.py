@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
+from gnnrec.nn.alignment import AlignedRows, WeightedObjectives
 from gnnrec.nn.fusion import ModalityRows
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
@@ -21,6 +22,7 @@ __all__ = ["MultimodalGraphModel"]
 # Adam moves every parameter by about the learning rate. A bias answers for all events of an item, and at the pace of
 # the other parameters it would follow the last batch; so it is learned in a smaller unit.
 _UNIT_OF_BIAS = 0.2
+_MOST_ALIGNED = 2048
 
 
 class MultimodalGraphModel(GraphModel):
@@ -70,6 +72,15 @@ class MultimodalGraphModel(GraphModel):
         self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
         self.item_bias = nn.Parameter(torch.zeros(shape.num_items))
         self.new_item_bias = nn.Parameter(torch.zeros(()))
+        self.alignment_objectives: WeightedObjectives | None = None
+        if config.modality_alignment.get("multi-task") and not shape.tasks:
+            raise ConfigError(
+                "the alignment objective 'multi-task' predicts labels; name columns in the option 'labels'"
+            )
+        if config.modality_alignment and len(self.items.modalities) >= 2:
+            self.alignment_objectives = WeightedObjectives(
+                config.modality_alignment, len(self.items.modalities), self.items.identity.embedding_dim, shape.tasks
+            )
         self.items_have_media = bool(shape.item_modalities)
 
     def forward(
@@ -106,7 +117,28 @@ class MultimodalGraphModel(GraphModel):
             propagated=propagated,
             item_sent=item,
             item_content=content,
+            item_rows=item_rows,
         )
+
+    def alignment_loss(
+        self, embeddings: Embeddings, graph: MessageGraph, user_index: Tensor, item_index: Tensor
+    ) -> Tensor | None:
+        """Returns the weighted sum of the objectives of ``modality_alignment``, on at most 2,048 items of the batch."""
+        if self.alignment_objectives is None or embeddings.item_rows is None:
+            return None
+        items = torch.unique(item_index)
+        if len(items) > _MOST_ALIGNED:
+            items = items[torch.randperm(len(items), device=items.device)[:_MOST_ALIGNED]]
+        z, present = embeddings.item_rows.of(items).per_modality(len(self.items.modalities))
+        loss: Tensor = self.alignment_objectives(
+            AlignedRows(
+                z,
+                present,
+                scores_by=embeddings.user_mixed[torch.unique(user_index)].detach(),
+                labels={name: label[items] for name, label in graph.labels.items()},
+            )
+        )
+        return loss
 
     def decode(self, mixed: Tensor) -> Tensor:
         """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""

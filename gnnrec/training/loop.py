@@ -156,6 +156,9 @@ def _run_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             embeddings = model(graph, interactions=interactions, hidden_items=hidden)
             terms = objective(embeddings, user_index, item_index, generator)
+            aligned = model.alignment_loss(embeddings, graph, user_index, item_index)
+            if aligned is not None:
+                terms["modalities"] = aligned
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

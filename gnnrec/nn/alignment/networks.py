@@ -103,8 +103,8 @@ class Generative(AlignmentObjective):
     """Predicts one modality's vector from another's (DeViSE, Frome et al. 2013; imagination, Collell et al. 2017).
 
     ``ẑ_t = g(z_s; s, t)`` shall point where ``z_t`` does: ``mean 1 − cos(ẑ_t, z_t)`` over all ordered pairs of
-    modalities. No gradient reaches the target, nor the source: only ``g`` learns, since vectors that are all equal
-    would be predicted best. A vector alone is then joined by those that are imagined beside it,
+    modalities. No gradient reaches the target, since vectors that are all equal would be predicted best; a predictor
+    and a target at rest keep them apart (SimSiam, Chen & He 2021). A vector alone is then joined by those that are imagined beside it,
     ``f_s(z) = z / ‖z‖ + Σ_{t≠s} ẑ_t / ‖ẑ_t‖``, which has something to compare with every modality.
 
     Args:
@@ -124,7 +124,7 @@ class Generative(AlignmentObjective):
         losses = [
             1
             - F.cosine_similarity(
-                self.predict(rows.z[both, source].detach(), source, target), rows.z[both, target].detach()
+                self.predict(rows.z[both, source], source, target), rows.z[both, target].detach()
             ).mean()
             for source in range(self.num_modalities)
             for target in range(self.num_modalities)
