@@ -2,10 +2,10 @@
 
     python benchmarks/quality.py --dataset tiktok --model gnnrec lightgcn implicit-als --seeds 0 1 2 3 4
     python benchmarks/quality.py --dataset tiktok --model gnnrec --name "128 wide" --option embedding_dim=128
-    python benchmarks/quality.py --dataset tiktok --ablation
+    python benchmarks/quality.py --dataset tiktok --ablation --fusions --alignments
 
 Models are gnnrec's presets and the peers of ``benchmarks/harness/models.py``, which also declares their grids;
-``benchmarks/harness/plan.py`` declares data sets, splits and the variants of an ablation. Each fit runs in a process of
+``benchmarks/harness/plan.py`` declares data sets, splits and variants. Each fit runs in a process of
 its own and ends as one row in ``benchmarks/results/quality``: a crash, an error or a fit beyond the time limit as a
 failed row that says why. A row that exists is not made again, so an interrupted run goes on where it stopped, and
 several runs may work side by side. Epochs and hyper-parameters are chosen on validation; later seeds take over the
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import run
-from harness.plan import ABLATIONS, BENCHMARKS
+from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS
 from harness.rows import QUALITY, Fit
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         if BENCHMARKS[dataset].raw_media and (trouble := run.in_own_process(None, _encode, dataset, chosen.device)):
             raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
         variants = [(model, chosen.name, options) for model in chosen.model]
-        variants += [("gnnrec", name, dict(ABLATIONS[name])) for name in chosen.ablation]
+        variants += [("gnnrec", name, dict(options)) for name, options in chosen.variants.items()]
         for model, name, changed in variants:
             for seed in chosen.seeds:
                 run.run_fit(chosen, Fit(dataset, model, seed, name), changed, _measure, QUALITY)
@@ -62,13 +62,17 @@ def _encode(dataset: str, device: str) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = run.fit_parser(__doc__, BENCHMARKS)
     parser.add_argument("--ablation", nargs="*", choices=ABLATIONS, help="variants of gnnrec; all if none is named")
+    parser.add_argument("--fusions", action="store_true", help="gnnrec with every other fusion")
+    parser.add_argument("--alignments", action="store_true", help="gnnrec with every alignment objective")
     chosen = parser.parse_args(arguments)
-    if chosen.ablation is None:
-        chosen.ablation = []
-    elif not chosen.ablation:
-        chosen.ablation = list(ABLATIONS)
-    if not chosen.model and not chosen.ablation:
-        parser.error("nothing to measure: name models by --model, or ask for --ablation")
+    left_out = ABLATIONS if chosen.ablation == [] else {name: ABLATIONS[name] for name in chosen.ablation or ()}
+    chosen.variants = {
+        **left_out,
+        **(OTHER_FUSIONS if chosen.fusions else {}),
+        **(ALIGNMENTS if chosen.alignments else {}),
+    }
+    if not chosen.model and not chosen.variants:
+        parser.error("nothing to measure: name models by --model, or ask for --ablation, --fusions or --alignments")
     return chosen
 
 

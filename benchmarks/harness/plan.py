@@ -73,3 +73,29 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "popularity as trained": {"popularity_weight": 1.0},
     "BPR for the softmax": {"loss": "bpr"},
 }
+
+# The default model with each of the other fusions. (Named here, since torch belongs into the process of a fit alone.)
+OTHER_FUSIONS: Mapping[str, Mapping[str, Any]] = {
+    f"fusion {name}": {"fusion": name}
+    for name in ("mean", "weighted", "concatenation", "stacking", "gated", "transformer")
+}
+
+# The default model with each alignment objective beside the ranking loss, at a weight usual for contrastive terms.
+_WEIGHT = 0.03
+ALIGNMENTS: Mapping[str, Mapping[str, Any]] = {
+    **{
+        f"alignment {name}": {"modality_alignment": {name: _WEIGHT}}
+        for name in (
+            "distance",
+            "infonce",
+            "concatenation",
+            "cross-attention",
+            "adversarial",
+            "generative",
+            "optimal-transport",
+            "distribution",
+            "co-training",
+        )
+    },
+    "alignment multi-task": {"modality_alignment": {"multi-task": _WEIGHT}, "labels": ["genres"]},
+}
