@@ -21,7 +21,9 @@ def load_example(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "cold_start", "movies_with_posters"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        *("quickstart", "cold_start", "movies_with_posters", "search_movies")
+    }
 
 
 def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,3 +58,21 @@ def test_movies_with_posters(data_dir: Path, tmp_path: Path, capsys: pytest.Capt
     assert recommender.state.features["poster"].dim == 1280
     assert "posters and plots Evaluation of" in capsys.readouterr().out
     assert gr.load(tmp_path / "model").recommend([1], k=3)["rank"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.data
+def test_search_movies(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.syspath_prepend(EXAMPLES)  # it takes its reader from another example
+    found = load_example("search_movies").main(data_dir / "ml-100k-multimodal", tmp_path, max_films=60, k=5)
+    toy_story, star_wars = 1, 50
+    assert found["plot: toys that are alive when nobody looks"][0] == toy_story
+    assert found["plot: rebels fight an evil empire in outer space"][0] == star_wars
+    assert found["poster: rebels fight an evil empire in outer space"][0] == star_wars
+    assert found["the poster of Star Wars"][0] == star_wars
+    assert "toys that are alive when nobody looks\n  Toy Story (1995)" in capsys.readouterr().out
+    with Image.open(tmp_path / "found.png") as sheet:
+        assert sheet.size == (5 * 92, len(found) * (138 + 16))

