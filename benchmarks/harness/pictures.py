@@ -1,4 +1,4 @@
-"""Draws how good the models of one data set are, what that costs, and what is left of it when media are damaged."""
+"""Draws how good models are, what that costs, what damaged media leave of it, and how modalities find each other."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gnnrec.evaluation.drawing import COLOURS, INK, dress, new_figure, save_figure
+from gnnrec.evaluation.drawing import COLOURS, INK, cycle, dress, new_figure, save_figure
 from harness.summary import headline
 
 _OURS, _THEIRS = COLOURS[0], COLOURS[1]
@@ -87,4 +87,61 @@ def draw_robustness(rows: pd.DataFrame, views: Mapping[str, str], title: str, pa
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path)
+
+
+def draw_spaces(summary: pd.DataFrame, title: str, path: Path) -> None:
+    """Draws recall of each space as dots, one colour per direction, beside a line at chance.
+
+    Args:
+        summary: ``space``, ``direction``, ``recall``, ``deviation`` and ``chance``, as the page orders them.
+        title: Heading.
+        path: File to write.
+    """
+    spaces = list(dict.fromkeys(summary["space"]))
+    directions = summary.groupby("direction", sort=False)
+    figure = new_figure(9.0, 1.5 + 0.3 * len(spaces))
+    axes = figure.subplots()
+    for number, ((direction, rows), colour) in enumerate(zip(directions, cycle(len(directions)), strict=True)):
+        # Directions stand a little apart, so that equal values do not hide each other.
+        place = -rows["space"].map(spaces.index).to_numpy() + 0.12 * ((len(directions) - 1) / 2 - number)
+        style = {"fmt": "o", "markersize": 5, "elinewidth": 1, "capsize": 2}
+        axes.errorbar(rows["recall"], place, xerr=rows["deviation"], color=colour, label=direction, **style)
+    chance = summary["chance"].mean()
+    axes.axvline(chance, color=INK, linewidth=1, linestyle=":", label="chance")
+    axes.set_yticks(-np.arange(len(spaces)), spaces)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("mean ± sd over seeds")
+    dress(axes, title)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save_figure(figure, path)
+
+
+def draw_directions(matrix: pd.DataFrame, title: str, path: Path) -> None:
+    """Draws a value for every query modality (rows) and target modality (columns) as a coloured grid with numbers.
+
+    Args:
+        matrix: Recall over chance; NaN is left blank.
+        title: Heading.
+        path: File to write.
+    """
+    figure = new_figure(1.8 + 0.8 * len(matrix.columns), 1.2 + 0.55 * len(matrix))
+    axes = figure.subplots()
+    image = axes.imshow(np.log2(matrix.clip(lower=1)), cmap="Blues", vmin=0, aspect="auto")
+    middle = 0.6 * float(np.nanmax(image.get_array()))
+    for (row, column), value in np.ndenumerate(matrix.to_numpy()):
+        if np.isfinite(value):
+            colour = "white" if np.log2(max(value, 1)) > middle else INK
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=35, ha="left", rotation_mode="anchor")
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(matrix)), matrix.index)
+    axes.tick_params(length=0)
+    axes.set_ylabel("query")
+    dress(axes, title)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     save_figure(figure, path)

@@ -1,0 +1,257 @@
+"""Learns one space for the modalities of some items, and measures how well held-out items find each other in it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import gnnrec as gr
+from gnnrec.evaluation import AlignmentReport, alignment_report
+from gnnrec.evaluation.alignment import random_projections
+from gnnrec.modalities.encode import encode_dataset
+from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.nn.alignment import OBJECTIVES
+from gnnrec.retrieval.aligned_space import AlignedSpace, AlignmentConfig
+
+K = 10
+NONE, CLOSED_FORM, DEFAULT = "no alignment", "closed form alone", "infonce"
+FROM_RANDOM = {"start": "random", "epochs": 30, "learning_rate": 3e-3}
+
+Vectors = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space to measure: what it is called and how it is learned; ``None``: random projections, nothing is learned."""
+
+    name: str
+    config: AlignmentConfig | None
+
+    @property
+    def seeds_differ(self) -> bool:
+        """Whether the seed changes anything."""
+        return self.config is None or self.config.epochs > 0
+
+
+@dataclass(frozen=True)
+class AlignmentBenchmark:
+    """A data set, what is aligned in it, and which items are held out.
+
+    Attributes:
+        title: What readers call it.
+        read: Returns the data set, with the modalities to align.
+        modalities: The modalities to align.
+        directions: (Query, target): what the page lists, and what validation judges a space by.
+        split: Number of items → (learned from while choosing, validation, learned from in the end, test).
+        words: The split in words.
+        spaces: What is measured.
+        labels: Data set → labels for ``multi-task``.
+    """
+
+    title: str
+    read: Callable[[], gr.Dataset]
+    modalities: tuple[str, ...]
+    directions: tuple[tuple[str, str], ...]
+    split: Callable[[int], tuple[NDArray[np.int64], ...]]
+    words: str
+    spaces: tuple[Space, ...]
+    labels: Callable[[gr.Dataset], dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Media:
+    """Encoded media of a data set, and the items of each part."""
+
+    features: Mapping[str, Features]
+    labels: Mapping[str, NDArray[Any]]
+    num_items: int
+    parts: tuple[NDArray[np.int64], ...] = field(default=())
+
+    @classmethod
+    def encode(cls, benchmark: AlignmentBenchmark) -> "Media":
+        """Encodes what the cache of features lacks."""
+        data = benchmark.read()
+        wanted = {name: data.modalities[name] for name in benchmark.modalities}
+        features = encode_dataset(replace(data, modalities=wanted))
+        return cls(features, benchmark.labels(data), data.num_items, benchmark.split(data.num_items))
+
+
+def measure(media: Media, space: Space, seeds: list[int], directions: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Learns a space with every seed; returns plain figures of the test items, and validation recall."""
+    fit, valid, train, test = media.parts
+    started = time.perf_counter()
+    reports, validation = [], []
+    raw = raw_vectors(media)
+    for seed in seeds if space.seeds_differ else seeds[:1]:
+        chosen_by = aligned_vectors(media, space, fit, seed)
+        vectors = chosen_by if train is fit else aligned_vectors(media, space, train, seed)
+        reports.append(alignment_report(taken(vectors, test), before=taken(raw, test), seed=seed))
+        on_validation = alignment_report(taken(chosen_by, valid), seed=seed)
+        validation.append(float(np.mean([on_validation.retrieval[pair].recall(K) for pair in directions])))
+    # Every seed has new random projections, so with them chance has a share in what is below or above it.
+    nothing = [
+        alignment_report(taken(aligned_vectors(media, Space(NONE, None), train, seed), test), seed=seed)
+        for seed in seeds
+    ]
+    return {
+        "options": None if space.config is None else changed_options(space.config),
+        "seeds": len(reports),
+        "validation": validation,
+        "seconds": (time.perf_counter() - started) / len(reports),
+        "directions": {
+            f"{query} → {target}": _figures(reports, nothing, (query, target))
+            for query, target in permutations(media.features, 2)
+        },
+        "uniformity": {name: float(np.mean([one.uniformity[name] for one in reports])) for name in media.features},
+    }
+
+
+def aligned_vectors(media: Media, space: Space, owners: NDArray[np.int64], seed: int) -> Vectors:
+    """Returns modality → ``[num_items, dim]`` in a space learned from some items; NaN where an item lacks it."""
+    if space.config is None:
+        return random_projections(raw_vectors(media), AlignmentConfig().dim, seed=seed)
+    labels = media.labels if space.config.objectives.get("multi-task") else None
+    learned = AlignedSpace.fit(media.features, space.config, labels=labels, owners=owners, seed=seed)
+    return {
+        name: _by_item(media, np.asarray(learned.project(name, part.values)), part.owner_index)
+        for name, part in media.features.items()
+    }
+
+
+def raw_vectors(media: Media) -> Vectors:
+    """Returns modality → ``[num_items, width]`` as encoded; NaN where an item lacks it."""
+    means = {name: mean_per_owner(part) for name, part in media.features.items()}
+    return {name: _by_item(media, values.numpy(), owners.numpy()) for name, (values, owners) in means.items()}
+
+
+def taken(vectors: Vectors, items: NDArray[np.int64]) -> Vectors:
+    """Returns the rows of some items."""
+    return {name: matrix[items] for name, matrix in vectors.items()}
+
+
+def changed_options(config: AlignmentConfig) -> dict[str, Any]:
+    """Returns the options that are not those of the default."""
+    default = AlignmentConfig()
+    return {name: value for name, value in vars(config).items() if value != getattr(default, name)}
+
+
+def _by_item(media: Media, values: NDArray[Any], owner_index: NDArray[np.int64]) -> NDArray[np.float64]:
+    matrix = np.full((media.num_items, values.shape[1]), np.nan)
+    matrix[owner_index] = values
+    return matrix
+
+
+def _figures(
+    reports: list[AlignmentReport], nothing: list[AlignmentReport], direction: tuple[str, str]
+) -> dict[str, Any]:
+    """Returns the figures of one direction: one value per seed, and bootstraps of each query's mean over the seeds."""
+    found = [report.retrieval[direction] for report in reports]
+    hits = np.mean([one.hits(K) for one in found], axis=0)
+    without = np.mean([report.retrieval[direction].hits(K) for report in nothing], axis=0)
+    chance = found[0].chance(K)
+    pairs = [report.pairs.get(direction) or report.pairs[direction[::-1]] for report in reports]
+    return {
+        "queries": found[0].num_queries,
+        "candidates": found[0].num_candidates,
+        "chance": chance,
+        "chance rank": found[0].chance_rank,
+        "recall": [one.recall(K) for one in found],
+        "median rank": [one.median_rank for one in found],
+        "above chance": vars(gr.evaluation.paired_bootstrap(hits, np.full_like(hits, chance))),
+        "above no alignment": vars(gr.evaluation.paired_bootstrap(hits, without)),
+        "entropy": float(np.mean([one.entropy for one in found])),
+        "cross-entropy": float(np.mean([one.cross_entropy for one in found])),
+        **{
+            name: float(np.mean([getattr(pair, name) for pair in pairs]))
+            for name in ("cosine_before", "cosine", "alignment", "gap")
+        },
+    }
+
+
+def _movie_parts(num_items: int) -> tuple[NDArray[np.int64], ...]:
+    items = np.random.default_rng(0).permutation(num_items)
+    train, valid, test = np.split(items, [round(0.6 * num_items), round(0.8 * num_items)])
+    return train, valid, train, test
+
+
+def _stamp_parts(num_items: int) -> tuple[NDArray[np.int64], ...]:
+    train, test = np.split(np.random.default_rng(0).permutation(num_items), [round(0.7 * num_items)])
+    fit, valid = np.split(train, [round(0.8 * len(train))])
+    return fit, valid, train, test
+
+
+def _movie_labels(data: gr.Dataset) -> dict[str, NDArray[Any]]:
+    assert data.item_table is not None
+    stars = pd.Series(data.events.weight).groupby(data.events.item_index).mean()
+    genres = data.item_table["genres"].str.get_dummies(", ").to_numpy(dtype=np.float32)
+    return {"genres": genres, "stars": stars.reindex(range(data.num_items)).to_numpy()}
+
+
+def _stamp_labels(data: gr.Dataset) -> dict[str, NDArray[Any]]:
+    assert data.item_table is not None
+    return {"category": pd.factorize(data.item_table["category"])[0]}
+
+
+def _stamps() -> gr.Dataset:
+    """Reads the stamps, with a richer English text beside the name."""
+    data = gr.datasets.load("stamps")
+    return replace(data, modalities={**data.modalities, "described_en": gr.Text(("name_en", "subcategory"))})
+
+
+_START = Space(CLOSED_FORM, AlignmentConfig(epochs=0))
+_COMBINATIONS: tuple[dict[str, float], ...] = (
+    {"infonce": 1.0, "distance": 0.1},
+    {"distribution": 1.0, "distance": 0.1},
+    {"adversarial": 1.0, "infonce": 1.0},
+    {"multi-task": 1.0, "infonce": 1.0},
+)
+
+BENCHMARKS: Mapping[str, AlignmentBenchmark] = {
+    "ml-100k-multimodal": AlignmentBenchmark(
+        title="MovieLens 100K with posters and plots",
+        read=lambda: gr.datasets.load("ml-100k-multimodal"),
+        modalities=("plot", "poster"),
+        directions=(("plot", "poster"), ("poster", "plot")),
+        split=_movie_parts,
+        words="movies in random order (seed 0): 60 % to learn from, 20 % for validation, 20 % for test",
+        spaces=(
+            Space(NONE, None),
+            _START,
+            *(Space(name, AlignmentConfig(objectives={name: 1.0})) for name in OBJECTIVES),
+            *(Space(" + ".join(weights), AlignmentConfig(objectives=weights)) for weights in _COMBINATIONS),
+            *(
+                Space(f"{name}, random start", AlignmentConfig(objectives={name: 1.0}, **FROM_RANDOM))
+                for name in OBJECTIVES
+            ),
+        ),
+        labels=_movie_labels,
+    ),
+    "stamps": AlignmentBenchmark(
+        title="Stamps: pictures, sounds and names in five languages",
+        read=_stamps,
+        modalities=(
+            *("picture", "name_en", "described_en", "name_fr", "name_es", "name_ja", "name_zh"),
+            *("spoken_fr", "sound"),
+        ),
+        directions=(
+            *(("name_en", "picture"), ("picture", "name_en")),
+            *(("described_en", "picture"), ("picture", "described_en")),
+            *(("spoken_fr", "picture"), ("name_zh", "picture")),
+        ),
+        split=_stamp_parts,
+        words="stamps in random order (seed 0): 70 % to learn from, 30 % for test; a space is chosen on a fifth of the "
+        "former, then learned once more from all of them",
+        spaces=(
+            Space(NONE, None),
+            _START,
+            Space(DEFAULT, AlignmentConfig()),
+            Space("multi-task + infonce", AlignmentConfig(objectives={"multi-task": 1.0, "infonce": 1.0})),
+        ),
+        labels=_stamp_labels,
+    ),
+}
