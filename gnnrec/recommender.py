@@ -6,17 +6,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from gnnrec.answers import NewItems, allowed_items, ranked_frame
 from gnnrec.config import from_dict, to_dict
 from gnnrec.data.cleaning import Cleaning
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
-from gnnrec.data.ids import IdArray, as_id_array
-from gnnrec.data.pairs import pair_matrix
+from gnnrec.data.ids import IdArray
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
@@ -24,8 +20,8 @@ from gnnrec.export.parquet import export_parquet
 from gnnrec.fitting import FitReport, fit_state, resolve_device
 from gnnrec.growth import with_events, with_new_items, without_items
 from gnnrec.held_out import evaluate_state
-from gnnrec.newcomers import owned_by, read_profiles
 from gnnrec.presets import RecommenderConfig, preset
+from gnnrec.ranking import rank_beside_items, rank_for_histories, rank_for_users
 from gnnrec.search import Queries, Searcher
 from gnnrec.state import RecommenderState, load_state, save_state
 from gnnrec.training_bar import training_bar
@@ -165,28 +161,17 @@ class Recommender:
             UnknownIdError: An unknown user or filtered item.
             ConfigError: ``k`` is not positive, ``on_unknown`` is none of the three, or the share lies outside [0, 1].
         """
-        state = self.state
-        if on_unknown not in ("raise", "skip", "popular"):
-            raise ConfigError(f"on_unknown is 'raise', 'skip' or 'popular', not {on_unknown!r}")
-        ids = as_id_array(users, "users")
-        index = state.users.index_of(ids) if on_unknown == "raise" else state.users.find(ids)
-        if on_unknown == "skip":
-            ids, index = ids[index >= 0], index[index >= 0]
-
-        known = index >= 0
-
-        def score(rows: NDArray[np.int64]) -> Tensor:
-            if known[rows].all():
-                return state.ranker.score(index[rows])
-            scores = torch.from_numpy(state.popularity.astype(np.float32)).repeat(len(rows), 1)
-            scores[torch.from_numpy(known[rows])] = state.ranker.score(index[rows][known[rows]])
-            return scores
-
-        seen = state.seen_by(index) if exclude_seen else None
-        allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
-        new = _new_items(state, new_item_share)
-        frame = ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed, new=new)
-        return to_library(frame, state.catalogue.frame_library)
+        frame = rank_for_users(
+            self.state,
+            users,
+            k,
+            exclude_seen=exclude_seen,
+            include_items=include_items,
+            exclude_items=exclude_items,
+            on_unknown=on_unknown,
+            new_item_share=new_item_share,
+        )
+        return to_library(frame, self.state.catalogue.frame_library)
 
     def recommend_for(
         self,
@@ -224,29 +209,19 @@ class Recommender:
             EncoderError: The encoder of the fit is not to be had.
             UnsupportedError: The model has no use for profiles.
         """
-        state = self.state
-        names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
-        lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
-        items = state.items.index_of([item for history in lists for item in history])
-        person = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
-        matrix = pair_matrix(person, items, (len(lists), len(state.items)))
-        media = None
-        if profiles is not None or user_vectors is not None:
-            device = resolve_device(self.config.device)
-            media = read_profiles(state, names, profiles, user_vectors, device=device)
-
-        def score(rows: NDArray[np.int64]) -> Tensor:
-            if media is None:
-                return state.ranker.fold_in(matrix[rows])
-            block = {name: owned_by(feature, rows) for name, feature in media.items()}
-            return state.ranker.fold_in_with_profiles(matrix[rows], block)
-
-        allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
-        seen = matrix if exclude_seen else None
-        new = _new_items(state, new_item_share)
-        queries = np.array(names, dtype=object)
-        frame = ranked_frame(score, queries, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
-        return to_library(frame.infer_objects(), state.catalogue.frame_library)
+        frame = rank_for_histories(
+            self.state,
+            histories,
+            k,
+            profiles=profiles,
+            user_vectors=user_vectors,
+            exclude_seen=exclude_seen,
+            include_items=include_items,
+            exclude_items=exclude_items,
+            new_item_share=new_item_share,
+            device=self.config.device,
+        )
+        return to_library(frame, self.state.catalogue.frame_library)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Finds the items most like the given ones, which may be removed ones.
@@ -258,21 +233,7 @@ class Recommender:
             UnknownIdError: An unknown item.
             ConfigError: ``k`` is not positive.
         """
-        state = self.state
-        ids = as_id_array(items, "items")
-        index = state.items.index_of(ids)
-        itself = pair_matrix(np.arange(len(index)), index, (len(index), len(state.items)))
-        allowed = allowed_items(state.items, state.removed)
-        frame = ranked_frame(
-            lambda rows: state.ranker.similar(index[rows]),
-            ids,
-            "query",
-            state.items,
-            k,
-            exclude=itself,
-            allowed=allowed,
-        )
-        return to_library(frame, state.catalogue.frame_library)
+        return to_library(rank_beside_items(self.state, items, k), self.state.catalogue.frame_library)
 
     def search(
         self,
@@ -492,7 +453,3 @@ def load(path: str | Path) -> Recommender:
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-def _new_items(state: RecommenderState, share: float | None) -> NewItems | None:
-    return None if share is None else NewItems(state.popularity == 0, share)

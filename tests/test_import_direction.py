@@ -23,7 +23,7 @@ LAYERS = [
     {"state", "testing"},
     {"presets", "export", "newcomers"},
     {"fitting", "growth", "held_out", "cold_start_report", "answers", "matching", "training_bar"},
-    {"search"},
+    {"ranking", "search"},
     {"recommender"},
     {"demo", "tuning"},
     {"cli"},
