@@ -79,6 +79,7 @@ _FACTORIES: dict[str, dict[str, Factory | str]] = {
     },
     "image": {
         "efficientnet-lite0": "gnnrec.modalities.image:efficientnet_lite0",
+        "efficientnet-lite0-whole": "gnnrec.modalities.image:efficientnet_lite0_whole",
         "efficientnet_b0": "gnnrec.modalities.image:efficientnet_b0",
         "resnet50": "gnnrec.modalities.image:resnet50",
         "vgg16": "gnnrec.modalities.image:vgg16",

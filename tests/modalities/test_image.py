@@ -11,7 +11,13 @@ from PIL import Image
 from gnnrec.errors import EncoderError, MediaError
 from gnnrec.modalities import image as module
 from gnnrec.modalities.encoder import resolve
-from gnnrec.modalities.image import LITE0_SHA256, efficientnet_lite0, read_picture, resnet50
+from gnnrec.modalities.image import (
+    LITE0_SHA256,
+    efficientnet_lite0,
+    efficientnet_lite0_whole,
+    read_picture,
+    resnet50,
+)
 from gnnrec.modalities.packaged import packaged_file
 
 
@@ -76,6 +82,23 @@ def test_efficientnet_lite0_recognises_colours_and_ignores_the_batch():
     assert (together >= 0).all()  # the last activation is ReLU6, averaged
     assert (together <= 6).all()
     assert encoder.encode([]).shape == (0, 1280)
+
+
+def test_a_whole_picture_is_seen_to_its_edges():
+    poster = Image.new("RGB", (92, 138), "navy")
+    with_title = poster.copy()
+    with_title.paste("yellow", (0, 0, 92, 10))  # outside the middle square
+    middle, whole = efficientnet_lite0(), efficientnet_lite0_whole()
+    first, second = middle.encode([poster, with_title])
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    first, second = whole.encode([poster, with_title])
+    assert np.abs(first - second).max() > 0.1
+    # Pictures of several proportions, in one batch or alone.
+    batch = [poster, Image.new("RGB", (300, 100), "red"), with_title, Image.new("RGB", (900, 2), "red")]
+    alone = np.concatenate([whole.encode([picture]) for picture in batch])
+    np.testing.assert_allclose(whole.encode(batch), alone, atol=1e-4)
+    assert whole.card.sha256 == middle.card.sha256
+    assert whole.card.preprocessing != middle.card.preprocessing
 
 
 @pytest.mark.data
