@@ -121,6 +121,7 @@ def fit_state(
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
+    weights = train.pair_weights() if config.graph.weighted_interactions else None
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
@@ -136,7 +137,7 @@ def fit_state(
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
-            graph = build_graph(matrix, prepared, train.relations, config.graph, labels)
+            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
         task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start)

@@ -177,6 +177,24 @@ class Dataset:
         """Returns the distinct pairs as a binary float32 matrix ``[num_users, num_items]``."""
         return pair_matrix(self.events.user_index, self.events.item_index, (self.num_users, self.num_items))
 
+    def pair_weights(self) -> sp.csr_matrix:
+        """Returns the mean weight of the events of each pair, ``[num_users, num_items]`` float32.
+
+        Raises:
+            DataError: The log has no weights, or one that is not above 0.
+        """
+        weight = self.events.weight
+        if weight is None:
+            raise DataError("the log has no weights; give it a column 'weight' (or columns={'weight': ...})")
+        if (wrong := weight <= 0).any():
+            raise DataError(f"weights of edges must lie above 0; {wrong.sum()} events do not, e.g. {weight.min():g}")
+        pairs, shape = (self.events.user_index, self.events.item_index), (self.num_users, self.num_items)
+        mean, count = (sp.csr_matrix((values, pairs), shape=shape) for values in (weight, np.ones_like(weight)))
+        mean.sum_duplicates()
+        count.sum_duplicates()
+        mean.data /= count.data
+        return mean
+
     def describe(self) -> DatasetSummary:
         """Returns how much there is, how dense it is, and who lacks which media."""
         return summarise(self)

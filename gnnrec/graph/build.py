@@ -32,6 +32,8 @@ class GraphConfig:
         co_occurring_items: Neighbours of each item by shared users (``co_occurs``); 0 leaves the relation out.
         co_occurring_users: Neighbours of each user by shared items; 0 leaves the relation out.
         labels: Columns of the item table that the alignment objective ``multi-task`` learns to predict.
+        weighted_interactions: Let the weights of events, such as stars or the sentiment of a review, weigh the edges
+            between users and items in propagation, relative to each other. Events of later updates weigh 1.
         minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
     """
 
@@ -41,6 +43,7 @@ class GraphConfig:
     co_occurring_users: int = 0
     minimum_shared: int = 2
     labels: tuple[str, ...] = ()
+    weighted_interactions: bool = False
 
     def __post_init__(self) -> None:
         for name in ("similar_items", "co_occurring_items", "co_occurring_users"):
@@ -54,6 +57,7 @@ def build_graph(
     relations: Mapping[str, RelationEdges] | None = None,
     config: GraphConfig = GraphConfig(),
     labels: Mapping[str, NDArray[np.generic]] | None = None,
+    weights: sp.csr_matrix | None = None,
 ) -> HeteroData:
     """Builds the graph that the neural ranker learns on.
 
@@ -73,6 +77,7 @@ def build_graph(
         relations: Name → further edges.
         config: Which derived relations to add.
         labels: Label → what is known of each item, as ``gnnrec.data.labels.item_labels`` gives it.
+        weights: ``[num_users, num_items]`` above 0 for every interaction; all weigh alike when not given.
 
     Raises:
         ConfigError: A modality or relation is named like a node type or like another relation.
@@ -83,6 +88,9 @@ def build_graph(
     graph["item"].labels = {name: torch.from_numpy(values) for name, values in (labels or {}).items()}
     pairs = matrix.tocoo()
     graph["user", "interacts", "item"].edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
+    if weights is not None:
+        weight = np.asarray(weights[pairs.row, pairs.col], dtype=np.float32).ravel()
+        graph["user", "interacts", "item"].edge_weight = torch.from_numpy(weight)
     for name, feature in features.items():
         if name in ("user", "item"):
             raise ConfigError(f"a modality cannot be named {name!r}: that is a node type; choose another name")

@@ -44,6 +44,7 @@ class MessageGraph:
         num_users: Users.
         num_items: Items.
         edge_index: ``[2, num_edges]`` the training pairs (user, item).
+        edge_weight: ``[num_edges]`` how much each counts in propagation; ``None``: all alike.
         interactions: Normalised adjacency of users and items in one index space.
         relations: Node type (``user``, ``item``) → relation → operator: row-normalised, unless the graph says that its
             weights are normalised already.
@@ -67,6 +68,7 @@ class MessageGraph:
     user_degree: Tensor
     item_degree: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
+    edge_weight: Tensor | None = None
 
     @classmethod
     def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
@@ -76,6 +78,7 @@ class MessageGraph:
         """
         num_users, num_items = int(graph["user"].num_nodes), int(graph["item"].num_nodes)
         edge_index = graph["user", "interacts", "item"].edge_index
+        edge_weight = graph["user", "interacts", "item"].get("edge_weight")
         relations: dict[str, dict[str, SparseOperator]] = {"user": {}, "item": {}}
         x_dict, owner_dict, described = {}, {}, {}
         for source, name, target in graph.edge_types:
@@ -95,7 +98,8 @@ class MessageGraph:
             num_users=num_users,
             num_items=num_items,
             edge_index=edge_index.to(device),
-            interactions=bipartite_operator(edge_index, num_users, num_items).to(device),
+            edge_weight=edge_weight,
+            interactions=bipartite_operator(edge_index, num_users, num_items, edge_weight).to(device),
             relations=relations,
             x_dict=x_dict,
             owner_dict=owner_dict,
@@ -124,8 +128,11 @@ class MessageGraph:
 
     def sampled_interactions(self, keep: float, generator: torch.Generator) -> SparseOperator:
         """Returns the adjacency of a degree-sensitive sample of the interactions."""
-        edge_index = degree_sensitive_edge_sample(self.edge_index.cpu(), keep, generator)
-        return bipartite_operator(edge_index, self.num_users, self.num_items).to(self.edge_index.device)
+        edge_index = self.edge_index.cpu()
+        kept = degree_sensitive_edge_sample(edge_index, keep, generator)
+        weight = None if self.edge_weight is None else self.edge_weight[kept]
+        operator = bipartite_operator(edge_index[:, kept], self.num_users, self.num_items, weight)
+        return operator.to(self.edge_index.device)
 
 
 def _num_outputs(label: Tensor) -> int:
@@ -146,10 +153,10 @@ def degree_sensitive_edge_sample(edge_index: Tensor, keep: float, generator: tor
         generator: Source of randomness, on CPU.
 
     Returns:
-        ``[2, round(keep × num_edges)]``.
+        ``[round(keep × num_edges)]`` positions of the kept edges, ascending.
     """
     user_degree, item_degree = (torch.bincount(row)[row].double() for row in edge_index)
     waiting = torch.empty(edge_index.shape[1], dtype=torch.float64).exponential_(generator=generator)
     waiting = waiting * (user_degree * item_degree).sqrt()
     count = max(1, round(keep * edge_index.shape[1]))
-    return edge_index[:, waiting.topk(count, largest=False).indices.sort().values]
+    return waiting.topk(count, largest=False).indices.sort().values

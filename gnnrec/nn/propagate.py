@@ -11,27 +11,32 @@ from gnnrec.nn.operator import SparseOperator
 __all__ = ["RelationMixing", "bipartite_operator", "propagate", "row_normalised_operator"]
 
 
-def bipartite_operator(edge_index: Tensor, num_users: int, num_items: int) -> SparseOperator:
+def bipartite_operator(
+    edge_index: Tensor, num_users: int, num_items: int, weight: Tensor | None = None
+) -> SparseOperator:
     """Builds the symmetrically normalised adjacency of users and items stacked in one index space.
 
-    The entry of user ``u`` and item ``i`` is ``1 / sqrt(degree(u) × degree(i))`` (He et al. 2020, LightGCN, eq. 3).
+    The entry of user ``u`` and item ``i`` is ``1 / sqrt(degree(u) × degree(i))`` (He et al. 2020, LightGCN, eq. 3),
+    times the weight of the pair if pairs have weights; the degree of a node is then the sum of its weights.
 
     Args:
         edge_index: ``[2, num_edges]`` (user_index, item_index) of distinct pairs.
         num_users: Users come first in the stacked space.
         num_items: Items come behind.
+        weight: ``[num_edges]`` above 0; ones when not given.
 
     Returns:
         A symmetric operator ``[num_users + num_items]`` squared.
     """
     user_index, item_index = edge_index
-    user_degree = torch.bincount(user_index, minlength=num_users).clamp(min=1)
-    item_degree = torch.bincount(item_index, minlength=num_items).clamp(min=1)
-    weight = (user_degree[user_index].double() * item_degree[item_index].double()).rsqrt().float()
+    given = torch.ones(edge_index.shape[1], dtype=torch.float64) if weight is None else weight.double()
+    user_degree = torch.bincount(user_index, given, minlength=num_users)
+    item_degree = torch.bincount(item_index, given, minlength=num_items)
+    normalised = (given * (user_degree[user_index] * item_degree[item_index]).rsqrt()).float()
     item_node = item_index + num_users
     both_ways = torch.cat([torch.stack([user_index, item_node]), torch.stack([item_node, user_index])], dim=1)
     size = (num_users + num_items, num_users + num_items)
-    return SparseOperator(both_ways, weight.repeat(2), size, symmetric=True)
+    return SparseOperator(both_ways, normalised.repeat(2), size, symmetric=True)
 
 
 def row_normalised_operator(edge_index: Tensor, weight: Tensor, num_nodes: int) -> SparseOperator:

@@ -16,10 +16,12 @@ import torch
 import gnnrec as gr
 import quality
 import tables
+from gnnrec.nn.alignment import OBJECTIVES
+from gnnrec.nn.fusion import FUSIONS
 from harness import measure as measuring
 from harness import run
 from harness.models import model_of
-from harness.plan import ABLATIONS
+from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS
 from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
 from harness.task import FitTask, FittedModel, Model
 
@@ -197,15 +199,26 @@ def test_an_ablation_runs_the_default_model_without_each_part(tmp_path, monkeypa
     ]
     quality.main([*command, "--ablation"])
     assert {fit.variant: options for _, fit, options, _ in given} == ABLATIONS
+    given.clear()
+    quality.main([*command, "--fusions", "--alignments"])
+    assert {fit.variant: options for _, fit, options, _ in given} == {**OTHER_FUSIONS, **ALIGNMENTS}
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_every_ablation_changes_the_default(name):
+def test_every_fusion_and_objective_is_compared():
+    assert {options["fusion"] for options in OTHER_FUSIONS.values()} == set(FUSIONS) - {"attention"}
+    assert {next(iter(options["modality_alignment"])) for options in ALIGNMENTS.values()} == set(OBJECTIVES)
+
+
+VARIANTS = {**ABLATIONS, **OTHER_FUSIONS, **ALIGNMENTS}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_changes_the_default(name):
     default = gr.RecommenderConfig()
-    changed = default.with_options(ABLATIONS[name])
+    changed = default.with_options(VARIANTS[name])
     groups = (default.graph, default.model, default.training)
     present = {option: value for group in groups for option, value in vars(group).items()}
-    for option, value in ABLATIONS[name].items():
+    for option, value in VARIANTS[name].items():
         assert present[option] != value
         assert changed.with_options({option: present[option]}) != changed
 

@@ -5,6 +5,7 @@ from scipy.stats import chisquare
 from torch_geometric.data import HeteroData
 
 from gnnrec.nn.message_graph import GraphShape, MessageGraph, degree_sensitive_edge_sample
+from gnnrec.nn.propagate import bipartite_operator
 
 
 @pytest.fixture
@@ -67,10 +68,9 @@ def random_edges(num_edges: int, seed: int = 0) -> torch.Tensor:
 def test_keeps_the_exact_share_of_distinct_edges_in_order(keep: float) -> None:
     edge_index = random_edges(101)
     sample = degree_sensitive_edge_sample(edge_index, keep, torch.Generator().manual_seed(0))
-    assert sample.shape[1] == max(1, round(keep * 101))
-    position = {tuple(pair): place for place, pair in enumerate(edge_index.T.tolist())}
-    places = [position[tuple(pair)] for pair in sample.T.tolist()]
-    assert places == sorted(set(places))
+    assert len(sample) == max(1, round(keep * 101))
+    assert sample.tolist() == sorted(set(sample.tolist()))
+    assert sample.max() < 101
 
 
 def test_edges_between_popular_nodes_are_kept_less_often() -> None:
@@ -79,14 +79,24 @@ def test_edges_between_popular_nodes_are_kept_less_often() -> None:
     generator = torch.Generator().manual_seed(0)
     num_draws, counts = 3000, np.zeros(15)
     for _ in range(num_draws):
-        drawn = degree_sensitive_edge_sample(edge_index, 1e-9, generator)
-        counts[int((edge_index == drawn).all(dim=0).nonzero())] += 1
+        counts[degree_sensitive_edge_sample(edge_index, 1e-9, generator)] += 1
     degree = [np.bincount(row)[row] for row in edge_index.numpy()]
     probability = 1 / np.sqrt(degree[0] * degree[1])
     probability /= probability.sum()
     assert probability.max() > 2 * probability.min()
     assert chisquare(counts, num_draws * probability).pvalue > 1e-3
     assert chisquare(counts).pvalue < 1e-6  # a uniform draw would be noticed
+
+
+def test_weights_go_along_with_a_sample(hetero: HeteroData) -> None:
+    num_edges = hetero["user", "interacts", "item"].edge_index.shape[1]
+    hetero["user", "interacts", "item"].edge_weight = torch.linspace(0.5, 2, num_edges)
+    graph = MessageGraph.from_hetero_data(hetero)
+    kept = degree_sensitive_edge_sample(graph.edge_index, 0.5, torch.Generator().manual_seed(3))
+    expected = bipartite_operator(graph.edge_index[:, kept], graph.num_users, graph.num_items, graph.edge_weight[kept])
+    everything = torch.eye(graph.num_users + graph.num_items)
+    sample = graph.sampled_interactions(0.5, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(sample @ everything, expected @ everything)
 
 
 def test_a_sample_is_normalised_by_its_own_degrees(hetero: HeteroData) -> None:

@@ -45,6 +45,19 @@ def test_one_application_is_one_layer_of_pyg() -> None:
     torch.testing.assert_close(layer, LGConv()(x, stacked(edge_index, NUM_USERS)))
 
 
+def test_weights_multiply_and_degrees_are_their_sums() -> None:
+    edge_index = random_pairs(1)
+    weight = torch.rand(edge_index.shape[1], generator=torch.Generator().manual_seed(0)) + 0.1
+    dense = torch.zeros(NUM_USERS, NUM_ITEMS).index_put_(tuple(edge_index), weight)
+    rows, columns = (total.clamp(min=1e-12).rsqrt() for total in (dense.sum(dim=1), dense.sum(dim=0)))
+    x = torch.randn(NUM_USERS + NUM_ITEMS, DIM, generator=torch.Generator().manual_seed(0))
+    expected = rows[:, None] * dense * columns @ x[NUM_USERS:]
+    layer = bipartite_operator(edge_index, NUM_USERS, NUM_ITEMS, weight) @ x
+    torch.testing.assert_close(layer[:NUM_USERS], expected)
+    scaled = bipartite_operator(edge_index, NUM_USERS, NUM_ITEMS, 3 * weight) @ x
+    torch.testing.assert_close(scaled, layer)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), hops=st.integers(1, 4))
 def test_a_node_to_which_nobody_listens_is_its_row_times_the_messages(seed: int, hops: int) -> None:
