@@ -173,8 +173,8 @@ def test_a_model_of_format_1_still_loads_and_answers(tmp_path):
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
     with pytest.raises(UnsupportedError, match="saved before"):
         rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
-    rec.save(tmp_path / "as-format-2")
-    again = gr.load(tmp_path / "as-format-2")
+    rec.save(tmp_path / "as-format-3")
+    again = gr.load(tmp_path / "as-format-3")
     pd.testing.assert_frame_equal(
         again.recommend(expected["user_id"].unique()), rec.recommend(expected["user_id"].unique())
     )
@@ -193,3 +193,18 @@ def test_a_model_of_format_2_still_loads_and_answers():
     assert rec.state.preparation.missing == "mean"
     rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
     assert len(rec.recommend_for([["new"]], k=3)) == 3
+
+
+def test_a_model_of_format_3_still_loads_and_answers():
+    """Format 3 added the space of search, and the content that new items are compared by."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-3-answers.parquet")
+    rec = gr.load(golden / "recommender-3")
+    answer = rec.recommend(expected["user_id"].unique(), k=3)
+    assert list(answer["item_id"]) == list(expected["item_id"])
+    np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+    assert "new" in set(answer["item_id"])
+    found = pd.read_parquet(golden / "recommender-3-found.parquet")
+    searched = rec.search(text=["harbour at night", "green"], k=3)
+    assert list(searched["item_id"]) == list(found["item_id"])
+    np.testing.assert_allclose(searched["score"], found["score"], atol=1e-5)

@@ -49,7 +49,7 @@ def _read(column: pd.Series) -> NDArray[np.generic]:
         return ((numbers - np.nanmean(numbers)) / (np.nanstd(numbers) or 1.0)).astype(np.float32)
     if column.map(pd.api.types.is_list_like).any():
         return _several_classes(column)
-    return pd.Categorical(column.astype("string")).codes.astype(np.int64)
+    return np.asarray(pd.Categorical(column.astype("string")).codes, dtype=np.int64)
 
 
 def _several_classes(column: pd.Series) -> NDArray[np.float32]:

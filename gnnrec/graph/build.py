@@ -89,8 +89,8 @@ def build_graph(
     pairs = matrix.tocoo()
     graph["user", "interacts", "item"].edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
     if weights is not None:
-        weight = np.asarray(weights[pairs.row, pairs.col], dtype=np.float32).ravel()
-        graph["user", "interacts", "item"].edge_weight = torch.from_numpy(weight)
+        given = np.asarray(weights[pairs.row, pairs.col], dtype=np.float32).ravel()
+        graph["user", "interacts", "item"].edge_weight = torch.from_numpy(given)
     for name, feature in features.items():
         if name in ("user", "item"):
             raise ConfigError(f"a modality cannot be named {name!r}: that is a node type; choose another name")

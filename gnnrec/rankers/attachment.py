@@ -58,7 +58,11 @@ class ModalitySpace:
         mean = vectors.mean(dim=0) if len(vectors) else unit.new_zeros(unit.shape[1])
         centred = vectors - mean
         # In single precision eigh fails where most directions have no variance, as with counts of words.
-        basis = torch.linalg.eigh((centred.T @ centred).double())[1].to(unit.dtype).flip(1)[:, :_MOST_DIRECTIONS]
+        basis = (
+            torch.linalg.eigh((centred.T @ centred).double())[1]
+            .to(unit.dtype)
+            .flip(1)[:, : min(_MOST_DIRECTIONS, max(1, len(vectors)))]
+        )
         return cls(mean, basis, centred @ basis[:, :_DIRECTIONS_OF_SEARCH], owner)
 
     def describe(self, unit: Tensor, sent: Tensor, neighbours: int, *, itself: Tensor | None = None) -> Tensor:
