@@ -210,6 +210,10 @@ def _stamps() -> gr.Dataset:
     return replace(data, modalities={**data.modalities, "described_en": gr.Text(("name_en", "subcategory"))})
 
 
+def _joined(weights: Mapping[str, float]) -> str:
+    return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items())
+
+
 _START = Space(CLOSED_FORM, AlignmentConfig(epochs=0))
 _COMBINATIONS: tuple[dict[str, float], ...] = (
     {"infonce": 1.0, "distance": 0.1},
@@ -230,7 +234,7 @@ BENCHMARKS: Mapping[str, AlignmentBenchmark] = {
             Space(NONE, None),
             _START,
             *(Space(name, AlignmentConfig(objectives={name: 1.0})) for name in OBJECTIVES),
-            *(Space(" + ".join(weights), AlignmentConfig(objectives=weights)) for weights in _COMBINATIONS),
+            *(Space(_joined(weights), AlignmentConfig(objectives=weights)) for weights in _COMBINATIONS),
             *(
                 Space(f"{name}, random start", AlignmentConfig(objectives={name: 1.0}, **FROM_RANDOM))
                 for name in OBJECTIVES

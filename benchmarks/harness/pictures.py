@@ -110,6 +110,7 @@ def draw_spaces(summary: pd.DataFrame, title: str, path: Path) -> None:
     chance = summary["chance"].mean()
     axes.axvline(chance, color=INK, linewidth=1, linestyle=":", label="chance")
     axes.set_yticks(-np.arange(len(spaces)), spaces)
+    axes.set_ylim(-len(spaces) + 0.4, 0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(left=0)
     axes.set_xlabel("mean ± sd over seeds")

@@ -114,12 +114,14 @@ def test_results_that_exist_are_not_measured_again_and_make_the_page(planted, tm
         assert (tmp_path / picture).stat().st_size > 5_000
 
 
-def test_a_pair_at_chance_is_named(planted):
-    figures = {"recall": [0.1], "chance": 0.1, "above chance": {"low": -0.1}}
-    found = {"recall": [0.2], "chance": 0.1, "above chance": {"low": 0.05}}
-    text = script._weak({"directions": {"sound → picture": figures, "name → picture": found}})
-    assert "Of 2 directions 1 are above chance; not so sound → picture." in text
-    assert "below five times chance: name → picture." in text
+def test_weak_pairs_are_named():
+    at_chance = {"recall": [0.1], "chance": 0.1, "queries": 9, "above chance": {"low": -0.1}}
+    low = {"recall": [0.2], "chance": 0.1, "queries": 70, "above chance": {"low": 0.05}}
+    good = {"recall": [0.6], "chance": 0.1, "queries": 70, "above chance": {"low": 0.4}}
+    text = script._weak({"directions": {"sound → picture": at_chance, "voice → name": low, "name → picture": good}})
+    assert "2 of 3 directions are above chance." in text
+    assert "chance (queries in brackets): sound → picture (9)." in text
+    assert "below five times chance: voice → name (70)." in text
 
 
 def test_every_objective_is_measured_from_both_starts():
