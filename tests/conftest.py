@@ -1,5 +1,6 @@
 """What all tests share: one thread, a cache of their own, a small shop, and the folder of real data."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GNNREC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_it_was():
+    """The command line sets level and handlers of the log; the next test finds them as they were."""
+    logger = logging.getLogger("gnnrec")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture(scope="session")

@@ -82,12 +82,16 @@ def test_every_preset_survives_a_file(name: str, tmp_path: Path) -> None:
 
 
 def test_an_option_by_its_own_name_belongs_to_one_group() -> None:
-    groups = [getattr(RecommenderConfig(), group.name) for group in fields(RecommenderConfig)]
+    """But those of ``alignment``, which share names with model and training and are given as a group."""
+    given_alone = [group for group in fields(RecommenderConfig) if group.name != "alignment"]
+    groups = [getattr(RecommenderConfig(), group.name) for group in given_alone]
     names = [option.name for group in groups if is_dataclass(group) for option in fields(group)]
     names += [group.name for group in fields(RecommenderConfig)]
     assert len(names) == len(set(names))
     changed = RecommenderConfig().with_options({"l2": 9.0, "factors": 3, "neighbours": 4})
     assert (changed.ease.l2, changed.graph_filter.factors, changed.item_knn.neighbours) == (9.0, 3, 4)
+    changed = RecommenderConfig().with_options({"epochs": 7, "alignment": {"epochs": 2}})
+    assert (changed.training.epochs, changed.alignment.epochs) == (7, 2)
 
 
 @pytest.mark.parametrize("name", RANKERS)

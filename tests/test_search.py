@@ -37,7 +37,7 @@ class Words(Colours):
     """How often each of the letters occurs; reads three words at most."""
 
     modality = "text"
-    card = EncoderCard("letters", "text", dim=26)
+    card = EncoderCard("letter-counts", "text", dim=26)
     max_tokens = 3
 
     def encode(self, batch):
@@ -49,7 +49,7 @@ class Words(Colours):
 
 
 register_encoder("image", "quarters", lambda device="cpu": Colours())
-register_encoder("text", "letters", lambda device="cpu", **options: Words())
+register_encoder("text", "letter-counts", lambda device="cpu", **options: Words())
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +321,11 @@ class TestReaders:
             assert of_taste(rec.search(sentence, within="look"), taste) >= 0.8
 
     def test_every_text_modality_reads_and_their_mean_asks(self, media):
-        specs = {"title": gr.Text("title", encoder="letters"), "words": SPECS["words"], "picture": SPECS["picture"]}
+        specs = {
+            "title": gr.Text("title", encoder="letter-counts"),
+            "words": SPECS["words"],
+            "picture": SPECS["picture"],
+        }
         rec = fit(media, specs)
         answer = rec.search("violin concert", k=5)
         state = rec.state
@@ -335,8 +339,8 @@ class TestReaders:
         np.testing.assert_allclose(answer["score"], (query @ items.T)[0].sort(descending=True).values[:5], atol=1e-5)
 
     def test_the_encoder_of_the_fit_must_still_be_there(self, media, monkeypatch):
-        rec = fit(media, {"words": gr.Text("title", encoder="letters")})
-        monkeypatch.setattr(Words, "card", EncoderCard("letters", "text", dim=26, revision="2"))
+        rec = fit(media, {"words": gr.Text("title", encoder="letter-counts")})
+        monkeypatch.setattr(Words, "card", EncoderCard("letter-counts", "text", dim=26, revision="2"))
         with pytest.raises(EncoderError, match=r"fitted with 'letters'.*fit again"):
             rec.search("violin")
 
@@ -415,7 +419,7 @@ class TestBadInput:
             fitted.search("violin", k=0)
 
     def test_a_modality_of_the_users(self, media):
-        rec = fit(media, {"words": SPECS["words"], "bio": gr.Text("bio", of="user", encoder="letters")})
+        rec = fit(media, {"words": SPECS["words"], "bio": gr.Text("bio", of="user", encoder="letter-counts")})
         with pytest.raises(ConfigError, match="'bio' is a modality of the users"):
             rec.search("violin", within="bio")
 
@@ -448,13 +452,13 @@ class TestBadInput:
     def test_two_readers_and_no_space(self, media):
         from dataclasses import replace
 
-        rec = fit(media, {"title": gr.Text("title", encoder="letters"), "words": SPECS["words"]})
+        rec = fit(media, {"title": gr.Text("title", encoder="letter-counts"), "words": SPECS["words"]})
         rec._state = replace(rec.state, space=None)
         with pytest.raises(UnsupportedError, match="within='title' or 'words'"):
             rec.search("violin")
 
     def test_a_text_that_is_too_long_is_cut_and_said_so(self, media, caplog):
-        rec = fit(media, {"words": gr.Text("title", encoder="letters")})
+        rec = fit(media, {"words": gr.Text("title", encoder="letter-counts")})
         with caplog.at_level(logging.WARNING, logger="gnnrec"):
             long = rec.search("violin concert drum " + "whale " * 50)
         assert "a text query of 53 tokens was cut to the first 3" in caplog.text
