@@ -26,7 +26,11 @@ def fit(data: Path, films: pd.DataFrame, media: Path) -> gr.Recommender:
     dataset = gr.Dataset.from_frames(
         ratings[ratings["item_id"].isin(films["item_id"])],
         items=films,
-        modalities={"plot": gr.Text(["title", "overview"]), "poster": gr.Image("poster")},
+        # Posters are tall: seen whole, not by their middle squares, they tell more.
+        modalities={
+            "plot": gr.Text(["title", "overview"]),
+            "poster": gr.Image("poster", encoder="efficientnet-lite0-whole"),
+        },
         media_root=media,
     )
     return gr.Recommender.preset("content-knn").fit(dataset)

@@ -18,6 +18,7 @@ SIGNATURES = {
     "Dataset.split": "splitter",
     "Dataset.describe": "",
     "Dataset.interaction_matrix": "",
+    "Dataset.pair_weights": "",
     "Dataset.with_events": "events",
     "Dataset.without": "items users",
     "Recommender": "embedding_dim * config **options",

@@ -341,7 +341,7 @@ class TestReaders:
     def test_the_encoder_of_the_fit_must_still_be_there(self, media, monkeypatch):
         rec = fit(media, {"words": gr.Text("title", encoder="letter-counts")})
         monkeypatch.setattr(Words, "card", EncoderCard("letter-counts", "text", dim=26, revision="2"))
-        with pytest.raises(EncoderError, match=r"fitted with 'letters'.*fit again"):
+        with pytest.raises(EncoderError, match=r"fitted with 'letter-counts'.*fit again"):
             rec.search("violin")
 
 
