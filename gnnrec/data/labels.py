@@ -46,7 +46,7 @@ def item_labels(dataset: Dataset, columns: Iterable[str]) -> dict[str, NDArray[n
 def _read(column: pd.Series) -> NDArray[np.generic]:
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return ((numbers - np.nanmean(numbers)) / (np.nanstd(numbers) or 1.0)).astype(np.float32)
+        return np.asarray((numbers - np.nanmean(numbers)) / (np.nanstd(numbers) or 1.0), dtype=np.float32)
     if column.map(pd.api.types.is_list_like).any():
         return _several_classes(column)
     return np.asarray(pd.Categorical(column.astype("string")).codes, dtype=np.int64)
