@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnrec.geometric import HeteroData
+from gnnrec.nn.alignment.objective import num_outputs
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import bipartite_operator, row_normalised_operator
 
@@ -123,7 +124,7 @@ class MessageGraph:
             item_modalities=widths("item"),
             user_relations=tuple(self.relations["user"]),
             item_relations=tuple(self.relations["item"]),
-            tasks={name: _num_outputs(label) for name, label in self.labels.items()},
+            tasks={name: num_outputs(label) for name, label in self.labels.items()},
         )
 
     def sampled_interactions(self, keep: float, generator: torch.Generator) -> SparseOperator:
@@ -133,12 +134,6 @@ class MessageGraph:
         weight = None if self.edge_weight is None else self.edge_weight[kept]
         operator = bipartite_operator(edge_index[:, kept], self.num_users, self.num_items, weight)
         return operator.to(self.edge_index.device)
-
-
-def _num_outputs(label: Tensor) -> int:
-    if label.ndim == 2:
-        return label.shape[1]
-    return 1 if label.is_floating_point() else int(label.max()) + 1
 
 
 def degree_sensitive_edge_sample(edge_index: Tensor, keep: float, generator: torch.Generator) -> Tensor:

@@ -48,10 +48,8 @@ def tastes_of_histories(histories: sp.csr_matrix, propagated: Tensor, directions
     Returns:
         ``[num_people, width + dim]``, each view at length 1; zero for an empty history.
     """
-    chosen, position = np.unique(histories.indices, return_inverse=True)
-    counts = sp.csr_matrix((histories.data, position, histories.indptr), (histories.shape[0], len(chosen)))
-    unit = F.normalize(directions[torch.from_numpy(chosen.astype(np.int64))])
-    total = torch.from_numpy(np.asarray(counts @ unit.numpy(), dtype=np.float32))
+    chosen, counts = _chosen_items(histories)
+    total = torch.from_numpy(np.asarray(counts @ F.normalize(directions[chosen]).numpy(), dtype=np.float32))
     return torch.cat([F.normalize(propagated), F.normalize(total)], dim=1)
 
 
@@ -65,9 +63,8 @@ def content_tastes(histories: sp.csr_matrix, content: Tensor) -> Tensor:
     Returns:
         ``[num_people, width]``; zero for an empty history.
     """
-    chosen, position = np.unique(histories.indices, return_inverse=True)
-    counts = sp.csr_matrix((histories.data, position, histories.indptr), (histories.shape[0], len(chosen)))
-    total = counts @ content.numpy()[chosen]
+    chosen, counts = _chosen_items(histories)
+    total = counts @ content[chosen].numpy()
     length = np.maximum(np.diff(histories.indptr), 1)[:, None]
     return torch.from_numpy(np.asarray(total / length, dtype=np.float32))
 
@@ -101,6 +98,13 @@ def fold_in_by_least_squares(
         total = torch.zeros(end - start, dim).index_add_(0, row, chosen)
         answer[start:end] = torch.linalg.solve(base + outer, total)
     return answer
+
+
+def _chosen_items(histories: sp.csr_matrix) -> tuple[Tensor, sp.csr_matrix]:
+    """Returns the items in any history ``[num_chosen]``, and the histories over those alone."""
+    chosen, position = np.unique(histories.indices, return_inverse=True)
+    counts = sp.csr_matrix((histories.data, position, histories.indptr), (histories.shape[0], len(chosen)))
+    return torch.from_numpy(chosen.astype(np.int64)), counts
 
 
 def _block_bounds(histories: sp.csr_matrix, dim: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.align import Alignment
 from gnnrec.nn.alignment import AlignedRows, WeightedObjectives
+from gnnrec.nn.alignment.objective import num_outputs
 from gnnrec.nn.alignment.registry import check_weights
 from gnnrec.retrieval.common_directions import Directions, correlated_projections, main_directions
 
@@ -131,7 +132,7 @@ class AlignedSpace:
         targets = {name: _targets(name, values, table.owner_index) for name, values in (labels or {}).items()}
         if config.objectives.get("multi-task") and not targets:
             raise ConfigError("the alignment objective 'multi-task' predicts labels: give some, or leave it out")
-        tasks = {name: _width(target) for name, target in targets.items()}
+        tasks = {name: num_outputs(target) for name, target in targets.items()}
         devices = [device] if torch.device(device).type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
@@ -291,10 +292,3 @@ def _targets(name: str, values: ArrayLike, owner_index: Tensor) -> Tensor:
         return target
     known = target[~target.isnan()]
     return (target - known.mean()) / known.std().clamp(min=1e-6) if len(known) >= 2 else target * torch.nan
-
-
-def _width(target: Tensor) -> int:
-    """Returns how many numbers predict a label."""
-    if target.ndim == 2:
-        return target.shape[1]
-    return 1 if target.is_floating_point() else int(target.max()) + 1

@@ -104,8 +104,8 @@ class Generative(AlignmentObjective):
 
     ``ẑ_t = g(z_s; s, t)`` shall point where ``z_t`` does: ``mean 1 − cos(ẑ_t, z_t)`` over all ordered pairs of
     modalities. No gradient reaches the target, since vectors that are all equal would be predicted best; a predictor
-    and a target at rest keep them apart (SimSiam, Chen & He 2021). A vector alone
-    is then joined by those that are imagined beside it,
+    and a target at rest keep them apart (SimSiam, Chen & He 2021). A vector alone is then joined by those that are
+    imagined beside it,
     ``f_s(z) = z / ‖z‖ + Σ_{t≠s} ẑ_t / ‖ẑ_t‖``, which has something to compare with every modality.
 
     Args:

@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AlignedRows", "AlignmentObjective", "mean_over_pairs"]
+__all__ = ["AlignedRows", "AlignmentObjective", "mean_over_pairs", "num_outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,13 @@ class AlignmentObjective(nn.Module, ABC):
             modality: Position of their modality.
         """
         return z
+
+
+def num_outputs(label: Tensor) -> int:
+    """Returns how many numbers predict a label, as :class:`AlignedRows` holds it: its classes, or 1 for a number."""
+    if label.ndim == 2:
+        return label.shape[1]
+    return 1 if label.is_floating_point() else int(label.max()) + 1
 
 
 def mean_over_pairs(rows: AlignedRows, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
