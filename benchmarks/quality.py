@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import run
-from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS
+from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, SEQUENCES
 from harness.rows import QUALITY, Fit
 
 
@@ -64,15 +64,17 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ablation", nargs="*", choices=ABLATIONS, help="variants of gnnrec; all if none is named")
     parser.add_argument("--fusions", action="store_true", help="gnnrec with every other fusion")
     parser.add_argument("--alignments", action="store_true", help="gnnrec with every alignment objective")
+    parser.add_argument("--sequences", action="store_true", help="gnnrec with every encoder of events in order")
     chosen = parser.parse_args(arguments)
     left_out = ABLATIONS if chosen.ablation == [] else {name: ABLATIONS[name] for name in chosen.ablation or ()}
     chosen.variants = {
         **left_out,
         **(OTHER_FUSIONS if chosen.fusions else {}),
         **(ALIGNMENTS if chosen.alignments else {}),
+        **(SEQUENCES if chosen.sequences else {}),
     }
     if not chosen.model and not chosen.variants:
-        parser.error("nothing to measure: name models by --model, or ask for --ablation, --fusions or --alignments")
+        parser.error("nothing to measure: name models by --model, or ask for variants by --ablation, --fusions, …")
     return chosen
 
 

@@ -162,7 +162,8 @@ def few_shot_people(
     allowed[state.removed] = False
 
     def measure(count: int) -> Evaluation:
-        histories = known.first(count)
+        in_order = "order" in state.ranker.capabilities
+        histories = known.first_in_order(count) if in_order else known.first(count)
 
         def score(user_index: Tensor) -> Tensor:
             return state.ranker.fold_in(histories[user_index.numpy()])

@@ -122,6 +122,7 @@ def fit_state(
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
     weights = train.pair_weights() if config.graph.weighted_interactions else None
+    order = train.order_matrix() if _reads_order(config) else None
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
@@ -137,7 +138,7 @@ def fit_state(
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
-            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights)
+            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, order)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
         task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start)
@@ -159,6 +160,7 @@ def fit_state(
         preparation=preparation,
         ranker=ranker,
         space=space,
+        order=None if order is None else order.multiply(interactions).tocsr(),
         last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
@@ -212,6 +214,10 @@ def _learns_from_media(config: RecommenderConfig) -> bool:
     if config.ranker == "neural":
         return config.model.content != "none" or config.graph.similar_items > 0
     return config.ranker == "content-knn"
+
+
+def _reads_order(config: RecommenderConfig) -> bool:
+    return config.ranker == "neural" and config.model.sequence_encoder != "none"
 
 
 def _searchable(features: Mapping[str, Features]) -> dict[str, Features]:

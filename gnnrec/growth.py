@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gnnrec.data.ids import IdArray, IdMap
-from gnnrec.data.pairs import enlarged, pair_matrix
+from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError, UnknownIdError
 from gnnrec.modalities.features import Features
@@ -63,6 +64,7 @@ def with_items(
         catalogue=replace(state.catalogue, items=state.items.extend(ids.ids), item_table=item_table),
         train=enlarged(state.train, shape),
         valid=enlarged(state.valid, shape),
+        order=None if state.order is None else enlarged(state.order, shape),
         features=merged,
         ranker=ranker,
         version=state.version + 1,
@@ -89,13 +91,14 @@ def with_events(
     """Returns a state that knows further events, of known or new users with known items.
 
     A pair counts once: events that repeat a known pair change nothing. Late events, older than the newest one known,
-    count like all others. The log says how many there were of each.
+    count like all others; where the order of a history counts, they come last in it all the same. The log says how many
+    there were of each.
 
     Args:
         state: The fitted state.
         user_ids: ``[num_events]``; unknown ones become new users.
         item_ids: ``[num_events]``; removed items count, for they still tell what somebody likes.
-        timestamp: ``[num_events]`` when they happened, if known.
+        timestamp: ``[num_events]`` when they happened, if known; else the order given is taken for that of time.
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
@@ -118,12 +121,18 @@ def with_events(
         *(len(user_ids), fresh.nnz, len(changed), len(added), len(user_ids) - fresh.nnz),
     )
     train = before + fresh
+    order = None
+    if state.order is not None:
+        by_time = slice(None) if timestamp is None else np.argsort(timestamp, kind="stable")
+        places = place_matrix(users.index_of(user_ids)[by_time], item_index[by_time], shape)
+        order = _continued(enlarged(state.order, shape), places.multiply(fresh).tocsr())
     return replace(
         state,
         catalogue=replace(state.catalogue, users=users, user_table=user_table),
         train=train,
         valid=enlarged(state.valid, shape),
-        ranker=state.ranker.update(train, changed) if len(changed) else state.ranker,
+        order=order,
+        ranker=state.ranker.update(train if order is None else order, changed) if len(changed) else state.ranker,
         last_event=_last_event(state.last_event, timestamp),
         version=state.version + 1,
     )
@@ -149,6 +158,15 @@ def _known_items(state: RecommenderState, item_ids: IdArray) -> NDArray[np.int64
         return state.items.index_of(item_ids)
     except UnknownIdError as error:
         raise UnknownIdError(f"{error}; give their media beside the events, or call add_items first") from error
+
+
+def _continued(order: sp.csr_matrix, places: sp.csr_matrix) -> sp.csr_matrix:
+    """Returns both, with the places of each user's new events behind those of the old ones."""
+    newest = order.max(axis=1).toarray().ravel()
+    later = places.copy()
+    later.data += np.repeat(newest, np.diff(later.indptr))
+    continued: sp.csr_matrix = order + later
+    return continued
 
 
 def _last_event(last: float | None, timestamp: NDArray[np.float64] | None) -> float | None:

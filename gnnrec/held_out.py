@@ -156,5 +156,6 @@ def _with_people(state: RecommenderState, history: Dataset | None) -> Recommende
     known = state.items.find(items) >= 0
     if not known.any():
         raise DataError("history: none of its events is on a known item")
-    folded = with_events(state, users[known], items[known])
+    timestamp = None if events.timestamp is None else events.timestamp[known]
+    folded = with_events(state, users[known], items[known], timestamp)
     return replace(folded, version=state.version)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gnnrec.answers import NewItems, allowed_items, ranked_frame
 from gnnrec.data.ids import as_id_array
-from gnnrec.data.pairs import pair_matrix
+from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError
 from gnnrec.fitting import resolve_device
@@ -72,7 +72,8 @@ def rank_for_histories(
     lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
     items = state.items.index_of([item for history in lists for item in history])
     person = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
-    matrix = pair_matrix(person, items, (len(lists), len(state.items)))
+    read = place_matrix if "order" in state.ranker.capabilities else pair_matrix
+    matrix = read(person, items, (len(lists), len(state.items)))
     media = None
     if profiles is not None or user_vectors is not None:
         media = read_profiles(state, names, profiles, user_vectors, device=resolve_device(device))

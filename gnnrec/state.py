@@ -45,6 +45,8 @@ class RecommenderState:
         ranker: What scores.
         space: The learned space in which queries of any medium meet items of any modality; ``None`` where none was
             learned.
+        order: ``[num_users, num_items]`` the place of each training pair in its user's history, larger for later ones;
+            ``None`` where the ranker does not read it.
         removed: Tombstones: ascending positions of items that are answered no more. They keep their places everywhere.
         last_event: Newest timestamp in training and updates; ``None`` where the log had none.
         history: One record per epoch of the training.
@@ -59,6 +61,7 @@ class RecommenderState:
     preparation: Preparation
     ranker: Ranker
     space: AlignedSpace | None = None
+    order: sp.csr_matrix | None = None
     removed: NDArray[np.int64] = field(default_factory=_NOTHING.copy)
     last_event: float | None = None
     history: tuple[Mapping[str, float], ...] = ()
@@ -115,6 +118,8 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
         tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
     if state.space is not None:
         tensors |= {f"space.{name}": value for name, value in state.space.tensors().items()}
+    if state.order is not None:
+        tensors |= csr_tensors("order", state.order)
     tensors["removed"] = torch.from_numpy(state.removed)
     tensors |= {f"preparation.{name}": torch.from_numpy(value) for name, value in state.preparation.arrays().items()}
 
@@ -160,6 +165,7 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
         preparation=Preparation.restore(arrays, facts["preparation"]),
         ranker=ranker,
         space=None if space is None else AlignedSpace.restore(below("space.", tensors), space),
+        order=csr_matrix("order", tensors, catalogue.num_items) if "order.indptr" in tensors else None,
         removed=tensors["removed"].numpy() if "removed" in tensors else _NOTHING,
         last_event=facts["last_event"],
         history=tuple(facts["history"]),

@@ -123,7 +123,8 @@ def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix)
 
 
 def _parts(dataset: str) -> tuple[gr.Dataset, gr.Dataset, gr.Dataset]:
-    return gr.datasets.load(dataset).split(BENCHMARKS[dataset].splitter)
+    benchmark = BENCHMARKS[dataset]
+    return gr.datasets.load(benchmark.dataset or dataset).split(benchmark.splitter)
 
 
 def narrowed(model: Model, results: Path, fit: Fit, options: Mapping[str, Any], table: Table) -> Model:

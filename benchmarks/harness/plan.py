@@ -18,6 +18,7 @@ class Benchmark:
         has_valid: The split has a validation part; without one a tenth of train is held out to choose epochs and
             hyper-parameters, and the model is then fitted once more on all of train.
         split: The same in words.
+        dataset: Name of the data set; that of the benchmark when not given.
         raw_media: It brings texts or pictures, which have to be encoded before a fit is timed.
     """
 
@@ -26,6 +27,7 @@ class Benchmark:
     has_valid: bool
     split: str
     raw_media: bool = False
+    dataset: str | None = None
 
 
 _PUBLISHED = gr.split.column("x_label")
@@ -42,6 +44,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         True,
         "random pairs, a tenth each for validation and test, seed 0",
         raw_media=True,
+    ),
+    "ml-100k-multimodal-last": Benchmark(
+        "MovieLens 100K with posters and plots, last events",
+        gr.split.leave_last(valid=1, test=1),
+        True,
+        "the last event of each person for test, the one before for validation",
+        raw_media=True,
+        dataset="ml-100k-multimodal",
     ),
 }
 
@@ -78,6 +88,11 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 OTHER_FUSIONS: Mapping[str, Mapping[str, Any]] = {
     f"fusion {name}": {"fusion": name}
     for name in ("mean", "weighted", "concatenation", "stacking", "gated", "transformer")
+}
+
+# The default model that also reads the last events of each person in order.
+SEQUENCES: Mapping[str, Mapping[str, Any]] = {
+    f"sequence {name}": {"sequence_encoder": name} for name in ("gru", "transformer")
 }
 
 # The default model with each alignment objective beside the ranking loss, at a weight usual for contrastive terms.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import Cleaning, CleaningReport
 from gnnrec.data.ids import IdMap
-from gnnrec.data.pairs import pair_matrix
+from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors
 from gnnrec.data.summary import DatasetSummary, summarise
 from gnnrec.errors import DataError
@@ -176,6 +176,20 @@ class Dataset:
     def interaction_matrix(self) -> sp.csr_matrix:
         """Returns the distinct pairs as a binary float32 matrix ``[num_users, num_items]``."""
         return pair_matrix(self.events.user_index, self.events.item_index, (self.num_users, self.num_items))
+
+    def order_matrix(self) -> sp.csr_matrix:
+        """Returns the distinct pairs, each with its place in its user's history, ``[num_users, num_items]`` float32.
+
+        The oldest has the place 1; events of the same time stay in the order of the log.
+
+        Raises:
+            DataError: The log has no time.
+        """
+        if self.events.timestamp is None:
+            raise DataError("the log has no time; give it a column 'timestamp' (or columns={'timestamp': ...})")
+        order = np.argsort(self.events.timestamp, kind="stable")
+        shape = (self.num_users, self.num_items)
+        return place_matrix(self.events.user_index[order], self.events.item_index[order], shape)
 
     def pair_weights(self) -> sp.csr_matrix:
         """Returns the mean weight of the events of each pair, ``[num_users, num_items]`` float32.

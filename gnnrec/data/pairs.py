@@ -1,10 +1,10 @@
-"""Turns lists of (user, item) positions into binary sparse matrices, and enlarges or restricts such matrices."""
+"""Turns lists of (user, item) positions into sparse matrices, and enlarges or restricts such matrices."""
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["enlarged", "only_items", "pair_matrix"]
+__all__ = ["enlarged", "only_items", "pair_matrix", "place_matrix", "places_within"]
 
 
 def pair_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
@@ -20,6 +20,30 @@ def pair_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], sh
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
+
+
+def place_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
+    """Returns the distinct pairs, each with its place in its user's history: 1 for the oldest; float32.
+
+    Args:
+        user_index: ``[num_events]`` rows, oldest event first; a pair that repeats came when it came last.
+        item_index: ``[num_events]`` columns.
+        shape: ``(num_users, num_items)``.
+    """
+    latest = np.unique((user_index * shape[1] + item_index)[::-1], return_index=True)[1]
+    kept = np.sort(len(user_index) - 1 - latest)
+    place = places_within(user_index[kept], shape[0]) + 1
+    return sp.csr_matrix((place.astype(np.float32), (user_index[kept], item_index[kept])), shape=shape)
+
+
+def places_within(owner: NDArray[np.int64], num_owners: int) -> NDArray[np.int64]:
+    """Returns for each entry ``[n]`` how many entries of the same owner come before it."""
+    together = np.argsort(owner, kind="stable")
+    count = np.bincount(owner, minlength=num_owners)
+    start = np.cumsum(count) - count
+    place = np.empty(len(owner), dtype=np.int64)
+    place[together] = np.arange(len(owner)) - start[owner[together]]
+    return place
 
 
 def enlarged(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:

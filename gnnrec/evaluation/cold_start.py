@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gnnrec.data.pairs import only_items, pair_matrix
+from gnnrec.data.pairs import only_items, pair_matrix, places_within
 from gnnrec.evaluation.protocol import Evaluation
 
 __all__ = ["Arrivals", "arrivals", "expected_at_random"]
@@ -72,6 +72,12 @@ class Arrivals:
         """Returns the first pairs of every newcomer ``[num_users, num_items]``."""
         return self._pairs(self.place < count)
 
+    def first_in_order(self, count: int) -> sp.csr_matrix:
+        """Returns the same, each pair with its place in the newcomer's history, 1 for the oldest."""
+        first = self.place < count
+        values = (self.place[first] + 1).astype(np.float32)
+        return sp.csr_matrix((values, (self.user_index[first], self.item_index[first])), self.shape)
+
     def after(self, count: int) -> sp.csr_matrix:
         """Returns all pairs but the first ``[num_users, num_items]``."""
         return self._pairs(self.place >= count)
@@ -108,10 +114,6 @@ def arrivals(
     order = order[np.sort(np.unique(pair, return_index=True)[1])]
     user, item = user_index[order], item_index[order]
     owner = user if of == "user" else item
-    num_pairs = np.bincount(owner, minlength=shape[0] if of == "user" else shape[1])
-    together = np.argsort(owner, kind="stable")
-    start = np.cumsum(num_pairs) - num_pairs
-    place = np.empty(len(owner), dtype=np.int64)
-    place[together] = np.arange(len(owner)) - start[owner[together]]
+    num_pairs = np.bincount(owner)
     keep = num_pairs[owner] > more_than
-    return Arrivals(user[keep], item[keep], place[keep], shape)
+    return Arrivals(user[keep], item[keep], places_within(owner, len(num_pairs))[keep], shape)

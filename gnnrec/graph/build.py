@@ -58,6 +58,7 @@ def build_graph(
     config: GraphConfig = GraphConfig(),
     labels: Mapping[str, NDArray[np.generic]] | None = None,
     weights: sp.csr_matrix | None = None,
+    order: sp.csr_matrix | None = None,
 ) -> HeteroData:
     """Builds the graph that the neural ranker learns on.
 
@@ -78,6 +79,8 @@ def build_graph(
         config: Which derived relations to add.
         labels: Label → what is known of each item, as ``gnnrec.data.labels.item_labels`` gives it.
         weights: ``[num_users, num_items]`` above 0 for every interaction; all weigh alike when not given.
+        order: ``[num_users, num_items]`` above 0 for every interaction, and growing with time within each user; for
+            models that read histories in order (``edge_place``).
 
     Raises:
         ConfigError: A modality or relation is named like a node type or like another relation.
@@ -88,9 +91,10 @@ def build_graph(
     graph["item"].labels = {name: torch.from_numpy(values) for name, values in (labels or {}).items()}
     pairs = matrix.tocoo()
     graph["user", "interacts", "item"].edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
-    if weights is not None:
-        given = np.asarray(weights[pairs.row, pairs.col], dtype=np.float32).ravel()
-        graph["user", "interacts", "item"].edge_weight = torch.from_numpy(given)
+    for name, matrix_of_values in (("edge_weight", weights), ("edge_place", order)):
+        if matrix_of_values is not None:
+            given = np.asarray(matrix_of_values[pairs.row, pairs.col], dtype=np.float32).ravel()
+            graph["user", "interacts", "item"][name] = torch.from_numpy(given)
     for name, feature in features.items():
         if name in ("user", "item"):
             raise ConfigError(f"a modality cannot be named {name!r}: that is a node type; choose another name")

@@ -10,6 +10,7 @@ from gnnrec.geometric import HeteroData
 from gnnrec.nn.alignment.objective import num_outputs
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import bipartite_operator, row_normalised_operator
+from gnnrec.nn.sequence import Histories
 
 __all__ = ["GraphShape", "MessageGraph", "degree_sensitive_edge_sample"]
 
@@ -56,6 +57,7 @@ class MessageGraph:
         item_degree: ``[num_items]`` training interactions of each item.
         labels: Label → what is known of each item: a class ``[num_items]`` int64 (-1: unknown), a number float (NaN:
             unknown), or several classes ``[num_items, num_classes]`` float (NaN: unknown).
+        histories: The training pairs in the order in which they came; ``None`` where the graph does not tell.
     """
 
     num_users: int
@@ -70,6 +72,7 @@ class MessageGraph:
     item_degree: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     edge_weight: Tensor | None = None
+    histories: Histories | None = None
 
     @classmethod
     def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
@@ -80,6 +83,7 @@ class MessageGraph:
         num_users, num_items = int(graph["user"].num_nodes), int(graph["item"].num_nodes)
         edge_index = graph["user", "interacts", "item"].edge_index
         edge_weight = graph["user", "interacts", "item"].get("edge_weight")
+        place = graph["user", "interacts", "item"].get("edge_place")
         relations: dict[str, dict[str, SparseOperator]] = {"user": {}, "item": {}}
         x_dict, owner_dict, described = {}, {}, {}
         for source, name, target in graph.edge_types:
@@ -108,6 +112,7 @@ class MessageGraph:
             user_degree=torch.bincount(edge_index[0], minlength=num_users).to(device),
             item_degree=torch.bincount(edge_index[1], minlength=num_items).to(device),
             labels={name: label.to(device) for name, label in graph["item"].get("labels", {}).items()},
+            histories=None if place is None else Histories.from_edges(edge_index, place, num_users).to(device),
         )
 
     @property

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from gnnrec.errors import UnsupportedError
@@ -12,8 +13,11 @@ from gnnrec.nn.fusion import Fused, ModalityRows
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.sequence import Histories
 
 __all__ = ["Embeddings", "GraphModel", "NewItems"]
+
+_USERS_AT_ONCE = 4096  # whose events are read in order
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,30 @@ class GraphModel(nn.Module, ABC):
             item_index: ``[batch]`` items of the positives.
         """
         return None
+
+    @property
+    def reads_order(self) -> bool:
+        """Whether the order of a user's events counts, as :meth:`after_events` says."""
+        return False
+
+    def after_events(self, user: Tensor, item: Tensor, events: Tensor) -> Tensor:
+        """Returns user vectors ``[num_given, dim]`` moved by what the last events, in their order, tell.
+
+        Args:
+            user: ``[num_given, dim]`` as propagation gives them.
+            item: ``[num_items, dim]``.
+            events: ``[num_given, any]`` items, oldest first, then -1; from :class:`~gnnrec.nn.sequence.Histories`.
+        """
+        return user
+
+    def users_today(self, user: Tensor, item: Tensor, histories: Histories | None) -> Tensor:
+        """Returns the vectors ``[num_users, dim]`` of all users after all of their events, a block at a time."""
+        if not self.reads_order or histories is None:
+            return user
+        everybody = torch.arange(len(user), device=user.device)
+        length = self.config.sequence_length
+        blocks = torch.split(everybody, _USERS_AT_ONCE)
+        return torch.cat([self.after_events(user[block], item, histories.last(block, length)) for block in blocks])
 
     def weigh_popularity(self, weight: float) -> None:
         """Makes the biases of items count so many times as much, where popularity may be weighed."""

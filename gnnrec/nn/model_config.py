@@ -49,6 +49,9 @@ class ModelConfig:
         modality_shares: Modality → its share in what all modalities give together; what is left goes to the modalities
             that are not named, in equal parts. With ``fusion="weighted"``: fixed weights in the content vector of
             users, or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
+        sequence_encoder: Read the last events of each user in order, beside propagation, which knows no order: ``gru``,
+            ``transformer``, or ``none``. It needs a log with time, and ``architecture="multimodal"``.
+        sequence_length: Events that are read.
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
 
@@ -72,6 +75,8 @@ class ModelConfig:
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
+    sequence_encoder: Literal["none", "gru", "transformer"] = "none"
+    sequence_length: int = 50
     fine_tune_features: bool = False
 
     def __post_init__(self) -> None:
@@ -91,6 +96,10 @@ class ModelConfig:
             check_weights(self.modality_alignment)
         if self.modality_alignment and (self.architecture != "multimodal" or self.content == "none"):
             raise ConfigError("option 'modality_alignment' needs architecture='multimodal' and content='add'")
+        if self.sequence_encoder != "none" and self.architecture != "multimodal":
+            raise ConfigError("option 'sequence_encoder' needs architecture='multimodal'")
+        if self.sequence_length < 1:
+            raise ConfigError(f"option 'sequence_length' must be at least 1, got {self.sequence_length}")
         for modality, name in self.projections.items():
             if name not in PROJECTIONS:
                 raise ConfigError(f"the projection of {modality!r} cannot be {name!r}{suggest(name, PROJECTIONS)}")

@@ -16,6 +16,7 @@ from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.node_encoder import NodeEncoder
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import RelationMixing, propagate
+from gnnrec.nn.sequence import SEQUENCE_ENCODERS
 
 __all__ = ["MultimodalGraphModel"]
 
@@ -23,6 +24,7 @@ __all__ = ["MultimodalGraphModel"]
 # the other parameters it would follow the last batch; so it is learned in a smaller unit.
 _UNIT_OF_BIAS = 0.2
 _MOST_ALIGNED = 2048
+_INITIAL_SEQUENCE_WEIGHT = 0.1
 
 
 class MultimodalGraphModel(GraphModel):
@@ -82,6 +84,11 @@ class MultimodalGraphModel(GraphModel):
                 config.modality_alignment, len(self.items.modalities), self.items.identity.embedding_dim, shape.tasks
             )
         self.items_have_media = bool(shape.item_modalities)
+        self.sequence = self.sequence_weight = None
+        if config.sequence_encoder != "none":
+            encoder_of_events = SEQUENCE_ENCODERS[config.sequence_encoder]
+            self.sequence = encoder_of_events(config.embedding_dim - config.item_bias, config.sequence_length)
+            self.sequence_weight = nn.Parameter(torch.tensor(_INITIAL_SEQUENCE_WEIGHT))
 
     def forward(
         self,
@@ -139,6 +146,21 @@ class MultimodalGraphModel(GraphModel):
             )
         )
         return loss
+
+    @property
+    def reads_order(self) -> bool:
+        """With a ``sequence_encoder``."""
+        return self.sequence is not None
+
+    def after_events(self, user: Tensor, item: Tensor, events: Tensor) -> Tensor:
+        """Adds what the encoder makes of the events, at a learned weight and decoded as the user is, and decodes."""
+        known = events >= 0
+        if self.sequence is None or self.sequence_weight is None or not known.any():
+            return user
+        directions, own = (rows[:, :-1] if self.has_item_bias else rows for rows in (item, user))
+        count = known.sum(dim=1)
+        told = super().decode(self.sequence(directions[events.clamp(min=0)], count))
+        return self.decode(own + self.sequence_weight * told * (count > 0)[:, None])
 
     def decode(self, mixed: Tensor) -> Tensor:
         """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""

@@ -19,7 +19,7 @@ from gnnrec.training.loop import EpochRecord, TrainingResult
 
 __all__ = ["Capability", "Ranker", "RankerState", "RankingTask", "WarmStart"]
 
-Capability: TypeAlias = Literal["attach", "profiles", "vectors"]
+Capability: TypeAlias = Literal["attach", "order", "profiles", "vectors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,12 @@ class Ranker(ABC):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What this ranker can do beside scoring: ``attach`` new items, hear ``profiles``, give ``vectors``."""
+        """What this ranker can do beside scoring.
+
+        ``attach`` new items, hear ``profiles``, give ``vectors``; and ``order``: it reads histories in order, so in
+        :meth:`fold_in`, :meth:`fold_in_with_profiles` and :meth:`update` the entry of a pair is not 1 but its place in
+        the person's history, 1 for the oldest.
+        """
         return frozenset()
 
     @classmethod
@@ -100,7 +105,11 @@ class Ranker(ABC):
 
     @abstractmethod
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
-        """Scores all items for new people ``[num_people, num_items]`` from their histories of the same shape."""
+        """Scores all items for new people ``[num_people, num_items]`` from their histories of the same shape.
+
+        Args:
+            histories: 1 for every chosen item, or its place in the history with the capability ``order``.
+        """
 
     @abstractmethod
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
@@ -111,7 +120,7 @@ class Ranker(ABC):
         """Takes in new events without retraining.
 
         Args:
-            interactions: ``[num_users, num_items]`` all pairs, old and new; new users come last.
+            interactions: ``[num_users, num_items]`` all pairs, old and new, as histories; new users come last.
             changed_users: Users with new pairs, new users included.
         """
 
@@ -141,7 +150,7 @@ class Ranker(ABC):
         """Scores all items for new people ``[num_people, num_items]`` from their histories and their own media.
 
         Args:
-            histories: ``[num_people, num_items]`` binary.
+            histories: ``[num_people, num_items]`` as for :meth:`fold_in`.
             profiles: Modality of users → prepared vectors, owners counted as the rows of ``histories``.
 
         Raises:

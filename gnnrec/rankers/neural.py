@@ -18,6 +18,7 @@ from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
+from gnnrec.nn.sequence import Histories
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
@@ -76,6 +77,7 @@ class NeuralRanker(Ranker):
         able: dict[Capability, bool] = {
             "vectors": True,
             "attach": self._takes_new_items,
+            "order": self.model.reads_order,
             "profiles": self.model.takes_profiles,
         }
         return frozenset(name for name, can in able.items() if can)
@@ -101,17 +103,22 @@ class NeuralRanker(Ranker):
         if model.weighs_popularity:
             config = weigh_popularity(model, graph, config, task.validation)
         serving = serving_tensors(model, graph, task.interactions)
+        model = model.cpu()
         attachment = newcomers = None
         if model.regresses_new_users:
             direction = serving.item[:, :-1] if model.has_item_bias else serving.item
             newcomers, config = learn_newcomers(serving, task.interactions, direction, task.validation, config)
+        if model.reads_order and graph.histories is not None:
+            with torch.no_grad():
+                user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
+            serving = replace(serving, user=user)
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
                 model, graph, serving, task.interactions, config, task.validation
             )
         chosen = {name: getattr(config.model, name) for name in _SETTLED}
         result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
-        return cls(model.cpu(), serving, config, graph.shape, attachment, newcomers), result
+        return cls(model, serving, config, graph.shape, attachment, newcomers), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
@@ -156,14 +163,14 @@ class NeuralRanker(Ranker):
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Recomputes the vectors of users with new events; items stay as they are."""
-        serving = self.serving
+        serving, changed = self.serving, interactions[changed_users]
         num_added = interactions.shape[0] - len(serving.user)
         base = torch.cat([serving.user_base, serving.user_base.new_zeros(num_added, serving.user_base.shape[1])])
         user = torch.cat([serving.user, serving.user.new_zeros(num_added, serving.user.shape[1])])
         rows = torch.from_numpy(changed_users)
-        user[rows] = self._user_vectors(interactions[changed_users], base[rows])
+        user[rows] = self._user_vectors(changed, base[rows])
         taste = torch.cat([serving.user_taste, serving.user_taste.new_zeros(num_added, serving.user_taste.shape[1])])
-        taste[rows] = self._tastes(interactions[changed_users])
+        taste[rows] = self._tastes(changed)
         return self._with(replace(serving, user=user, user_base=base, user_taste=taste))
 
     @torch.no_grad()
@@ -251,30 +258,33 @@ class NeuralRanker(Ranker):
         return scores
 
     def _tastes(self, histories: sp.csr_matrix) -> Tensor:
-        return (self.config.model.content_taste or 0.0) * content_tastes(histories, self.serving.item_content)
+        return (self.config.model.content_taste or 0.0) * content_tastes(_pairs(histories), self.serving.item_content)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
-        serving = self.serving
+        serving, pairs = self.serving, _pairs(histories)
         if self.model.hears_history:
-            vectors = fold_in_by_propagation(histories, serving.item_messages, serving.item_degree)
+            vectors = fold_in_by_propagation(pairs, serving.item_messages, serving.item_degree)
             vectors = vectors if base is None else base + vectors
             with torch.no_grad():
                 decoded = self.model.decode(vectors)
             if self.newcomers is not None:
-                placed = self.newcomers(histories, serving, self._without_bias())
+                placed = self.newcomers(pairs, serving, self._without_bias())
                 placed = torch.cat([placed, torch.ones(len(placed), decoded.shape[1] - placed.shape[1])], dim=1)
                 new = base is None or (base == 0).all(dim=1)[:, None]
                 decoded = torch.where(torch.as_tensor(new), placed, decoded)
         else:
             # A cosine has the unit of the bias. A dot product has not: there the weight of the bias is fitted as well.
             cosine = self.config.model.decoder == "cosine"
-            vectors = fold_in_by_least_squares(histories, self._without_bias() if cosine else serving.item)
+            vectors = fold_in_by_least_squares(pairs, self._without_bias() if cosine else serving.item)
             decoded = DECODERS[self.config.model.decoder](vectors)
             if decoded.shape[1] < serving.item.shape[1]:
                 decoded = torch.cat([decoded, torch.ones_like(decoded[:, :1])], dim=1)
         unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
         nothing = unknown & (vectors == 0).all(dim=1)
+        if self.model.reads_order:
+            with torch.no_grad():
+                decoded = self.model.users_today(decoded, serving.item, _in_order(histories))
         return torch.where(nothing[:, None], serving.user.mean(dim=0), decoded)
 
     def _without_bias(self) -> Tensor:
@@ -290,6 +300,19 @@ class NeuralRanker(Ranker):
         heard = torch.einsum("nk,nkd->nd", share, self.serving.item_propagated[known_owner[index]])
         heard = heard + own_share[:, None] * sent[added_owner]
         return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
+
+
+def _pairs(histories: sp.csr_matrix) -> sp.csr_matrix:
+    """Returns 1 for every pair, whatever its place."""
+    ones = np.ones(histories.nnz, dtype=np.float32)
+    return sp.csr_matrix((ones, histories.indices, histories.indptr), histories.shape)
+
+
+def _in_order(histories: sp.csr_matrix) -> Histories:
+    """Reads places as an order."""
+    entries = histories.tocoo()
+    edge_index = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
+    return Histories.from_edges(edge_index, torch.from_numpy(entries.data), histories.shape[0])
 
 
 def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:

@@ -29,9 +29,8 @@ def weigh_popularity(
         weight = 1.0
         if validation is not None:
             embeddings = model(graph)
-            weight = best_popularity_weight(
-                validation, embeddings.user, embeddings.item, select_by=config.training.select_by
-            )
+            user = model.users_today(embeddings.user, embeddings.item, graph.histories)
+            weight = best_popularity_weight(validation, user, embeddings.item, select_by=config.training.select_by)
     model.weigh_popularity(weight)
     return replace(config, model=replace(config.model, popularity_weight=weight))
 

@@ -25,12 +25,14 @@ class Batch:
         item_index: ``[batch]``.
         negative_index: ``[batch, num_negatives]`` items, where the ranking loss compares pairs.
         view_dropout: Share of the entries set to zero in views that are compared with each other.
+        user: ``[batch, dim]`` the user of each pair as of the moment before it; ``None`` where order does not count.
     """
 
     user_index: Tensor
     item_index: Tensor
     negative_index: Tensor | None = None
     view_dropout: float = 0.0
+    user: Tensor | None = None
 
 
 def one_minus_cosine(predicted: Tensor, target: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def fingerprint(config: TrainingConfig, seed: int, model: GraphModel, graph: Mes
     """
     options = to_dict(config) | {"epochs": None, "seed": seed}
     digest = hashlib.sha256(json.dumps([options, to_dict(model.config), to_dict(graph.shape)]).encode())
-    for index in (graph.edge_index, *graph.owner_dict.values()):
+    order = () if graph.histories is None else (graph.histories.position,)
+    for index in (graph.edge_index, *graph.owner_dict.values(), *order):
         digest.update(index.cpu().numpy().tobytes())
     return digest.hexdigest()
 

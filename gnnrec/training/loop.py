@@ -72,9 +72,12 @@ def train(
         on_epoch: Called with each epoch's record.
 
     Raises:
-        ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, or an unknown ``select_by``.
+        ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, an unknown ``select_by``, or a graph
+            without the order that the model reads.
         GnnrecError: The loss is no longer finite.
     """
+    if model.reads_order and graph.histories is None:
+        raise ConfigError("the model reads histories in order (option 'sequence_encoder'), but the graph has no order")
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=True)
@@ -155,7 +158,11 @@ def _run_epoch(
         user_index, item_index = graph.edge_index[:, batch.to(device)]
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             embeddings = model(graph, interactions=interactions, hidden_items=hidden)
-            terms = objective(embeddings, user_index, item_index, generator)
+            users = None
+            if model.reads_order and graph.histories is not None:
+                events = graph.histories.before(user_index, batch.to(device), model.config.sequence_length)
+                users = model.after_events(embeddings.user[user_index], embeddings.item, events)
+            terms = objective(embeddings, user_index, item_index, generator, users)
             aligned = model.alignment_loss(embeddings, graph, user_index, item_index)
             if aligned is not None:
                 terms["modalities"] = aligned
@@ -175,7 +182,8 @@ def _validate(model: GraphModel, graph: MessageGraph, validation: Validation, se
     model.eval()
     with torch.no_grad():
         embeddings = model(graph)
-    metrics = dict(validation(embeddings.user, embeddings.item))
+        user = model.users_today(embeddings.user, embeddings.item, graph.histories)
+    metrics = dict(validation(user, embeddings.item))
     if select_by not in metrics:
         raise ConfigError(f"option 'select_by' is {select_by!r}, but validation computes {', '.join(metrics)}")
     return metrics

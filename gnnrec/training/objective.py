@@ -54,7 +54,12 @@ class Objective:
         self.item_share = graph.item_degree / graph.item_degree.sum()
 
     def __call__(
-        self, embeddings: Embeddings, user_index: Tensor, item_index: Tensor, generator: torch.Generator
+        self,
+        embeddings: Embeddings,
+        user_index: Tensor,
+        item_index: Tensor,
+        generator: torch.Generator,
+        users: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Returns the weighted terms of the loss, to be added up; ``ranking`` is the first.
 
@@ -63,11 +68,12 @@ class Objective:
             user_index: ``[batch]`` users of the positives.
             item_index: ``[batch]`` items of the positives.
             generator: Source of negatives, on CPU.
+            users: ``[batch, dim]`` the user of each positive as of the moment before it, where order counts.
         """
         negative_index = None
         if self.loss in _PAIRWISE:
             negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
-        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout)
+        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users)
         terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}
         for name, weight in self.config.auxiliary.items():
             if weight:
@@ -78,22 +84,25 @@ class Objective:
         candidates = embeddings.item
         if len(self.warm_index) < len(candidates):
             candidates = candidates.index_select(0, self.warm_index)
-        users, row = torch.unique(batch.user_index, return_inverse=True)
         positive = self.position[batch.item_index]
-        of_users = embeddings.user.index_select(0, users)
+        if batch.user is None:
+            users, row = torch.unique(batch.user_index, return_inverse=True)
+            of_users = embeddings.user.index_select(0, users)
+        else:
+            of_users, row = batch.user, torch.arange(len(batch.user), device=batch.user.device)
         return losses.full_softmax(of_users, candidates, row, positive, self.temperature)
 
     def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         """Shares two kinds of negatives: the positives of the batch (by popularity) and uniform draws."""
-        user, item = batch.user_index, batch.item_index
+        item = batch.item_index
         draws = torch.randint(len(self.warm_index), (_SHARED_NEGATIVES,), generator=generator)
         uniform = self.warm_index[draws.to(self.warm_index.device)]
         candidate = torch.cat([item, uniform])
         expected = len(item) * self.item_share[candidate] + _SHARED_NEGATIVES / len(self.warm_index)
-        log_expected = expected.log().repeat(len(user), 1)
+        log_expected = expected.log().repeat(len(item), 1)
         log_expected[candidate[None, :] == item[:, None]] = torch.inf
         return losses.sampled_softmax(
-            embeddings.user[user],
+            _users(embeddings, batch),
             embeddings.item[item],
             embeddings.item[candidate],
             log_expected,
@@ -116,7 +125,12 @@ class Objective:
         return one_minus_cosine(online_user, item) + one_minus_cosine(online_item, user)
 
     def _scores(self, embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
-        users = embeddings.user[batch.user_index] / self.temperature
+        users = _users(embeddings, batch) / self.temperature
         positive_score = (users * embeddings.item[batch.item_index]).sum(-1)
         negative_score = torch.einsum("bd,bnd->bn", users, embeddings.item[batch.negative_index])
         return positive_score, negative_score
+
+
+def _users(embeddings: Embeddings, batch: Batch) -> Tensor:
+    """Returns the vector of the user of each pair ``[batch, dim]``."""
+    return embeddings.user[batch.user_index] if batch.user is None else batch.user

@@ -18,10 +18,11 @@ import quality
 import tables
 from gnnrec.nn.alignment import OBJECTIVES
 from gnnrec.nn.fusion import FUSIONS
+from gnnrec.nn.sequence import SEQUENCE_ENCODERS
 from harness import measure as measuring
 from harness import run
 from harness.models import model_of
-from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS
+from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES
 from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
 from harness.task import FitTask, FittedModel, Model
 
@@ -200,16 +201,17 @@ def test_an_ablation_runs_the_default_model_without_each_part(tmp_path, monkeypa
     quality.main([*command, "--ablation"])
     assert {fit.variant: options for _, fit, options, _ in given} == ABLATIONS
     given.clear()
-    quality.main([*command, "--fusions", "--alignments"])
-    assert {fit.variant: options for _, fit, options, _ in given} == {**OTHER_FUSIONS, **ALIGNMENTS}
+    quality.main([*command, "--fusions", "--alignments", "--sequences"])
+    assert {fit.variant: options for _, fit, options, _ in given} == {**OTHER_FUSIONS, **ALIGNMENTS, **SEQUENCES}
 
 
-def test_every_fusion_and_objective_is_compared():
+def test_every_fusion_objective_and_encoder_of_events_is_compared():
     assert {options["fusion"] for options in OTHER_FUSIONS.values()} == set(FUSIONS) - {"attention"}
     assert {next(iter(options["modality_alignment"])) for options in ALIGNMENTS.values()} == set(OBJECTIVES)
+    assert {options["sequence_encoder"] for options in SEQUENCES.values()} == set(SEQUENCE_ENCODERS)
 
 
-VARIANTS = {**ABLATIONS, **OTHER_FUSIONS, **ALIGNMENTS}
+VARIANTS = {**ABLATIONS, **OTHER_FUSIONS, **ALIGNMENTS, **SEQUENCES}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

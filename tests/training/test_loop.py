@@ -100,9 +100,9 @@ def test_every_pair_is_passed_once_and_those_of_a_user_together_where_they_share
     passed = []
     compute = loop.Objective.__call__
 
-    def spy(self, embeddings, user_index, item_index, generator):
+    def spy(self, embeddings, user_index, item_index, generator, users):
         passed.append(torch.stack([user_index, item_index]))
-        return compute(self, embeddings, user_index, item_index, generator)
+        return compute(self, embeddings, user_index, item_index, generator, users)
 
     monkeypatch.setattr(loop.Objective, "__call__", spy)
     run(graph, TrainingConfig(loss=loss, epochs=1))

@@ -1,0 +1,25 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnnrec.data.pairs import place_matrix, places_within
+
+EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30)
+
+
+@given(EVENTS)
+def test_places_follow_the_last_time_a_pair_came(events: list[tuple[int, int]]) -> None:
+    user, item = np.array(events, dtype=np.int64).reshape(-1, 2).T
+    places = place_matrix(user, item, (4, 5)).toarray()
+    for one in range(4):
+        chosen = [item for user, item in events if user == one]
+        latest = [item for at, item in enumerate(chosen) if item not in chosen[at + 1 :]]
+        expected = np.zeros(5)
+        expected[latest] = np.arange(1, len(latest) + 1)
+        np.testing.assert_array_equal(places[one], expected)
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_places_within_counts_what_came_before(owner: list[int]) -> None:
+    expected = [owner[:at].count(one) for at, one in enumerate(owner)]
+    assert places_within(np.array(owner, dtype=np.int64), 6).tolist() == expected

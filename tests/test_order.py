@@ -1,0 +1,126 @@
+"""People walk from item to item: who hears of the order in which they came knows where they go next."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import gnnrec as gr
+from gnnrec.cold_start_report import few_shot_people
+from gnnrec.errors import DataError
+
+NUM_USERS, NUM_ITEMS, LENGTH = 250, 60, 9
+OPTIONS = {"similar_items": 0, "epochs": 5, "learning_rate": 0.01, "device": "cpu"}
+
+
+def walks(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Returns a log in which most events are on the one successor of the item before, and the successors."""
+    rng = np.random.default_rng(seed)
+    successor = np.roll(rng.permutation(NUM_ITEMS), 1)
+    at, seen, steps = rng.integers(NUM_ITEMS, size=NUM_USERS), np.zeros((NUM_USERS, NUM_ITEMS), dtype=bool), []
+    for _ in range(LENGTH):
+        steps.append(at)
+        seen[np.arange(NUM_USERS), at] = True
+        onward = successor[at]
+        jumps = (rng.random(NUM_USERS) > 0.8) | seen[np.arange(NUM_USERS), onward]
+        at = np.where(jumps, np.where(seen, -1, rng.random(seen.shape)).argmax(axis=1), onward)
+    user = np.repeat(np.arange(NUM_USERS), LENGTH)
+    time = np.tile(np.arange(LENGTH), NUM_USERS)
+    log = pd.DataFrame({"user_id": user, "item_id": np.stack(steps, axis=1).ravel(), "timestamp": time})
+    return log.sample(frac=1, random_state=seed), successor
+
+
+LOG, SUCCESSOR = walks()
+TRAIN, VALID, TEST = gr.Dataset.from_frames(LOG).split(gr.split.leave_last(1, 1))
+
+
+@pytest.fixture(scope="module", params=["gru", "transformer"])
+def fitted(request: pytest.FixtureRequest) -> gr.Recommender:
+    return gr.Recommender(24, sequence_encoder=request.param, **OPTIONS).fit(TRAIN, VALID, progress=False)
+
+
+@pytest.fixture(scope="module")
+def unordered() -> gr.Recommender:
+    return gr.Recommender(24, **OPTIONS).fit(TRAIN, VALID, progress=False)
+
+
+def next_after(recommender: gr.Recommender, histories: list[list[int]]) -> list[int]:
+    return recommender.recommend_for(histories, k=1)["item_id"].tolist()
+
+
+def test_order_tells_what_comes_next(fitted: gr.Recommender, unordered: gr.Recommender) -> None:
+    found, without = (one.evaluate(TEST, ("recall@3",)).values["recall@3"] for one in (fitted, unordered))
+    assert found > 0.5
+    assert found > without + 0.15
+
+
+def test_a_history_of_a_stranger_is_read_in_its_order(fitted: gr.Recommender, unordered: gr.Recommender) -> None:
+    starts = list(range(0, NUM_ITEMS, 3))
+    far = [[int(SUCCESSOR[SUCCESSOR[SUCCESSOR[SUCCESSOR[start]]]]), start] for start in starts]
+    expected = [int(SUCCESSOR[start]) for start in starts]
+    assert np.mean(np.equal(next_after(fitted, far), expected)) > 0.6
+    turned = [history[::-1] for history in far]
+    assert np.mean(np.equal(next_after(fitted, turned), expected)) < 0.3
+    assert next_after(unordered, far) == next_after(unordered, turned)
+
+
+def test_an_update_comes_last(fitted: gr.Recommender, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    grown = gr.load(tmp_path / "model")
+    start = 7
+    away = int(SUCCESSOR[SUCCESSOR[SUCCESSOR[SUCCESSOR[start]]]])
+    events = pd.DataFrame({"user_id": [900, 900], "item_id": [start, away], "timestamp": [99, 98]})
+    grown.update(events)
+    scores = grown.recommend([900], k=NUM_ITEMS)
+    by_history = fitted.recommend_for([[away, start]], k=NUM_ITEMS)
+    assert scores["item_id"].tolist() == by_history["item_id"].tolist()
+    np.testing.assert_allclose(scores["score"], by_history["score"], atol=1e-5)
+    # Another event of the same person lies behind those, although it says that it is older.
+    grown.update(pd.DataFrame({"user_id": [900], "item_id": [40], "timestamp": [1]}))
+    by_history = fitted.recommend_for([[away, start, 40]], k=NUM_ITEMS)
+    np.testing.assert_allclose(grown.recommend([900], k=NUM_ITEMS)["score"], by_history["score"], atol=1e-5)
+
+
+def test_an_update_of_a_known_person_goes_on_from_the_fitted_history(fitted: gr.Recommender) -> None:
+    user = int(TEST.users.ids[TEST.events.user_index[0]])
+    state = fitted.state
+    assert state.order is not None
+    row = state.users.find(np.array([user]))[0]
+    history = LOG[(LOG["user_id"] == user) & (LOG["timestamp"] < LENGTH - 2)].sort_values("timestamp")["item_id"]
+    places = state.order[row].toarray().ravel()[state.items.index_of(history.to_numpy())]
+    assert (np.diff(places) > 0).all()
+    # What the fit left is what an update makes of the same events.
+    again = state.ranker.update(state.order, np.array([row]))
+    torch.testing.assert_close(again.score(np.array([row])), state.ranker.score(np.array([row])), atol=1e-4, rtol=1e-4)
+
+
+def test_order_is_saved(fitted: gr.Recommender, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    loaded = gr.load(tmp_path / "model")
+    assert (loaded.state.order != fitted.state.order).nnz == 0
+    people = TEST.users.ids[:20].tolist()
+    pd.testing.assert_frame_equal(loaded.recommend(people, k=5), fitted.recommend(people, k=5))
+
+
+def test_the_few_shot_curve_tells_events_in_order(fitted: gr.Recommender) -> None:
+    walkers, _ = walks(seed=0)
+    strangers = gr.Dataset.from_frames(walkers.assign(user_id=walkers["user_id"] + 5_000))
+    curve = few_shot_people(fitted.state, strangers, shots=(0, LENGTH - 1), k=3)
+    assert curve[LENGTH - 1].values["recall@3"] > curve[0].values["recall@3"] + 0.3
+
+
+def test_a_log_without_time_is_refused() -> None:
+    timeless = gr.Dataset.from_frames(LOG[["user_id", "item_id"]])
+    with pytest.raises(DataError, match="the log has no time; give it a column 'timestamp'"):
+        gr.Recommender(8, sequence_encoder="gru").fit(timeless, progress=False)
+
+
+def test_a_refit_reads_all_events(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        recommender = gr.Recommender(8, sequence_encoder="gru", **OPTIONS | {"epochs": 1})
+        recommender.fit(TRAIN, refit=True, progress=False)
+    assert recommender.state.order is not None
+    assert recommender.state.order.nnz == len(TRAIN.events) == recommender.state.train.nnz
