@@ -8,6 +8,25 @@ import warnings
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
     from torch_geometric.data import HeteroData
+    from torch_geometric.loader import LinkLoader, NodeLoader
+    from torch_geometric.sampler import (
+        BaseSampler,
+        EdgeSamplerInput,
+        HeteroSamplerOutput,
+        NegativeSampling,
+        NodeSamplerInput,
+    )
     from torch_geometric.utils import scatter, softmax
 
-__all__ = ["HeteroData", "scatter", "softmax"]
+__all__ = [
+    "BaseSampler",
+    "EdgeSamplerInput",
+    "HeteroData",
+    "HeteroSamplerOutput",
+    "LinkLoader",
+    "NegativeSampling",
+    "NodeLoader",
+    "NodeSamplerInput",
+    "scatter",
+    "softmax",
+]

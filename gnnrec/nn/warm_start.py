@@ -13,7 +13,7 @@ from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.model import GraphModel
 from gnnrec.nn.model_config import ModelConfig
 
-__all__ = ["carry_over"]
+__all__ = ["carry_over", "tables_of_nodes"]
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def carry_over(
     """
     _check_alike(trained.config, trained_shape, model.config, shape)
     row_of = {"user": torch.from_numpy(user_index), "item": torch.from_numpy(item_index)}
-    node_type = _node_types(shape, model.config)
+    node_type = tables_of_nodes(shape, model.config)
     before = trained.state_dict()
     for name, weight in model.state_dict().items():
         if name not in node_type:
@@ -51,8 +51,13 @@ def carry_over(
         weight[known.to(weight.device)] = before[name][rows[known]].to(weight.device)
 
 
-def _node_types(shape: GraphShape, config: ModelConfig) -> Mapping[str, str]:
-    """Returns weight → node type, for those with one row per node: they grow when there is one node more."""
+def tables_of_nodes(shape: GraphShape, config: ModelConfig) -> Mapping[str, str]:
+    """Returns weight → node type, for those with one row per node: they grow when there is one node more.
+
+    Args:
+        shape: Of the graph that the model is built for.
+        config: Of the model.
+    """
 
     def sizes(of: GraphShape) -> dict[str, torch.Size]:
         with torch.device("meta"):  # no memory, no numbers
