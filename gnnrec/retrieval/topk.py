@@ -5,6 +5,10 @@ the k-th place. So the answer depends on the scores only, not on the device, the
 (the scores themselves come from a matrix product, whose last bits may depend on these).
 """
 
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -12,13 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError
+from gnnrec.retrieval.pruning import Sample, best_above_guess, refuse_nan
+from gnnrec.retrieval.selection import select
 
 __all__ = ["forbid", "top_k", "top_k_of_scores"]
 
 # Scores held at once: on a CPU what stays in the cache, on an accelerator what keeps it busy.
 _CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**27
 _MIN_ROWS = 32  # fewer rows would read the item matrix too often
-_GROUP = 32  # items per group in the two-step selection
+_PRUNED_ROWS = 256  # rows that go through the items together, a tile at a time
+_FEW_ROWS = 8  # reading a random sample of the items does not pay for fewer
 
 
 def top_k(
@@ -32,13 +39,16 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """Finds the items with the largest inner product for each query, a block of queries at a time.
 
+    On a CPU, blocks are shared out among as many threads as ``torch.get_num_threads()`` says.
+
     Args:
-        queries: ``[num_queries, dim]``; the work is done on its device and in its precision.
+        queries: ``[num_queries, dim]``; the work is done on its device and in its precision. Half precision pays on
+            accelerators; on most CPUs its products are far slower.
         items: ``[num_items, dim]``.
         k: How many items a query gets.
         exclude: ``[num_queries, num_items]``; every stored entry is an item its query must not get.
         allowed: ``[num_items]`` bool; only these items may be answered.
-        block_size: Queries scored at once; by default about a million scores on a CPU.
+        block_size: Queries scored at once at most; by default about a million scores on a CPU.
 
     Returns:
         Scores and item indices, each ``[num_queries, min(k, num_items)]``. Where a query has too few
@@ -54,20 +64,25 @@ def top_k(
         raise DataError(
             f"queries {tuple(queries.shape)} and items {tuple(items.shape)} must be matrices of equal width"
         )
-    num_queries, num_items = len(queries), len(items)
-    if exclude is not None and exclude.shape != (num_queries, num_items):
-        raise DataError(f"exclude has the shape {exclude.shape}, not ({num_queries}, {num_items})")
-    _check_positive("k", k)
-    rows = _check_positive("block_size", block_size if block_size is not None else _default_rows(queries, num_items))
+    if exclude is not None and exclude.shape != (len(queries), len(items)):
+        raise DataError(f"exclude has the shape {exclude.shape}, not ({len(queries)}, {len(items)})")
+    if block_size is not None:
+        _check_positive("block_size", block_size)
+    k = min(_check_positive("k", k), len(items))
+    permitted = None if allowed is None else _checked_allowed(allowed, len(items), items.device)
+    sample = _sample(queries, len(items), k, permitted)
+    num_threads = _num_threads(items.device)
+    most = (
+        min(_PRUNED_ROWS, math.ceil(len(queries) / num_threads)) if sample else _default_rows(items.device, len(items))
+    )
 
-    scores = queries.new_empty(num_queries, min(k, num_items))
-    index = torch.empty(scores.shape, dtype=torch.int64, device=queries.device)
-    for start in range(0, num_queries, rows):
-        block = slice(start, start + rows)
-        block_scores = queries[block] @ items.T
-        _forbid_(block_scores, None if exclude is None else exclude[block], allowed)
-        scores[block], index[block] = _best(block_scores, k)
-    return scores, index
+    def of_block(rows: slice) -> tuple[Tensor, Tensor]:
+        hidden = None if exclude is None else exclude[rows]
+        if sample is None:
+            return _best_(queries[rows] @ items.T, k, hidden, permitted)
+        return _best_pruned(queries[rows], items, k, sample, hidden, permitted)
+
+    return _in_blocks(of_block, len(queries), min(block_size or most, most), num_threads)
 
 
 def top_k_of_scores(
@@ -92,8 +107,16 @@ def top_k_of_scores(
         ConfigError: ``k`` is below 1.
         DataError: Shapes that do not fit, or scores that are not numbers.
     """
-    _check_positive("k", k)
-    return _best(forbid(scores, exclude=exclude, allowed=allowed), k)
+    scores = _matrix(scores, exclude)
+    k = min(_check_positive("k", k), scores.shape[1])
+    permitted = None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
+
+    def of_block(rows: slice) -> tuple[Tensor, Tensor]:
+        block = forbid(scores[rows], exclude=None if exclude is None else exclude[rows], allowed=permitted)
+        return _best_(block, k)
+
+    most = _default_rows(scores.device, scores.shape[1])
+    return _in_blocks(of_block, len(scores), most, _num_threads(scores.device))
 
 
 def forbid(
@@ -107,21 +130,74 @@ def forbid(
     Raises:
         DataError: Shapes that do not fit.
     """
-    scores = _tensor(scores)
-    if scores.ndim != 2:
-        raise DataError(f"scores must be a matrix [num_rows, num_items], not of the shape {tuple(scores.shape)}")
-    if exclude is not None and exclude.shape != tuple(scores.shape):
-        raise DataError(f"exclude has the shape {exclude.shape}, the scores {tuple(scores.shape)}")
+    scores = _matrix(scores, exclude)
     if exclude is not None or allowed is not None:
         scores = scores.clone(memory_format=torch.contiguous_format)
-        _forbid_(scores, exclude, allowed)
+        _forbid_(
+            scores, exclude, None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
+        )
     return scores
 
 
-def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:
-    if isinstance(values, np.ndarray) and not values.flags.writeable:
-        values = values.copy()  # torch has no read-only tensors
-    return torch.as_tensor(values)
+def _best_(
+    scores: Tensor, k: int, exclude: sp.csr_matrix | None = None, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Selects from whole rows; what is forbidden in them is overwritten."""
+    _forbid_(scores, exclude, allowed)
+    values, index = select(scores, k)
+    refuse_nan(values)
+    return values, index
+
+
+def _best_pruned(
+    queries: Tensor, items: Tensor, k: int, sample: Sample, exclude: sp.csr_matrix | None, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Selects from products of which no whole row is ever held; where that fails, from whole rows."""
+    permitted = None if allowed is None else allowed.numpy()
+    values, index, unsettled = best_above_guess(queries, items, k, sample, exclude, permitted)
+    rows_at_once = _default_rows(items.device, len(items))
+    for start in range(0, len(unsettled), rows_at_once):
+        rows = unsettled[start : start + rows_at_once]
+        hidden = None if exclude is None else exclude[rows]
+        values[rows], index[rows] = _best_(queries[rows] @ items.T, k, hidden, allowed)
+    return values, index
+
+
+def _sample(queries: Tensor, num_items: int, k: int, allowed: Tensor | None) -> Sample | None:
+    """Draws what pruning needs, where pruning pays: on a CPU, in its own precisions, for several queries."""
+    precise = queries.dtype in (torch.float32, torch.float64)
+    if queries.device.type != "cpu" or not precise or len(queries) < _FEW_ROWS:
+        return None
+    return Sample.draw(np.arange(num_items) if allowed is None else np.flatnonzero(allowed.numpy()), k)
+
+
+def _in_blocks(
+    of_block: Callable[[slice], tuple[Tensor, Tensor]], num_rows: int, rows_at_once: int, num_threads: int
+) -> tuple[Tensor, Tensor]:
+    """Answers one block of rows after another, and marks missing answers with -1.
+
+    Several threads have a block each, and one torch thread: so they need not wait for each other at every step.
+    """
+    blocks = [slice(start, start + rows_at_once) for start in range(0, max(num_rows, 1), rows_at_once)]
+    if num_threads == 1 or len(blocks) == 1:
+        answers = list(map(of_block, blocks))
+    else:
+        try:
+            with ThreadPoolExecutor(num_threads, "top-k", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                answers = list(pool.map(of_block, blocks))
+        finally:
+            torch.set_num_threads(num_threads)  # what threads to come start with
+    values, index = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    return values, index.masked_fill_(values == -torch.inf, -1)
+
+
+def _num_threads(device: torch.device) -> int:
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _default_rows(device: torch.device, num_items: int) -> int:
+    block = _CPU_BLOCK if device.type == "cpu" else _ACCELERATOR_BLOCK
+    return max(_MIN_ROWS, block // max(num_items, 1))
 
 
 def _check_positive(name: str, value: int) -> int:
@@ -130,65 +206,33 @@ def _check_positive(name: str, value: int) -> int:
     return value
 
 
-def _default_rows(queries: Tensor, num_items: int) -> int:
-    block = _CPU_BLOCK if queries.device.type == "cpu" else _ACCELERATOR_BLOCK
-    return max(_MIN_ROWS, block // max(num_items, 1))
+def _matrix(scores: Tensor | NDArray[np.floating], exclude: sp.csr_matrix | None) -> Tensor:
+    scores = _tensor(scores)
+    if scores.ndim != 2:
+        raise DataError(f"scores must be a matrix [num_rows, num_items], not of the shape {tuple(scores.shape)}")
+    if exclude is not None and exclude.shape != tuple(scores.shape):
+        raise DataError(f"exclude has the shape {exclude.shape}, the scores {tuple(scores.shape)}")
+    return scores
 
 
-def _forbid_(scores: Tensor, exclude: sp.csr_matrix | None, allowed: Tensor | NDArray[np.bool_] | None) -> None:
+def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch has no read-only tensors
+    return torch.as_tensor(values).detach()
+
+
+def _checked_allowed(allowed: Tensor | NDArray[np.bool_], num_items: int, device: torch.device) -> Tensor:
+    allowed = _tensor(allowed).to(device)
+    if allowed.dtype != torch.bool or tuple(allowed.shape) != (num_items,):
+        raise DataError(f"allowed must be {num_items} booleans, one for each item")
+    return allowed
+
+
+def _forbid_(scores: Tensor, exclude: sp.csr_matrix | None, allowed: Tensor | None) -> None:
     """Sets forbidden entries to ``-inf``, in place."""
     if exclude is not None:
         row = np.repeat(np.arange(len(scores)), np.diff(exclude.indptr))
         column = exclude.indices.astype(np.int64, copy=False)
         scores[torch.from_numpy(row).to(scores.device), torch.from_numpy(column).to(scores.device)] = -torch.inf
     if allowed is not None:
-        allowed = _tensor(allowed).to(scores.device)
-        if allowed.dtype != torch.bool or tuple(allowed.shape) != (scores.shape[1],):
-            raise DataError(f"allowed must be {scores.shape[1]} booleans, one for each item")
         scores.masked_fill_(~allowed, -torch.inf)
-
-
-def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Selects, marks forbidden answers with -1, and refuses NaN, which would otherwise rank first."""
-    k = min(k, scores.shape[1])
-    values, index = _select(scores, k)
-    if k and values[:, 0].isnan().any():
-        raise DataError("some scores are not a number (NaN); check the vectors or the model that made them")
-    return values, index.masked_fill_(values == -torch.inf, -1)
-
-
-def _select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Returns the k best values and positions of each row.
-
-    A long row is first cut into groups: its k best items lie in the k groups with the best maxima, so one
-    cheap pass for the maxima replaces a selection over the whole row (3 to 8 times faster from 100,000 items).
-    """
-    num_items = scores.shape[1]
-    if num_items < 4 * k * _GROUP:
-        return _select_directly(scores, k)
-    whole = num_items // _GROUP * _GROUP
-    groups = scores[:, :whole].reshape(len(scores), whole // _GROUP, _GROUP)
-    best_groups = _select_directly(groups.amax(dim=2), k)[1].sort(dim=1).values
-    position = (best_groups[:, :, None] * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten(1)
-    rest = torch.arange(whole, num_items, device=scores.device).expand(len(scores), -1)
-    candidates = torch.cat([position, rest], dim=1)  # ascending, so ties still go to the lower index
-    values, chosen = _select_directly(scores.gather(1, candidates), k)
-    return values, candidates.gather(1, chosen)
-
-
-def _select_directly(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, index = scores.topk(min(k + 1, scores.shape[1]), dim=1)
-    if k and values.shape[1] > k:  # torch.topk picks any of the items that tie for the k-th place
-        tied = ((values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)).nonzero().squeeze(1)
-        if len(tied):
-            index[tied, :k] = _lowest_of_equals(scores[tied], values[tied, k, None], k)
-    index = index[:, :k].sort(dim=1).values
-    values, order = scores.gather(1, index).sort(dim=1, descending=True, stable=True)
-    return values, index.gather(1, order)
-
-
-def _lowest_of_equals(scores: Tensor, kth: Tensor, k: int) -> Tensor:
-    """Returns ``[rows, k]`` positions: all scores above the k-th best and the first of those equal to it."""
-    above, equal = scores > kth, scores == kth
-    keep = above | (equal & (equal.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
-    return keep.nonzero()[:, 1].view(-1, k)
