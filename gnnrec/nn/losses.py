@@ -71,29 +71,91 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def sampled_softmax(
-    users: Tensor, positives: Tensor, negatives: Tensor, log_probability: Tensor, temperature: float
+    users: Tensor,
+    positives: Tensor,
+    candidates: Tensor,
+    log_probability: Tensor,
+    *,
+    row: Tensor,
+    own: Tensor,
+    temperature: float,
 ) -> Tensor:
-    """Cross-entropy of each positive against shared sampled items, corrected for how they were sampled.
+    """Cross-entropy of each positive against a sample of the items, corrected for how the sample was drawn.
 
-    Subtracting ``log(expected count)`` of each sampled item makes the sampled softmax an estimate of the full one
-    (Bengio & Senécal 2008; Yi et al. 2019, eq. 3). A negative that is the positive itself is masked.
+    ``mean_b( log( exp s_b + sum_{j in sample, j ≠ p(b)} exp(s_rj) / π_j ) − s_b )`` with the score ``s_b`` of pair ``b``
+    and the chance ``π_j`` that item ``j`` is in the sample: without the positive, the sum has the one over all items as
+    its expectation (Horvitz & Thompson 1952; the logQ correction of Bengio & Senécal 2008 and Yi et al. 2019, eq. 3,
+    for samples without repetition). As in :func:`full_softmax` scores exist in blocks, and once for each user.
+
+    Cost: ``O(num_users × num_candidates × dim)`` time.
 
     Args:
-        users: ``[batch, dim]``.
+        users: ``[num_users, dim]`` the different users of the batch.
         positives: ``[batch, dim]`` embedding of each true item.
-        negatives: ``[num_negatives, dim]`` items shared by the batch.
-        log_probability: ``[batch, num_negatives]`` or ``[num_negatives]``: log of the expected number of times that
-            each negative is drawn; ``inf`` masks it out.
+        candidates: ``[num_candidates, dim]`` different items, shared by the batch.
+        log_probability: ``[num_candidates]`` logarithm of ``π``.
+        row: ``[batch]`` int64, position in ``users`` of each positive's user.
+        own: ``[batch]`` int64, position in ``candidates`` of each true item; -1 if it is not among them.
         temperature: As in :func:`full_softmax`.
 
     Returns:
         A scalar.
     """
-    positive_score = (users * positives).sum(-1, keepdim=True) / temperature
-    negative_score = users @ negatives.T / temperature - log_probability
-    return (
-        torch.logsumexp(torch.cat([positive_score, negative_score], dim=1), dim=1, keepdim=True) - positive_score
-    ).mean()
+    with torch.autocast(users.device.type, enabled=False):
+        loss: Tensor = _SampledSoftmax.apply(users, positives, candidates, log_probability, row, own, temperature)
+    return loss
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        positives: Tensor,
+        candidates: Tensor,
+        log_probability: Tensor,
+        row: Tensor,
+        own: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        precise = torch.promote_types(users.dtype, torch.float32)
+        users, positives, candidates = users.to(precise) / temperature, positives.to(precise), candidates.to(precise)
+        positive_score = (users[row] * positives).sum(dim=1)
+        user_gradient, candidate_gradient = torch.zeros_like(users), torch.zeros_like(candidates)
+        pull = torch.empty_like(positive_score)
+        loss = users.new_zeros(())
+        together = row.argsort(stable=True)
+        rows = max(1, _BLOCK_SCORES // max(len(candidates), 1))
+        starts = torch.arange(0, len(users) + rows, rows, device=row.device)
+        ends = torch.searchsorted(row[together], starts).tolist()
+        for block_index, start in enumerate(range(0, len(users), rows)):
+            block = users[start : start + rows]
+            pair = together[ends[block_index] : ends[block_index + 1]]
+            at, position = row[pair] - start, own[pair].clamp(min=0)
+            scores = block @ candidates.T - log_probability
+            highest = scores.amax(dim=1, keepdim=True)
+            weight = scores.sub_(highest).exp_()
+            of_own = weight[at, position] * (own[pair] >= 0)
+            others = (weight.sum(dim=1)[at] - of_own).clamp(min=0).log() + highest[at, 0]
+            total = torch.logaddexp(others, positive_score[pair])
+            loss += (total - positive_score[pair]).sum()
+            pull[pair] = (positive_score[pair] - total).exp() - 1
+            share = (highest[at, 0] - total).exp()  # what turns the weights of a row into probabilities
+            weight.mul_(weight.new_zeros(len(block)).index_add_(0, at, share)[:, None])
+            weight.index_put_((at, position), -of_own * share, accumulate=True)
+            user_gradient[start : start + len(block)] = weight @ candidates
+            candidate_gradient.addmm_(weight.T, block)
+        user_gradient.index_add_(0, row, pull[:, None] * positives)
+        batch = len(row)
+        ctx.save_for_backward(
+            user_gradient.div_(batch * temperature), pull[:, None] * users[row] / batch, candidate_gradient.div_(batch)
+        )
+        return loss / batch
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
+        of_users, of_positives, of_candidates = ctx.saved_tensors
+        return gradient * of_users, gradient * of_positives, gradient * of_candidates, None, None, None, None
 
 
 def bpr(positive_score: Tensor, negative_score: Tensor) -> Tensor:

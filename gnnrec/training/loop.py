@@ -146,9 +146,8 @@ def _run_epoch(
     hidden_share = model.config.identity_dropout if model.hides_items else 0.0
     totals: dict[str, float] = {}
     order = torch.randperm(num_edges, generator=generator)
-    if objective.loss == "softmax":
-        # All pairs of a user share one row of scores, so they go together, and users come in random order. (Not where
-        # the batch itself is the sample of negatives: a user's own items would be over-represented in it.)
+    if objective.shares_scores:
+        # All pairs of a user share one row of scores, so they go together, and users come in random order.
         rank = torch.randperm(graph.num_users, generator=generator)[graph.edge_index[0].cpu()]
         order = rank.argsort(stable=True)
     for batch in torch.split(order, config.pairs_per_step(num_edges)):

@@ -1,5 +1,7 @@
 """What a training step minimises: one ranking loss plus weighted auxiliary losses."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +18,7 @@ __all__ = ["Objective"]
 
 # Catalogues up to this size are normalised over in full: beyond, a sampled softmax is as good and far cheaper.
 _FULL_SOFTMAX_ITEMS = 50_000
-_SHARED_NEGATIVES = 4_096
+_DRAWS = 4_096  # by popularity, and as many uniformly
 _PAIRWISE = ("bpr", "bce")
 # The cosine of a positive can lead by 2 at most, and the more items compete, the further it has to lead.
 _USUAL_ITEMS = 10_000
@@ -36,6 +38,7 @@ class Objective:
     Attributes:
         loss: The ranking loss that ``auto`` came to.
         temperature: What scores are divided by.
+        shares_scores: All pairs of a user in a batch share one row of scores.
     """
 
     def __init__(self, graph: MessageGraph, config: TrainingConfig) -> None:
@@ -48,10 +51,14 @@ class Objective:
         if self.loss == "auto":
             self.loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
         self.temperature = config.temperature
-        if self.loss in ("softmax", "sampled-softmax"):
+        self.shares_scores = self.loss in ("softmax", "sampled-softmax")
+        if self.shares_scores:
             self.temperature *= max(_COLDEST, min(1.0, (_USUAL_ITEMS / len(self.warm_index)) ** 0.5))
         self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
-        self.item_share = graph.item_degree / graph.item_degree.sum()
+        self.chosen_items = graph.edge_index[1]
+        share = graph.item_degree.double() / graph.item_degree.sum()
+        never = _DRAWS * (torch.log1p(-share) + math.log1p(-1 / max(len(self.warm_index), 2)))
+        self.log_inclusion = (-torch.expm1(never)).log().float()
 
     def __call__(
         self,
@@ -84,29 +91,25 @@ class Objective:
         candidates = embeddings.item
         if len(self.warm_index) < len(candidates):
             candidates = candidates.index_select(0, self.warm_index)
-        positive = self.position[batch.item_index]
-        if batch.user is None:
-            users, row = torch.unique(batch.user_index, return_inverse=True)
-            of_users = embeddings.user.index_select(0, users)
-        else:
-            of_users, row = batch.user, torch.arange(len(batch.user), device=batch.user.device)
-        return losses.full_softmax(of_users, candidates, row, positive, self.temperature)
+        of_users, row = _users(embeddings, batch)
+        return losses.full_softmax(of_users, candidates, row, self.position[batch.item_index], self.temperature)
 
     def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Shares two kinds of negatives: the positives of the batch (by popularity) and uniform draws."""
-        item = batch.item_index
-        draws = torch.randint(len(self.warm_index), (_SHARED_NEGATIVES,), generator=generator)
-        uniform = self.warm_index[draws.to(self.warm_index.device)]
-        candidate = torch.cat([item, uniform])
-        expected = len(item) * self.item_share[candidate] + _SHARED_NEGATIVES / len(self.warm_index)
-        log_expected = expected.log().repeat(len(item), 1)
-        log_expected[candidate[None, :] == item[:, None]] = torch.inf
+        """Draws candidates for the whole batch, half of them by popularity and half uniformly."""
+        pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
+        uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
+        device = self.warm_index.device
+        candidate = torch.unique(torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]]))
+        own = torch.searchsorted(candidate, batch.item_index).clamp(max=len(candidate) - 1)
+        of_users, row = _users(embeddings, batch)
         return losses.sampled_softmax(
-            _users(embeddings, batch),
-            embeddings.item[item],
+            of_users,
+            embeddings.item[batch.item_index],
             embeddings.item[candidate],
-            log_expected,
-            self.temperature,
+            self.log_inclusion[candidate],
+            row=row,
+            own=torch.where(candidate[own] == batch.item_index, own, -1),
+            temperature=self.temperature,
         )
 
     def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -125,12 +128,16 @@ class Objective:
         return one_minus_cosine(online_user, item) + one_minus_cosine(online_item, user)
 
     def _scores(self, embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
-        users = _users(embeddings, batch) / self.temperature
+        of_users, row = _users(embeddings, batch)
+        users = of_users[row] / self.temperature
         positive_score = (users * embeddings.item[batch.item_index]).sum(-1)
         negative_score = torch.einsum("bd,bnd->bn", users, embeddings.item[batch.negative_index])
         return positive_score, negative_score
 
 
-def _users(embeddings: Embeddings, batch: Batch) -> Tensor:
-    """Returns the vector of the user of each pair ``[batch, dim]``."""
-    return embeddings.user[batch.user_index] if batch.user is None else batch.user
+def _users(embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Returns the different users of the batch ``[num_users, dim]``, and which of them each pair's is ``[batch]``."""
+    if batch.user is not None:  # the same user is another one at another time
+        return batch.user, torch.arange(len(batch.user), device=batch.user.device)
+    users, row = torch.unique(batch.user_index, return_inverse=True)
+    return embeddings.user.index_select(0, users), row

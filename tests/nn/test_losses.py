@@ -50,20 +50,55 @@ def test_full_softmax_is_summed_in_single_precision_under_autocast() -> None:
     assert torch.equal(*(torch.autograd.grad(value, users)[0] for value in (loss, expected)))
 
 
-def test_sampling_every_item_once_gives_the_full_softmax() -> None:
-    users, items, row = normal(5, 3), normal(9, 3, seed=1), torch.arange(5)
-    positive = torch.tensor([2, 2, 8, 0, 5])
-    log_expected = torch.zeros(5, 9)
-    log_expected[row, positive] = torch.inf  # the positive is there already
-    loss = sampled_softmax(users, items[positive], items, log_expected, 0.3)
-    torch.testing.assert_close(loss, full_softmax(users, items, row, positive, 0.3))
+ROW, POSITIVE = torch.tensor([0, 7, 0, 3, 2, 0, 1, 5, 3, 0]), torch.tensor([0, 10, 3, 3, 3, 7, 0, 1, 9, 3])
 
 
-def test_an_item_drawn_twice_as_often_counts_half() -> None:
-    users, items = normal(4, 3), normal(6, 3, seed=1)
-    positives, twice = normal(4, 3, seed=2), torch.cat([items, items])
-    once = sampled_softmax(users, positives, items, torch.zeros(6), 0.3)
-    torch.testing.assert_close(sampled_softmax(users, positives, twice, torch.full((12,), 2.0).log(), 0.3), once)
+@pytest.mark.parametrize("block_scores", [1, 11 * 3, 10**6])
+def test_sampling_every_item_gives_the_full_softmax(block_scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", block_scores)
+    users, items = normal(8, 4).requires_grad_(), normal(11, 4, seed=1).requires_grad_()
+    loss = sampled_softmax(users, items[POSITIVE], items, torch.zeros(11), row=ROW, own=POSITIVE, temperature=0.3)
+    expected = full_softmax(users, items, ROW, POSITIVE, 0.3)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(2.5 * value, (users, items)) for value in (loss, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("block_scores", [1, 10**6])
+def test_sampled_softmax_has_the_value_and_gradient_of_its_formula(
+    block_scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_BLOCK_SCORES", block_scores)
+    users, items, positives = (normal(size, 3, seed=size).double().requires_grad_() for size in (8, 5, 10))
+    chosen = torch.tensor([0, 3, 7, 9, 10])
+    own = torch.tensor([int((chosen == item).nonzero()[0]) if item in chosen else -1 for item in POSITIVE])
+    log_probability = -normal(5, seed=3).double().abs()
+
+    def by_formula(users: torch.Tensor, positives: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        positive_score = (users[ROW] * positives).sum(-1, keepdim=True) / 0.5
+        scores = (users[ROW] @ items.T / 0.5 - log_probability).masked_fill(own[:, None] == torch.arange(5), -torch.inf)
+        return (torch.logsumexp(torch.cat([positive_score, scores], dim=1), dim=1) - positive_score[:, 0]).mean()
+
+    def ours(users: torch.Tensor, positives: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return sampled_softmax(users, positives, items, log_probability, row=ROW, own=own, temperature=0.5)
+
+    inputs = (users, positives, items)
+    torch.testing.assert_close(ours(*inputs), by_formula(*inputs))
+    assert torch.autograd.gradcheck(ours, inputs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), size=st.floats(0.01, 200))
+def test_sampled_softmax_survives_scores_of_any_size(seed: int, size: float) -> None:
+    users, items = (normal(8, 3, seed=seed) * size).requires_grad_(), normal(11, 3, seed=seed + 1)
+    own = torch.where(POSITIVE < 6, POSITIVE, -1)
+    log_probability = torch.full((6,), -3.0)
+    loss = sampled_softmax(users, items[POSITIVE], items[:6], log_probability, row=ROW, own=own, temperature=0.2)
+    assert torch.isfinite(loss)
+    assert loss >= -1e-4
+    assert torch.isfinite(torch.autograd.grad(loss, users)[0]).all()
 
 
 def test_the_correction_makes_the_normaliser_unbiased() -> None:
@@ -72,24 +107,19 @@ def test_the_correction_makes_the_normaliser_unbiased() -> None:
     num_items, drawn, draws = 12, 5, 2000
     user, items, positive = normal(1, 3), normal(num_items, 3, seed=1), normal(1, 3, seed=2)
     probability = rng.dirichlet(np.ones(num_items))
+    log_inclusion = torch.from_numpy(np.log1p(-((1 - probability) ** drawn))).float()
     positive_score = (user * positive).sum()
-    totals = []
+    totals, nowhere = [], torch.tensor([-1])
     for _ in range(draws):
-        chosen = torch.from_numpy(rng.choice(num_items, size=drawn, p=probability))
-        log_expected = torch.from_numpy(np.log(drawn * probability)).float()[chosen]
-        loss = sampled_softmax(user, positive, items[chosen], log_expected, 1.0)
+        chosen = torch.from_numpy(np.unique(rng.choice(num_items, size=drawn, p=probability)))
+        loss = sampled_softmax(
+            user, positive, items[chosen], log_inclusion[chosen], row=torch.tensor([0]), own=nowhere, temperature=1.0
+        )
         totals.append(((loss + positive_score).exp() - positive_score.exp()).item())
     exact = (user @ items.T).exp().sum().item()
     standard_error = np.std(totals) / draws**0.5
     assert standard_error < 0.1 * exact
     assert abs(np.mean(totals) - exact) < 4 * standard_error
-
-
-def test_sampled_softmax_has_the_gradient_of_its_formula() -> None:
-    users, positives, negatives = (normal(4, 3, seed=seed).double().requires_grad_() for seed in range(3))
-    log_expected = normal(4, 4, seed=3).double()
-    inputs = (users, positives, negatives)
-    assert torch.autograd.gradcheck(lambda u, p, n: sampled_softmax(u, p, n, log_expected, 0.5), inputs)
 
 
 @pytest.mark.parametrize("negatives", [None, 1, 3])

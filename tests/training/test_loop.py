@@ -93,7 +93,7 @@ def test_the_loss_is_the_mean_over_pairs_of_all_terms(graph: MessageGraph) -> No
     assert record["regularisation"] == pytest.approx(0.5 * length.item(), rel=0.02)
 
 
-@pytest.mark.parametrize(("loss", "together"), [("softmax", True), ("sampled-softmax", False), ("bpr", False)])
+@pytest.mark.parametrize(("loss", "together"), [("softmax", True), ("sampled-softmax", True), ("bpr", False)])
 def test_every_pair_is_passed_once_and_those_of_a_user_together_where_they_share_scores(
     loss: str, together: bool, graph: MessageGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

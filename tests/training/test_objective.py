@@ -46,13 +46,16 @@ def test_softmax_runs_over_the_items_with_interactions(graph: MessageGraph, embe
     assert torch.equal(terms(graph, attractive, loss="softmax", temperature=0.3)["ranking"], loss["ranking"])
 
 
-def test_sampled_softmax_estimates_the_full_one(graph: MessageGraph, embeddings: Embeddings) -> None:
+def test_sampled_softmax_estimates_the_full_one(
+    graph: MessageGraph, embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "_DRAWS", 30)
     # Longer vectors, so that items differ a lot in their share of the normaliser.
     embeddings = replace(embeddings, user=3 * embeddings.user)
     expected = cross_entropy_over_known_items(graph, embeddings, 0.5)
-    sampled = [terms(graph, embeddings, seed, loss="sampled-softmax", temperature=0.5)["ranking"] for seed in range(5)]
+    sampled = [terms(graph, embeddings, seed, loss="sampled-softmax", temperature=0.5)["ranking"] for seed in range(40)]
     assert torch.stack(sampled).mean().item() == pytest.approx(expected.item(), rel=0.01)
-    assert len({value.item() for value in sampled}) == 5
+    assert len({value.item() for value in sampled}) > 10
 
 
 def test_small_catalogues_are_normalised_in_full(
