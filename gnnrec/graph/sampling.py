@@ -5,7 +5,7 @@ any device.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from gnnrec.geometric import (
     NodeSamplerInput,
 )
 
-__all__ = ["NeighbourSampler"]
+__all__ = ["NeighbourSampler", "SharedNegatives"]
 
 EdgeType: TypeAlias = tuple[str, str, str]
 
@@ -93,13 +93,16 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
     ) -> HeteroSamplerOutput:
         """Samples around both ends of seed edges, and of negative ones; called by ``LinkLoader``.
 
-        Each different node is one seed. ``binary`` negatives are pairs behind the given ones, labelled 0; ``triplet``
-        negatives are targets ``[num_edges, amount]``, or ``[num_edges]`` if the amount is 1. Both are drawn as
-        ``neg_sampling`` says, true edges among them.
+        Each different node is one seed, in the order of the ids. ``binary`` negatives are pairs behind the given ones,
+        labelled 0; ``triplet`` negatives are targets ``[num_edges, amount]``, or ``[num_edges]`` if the amount is 1;
+        :class:`SharedNegatives` are any number of targets ``[num_drawn]``. True edges may be among them.
         """
         source_type, _, target_type = index.input_type
         source, target, label = index.row, index.col, index.label
-        if neg_sampling is not None:
+        shared = isinstance(neg_sampling, SharedNegatives)
+        if shared:
+            target = torch.cat([target, neg_sampling.draw().to(target)])
+        elif neg_sampling is not None:
             count = math.ceil(len(source) * neg_sampling.amount)
             target = torch.cat([target, self._negatives(target_type, count, neg_sampling.dst_weight)])
             if neg_sampling.is_binary():
@@ -115,7 +118,8 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         target_position = distinct[target_type][1][-len(target) :]
         if neg_sampling is not None and neg_sampling.is_triplet():
             of_positive, of_negative = target_position.tensor_split([len(index.col)])
-            of_negative = of_negative.view(len(of_positive), -1).squeeze(-1)
+            if not shared:
+                of_negative = of_negative.view(len(of_positive), -1).squeeze(-1)
             output.metadata = (index.input_id, source_position, of_positive, of_negative, index.time)
         else:
             output.metadata = (index.input_id, torch.stack([source_position, target_position]), label, index.time)
@@ -137,6 +141,18 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
             frontier = sample.expand(frontier, self.hops, count)
         sample.expand(sample.reached(), self.media, _ALL)
         return sample.output()
+
+
+class SharedNegatives(NegativeSampling):  # type: ignore[misc]
+    """Negatives that all edges of a batch share, to be given to ``LinkLoader`` as ``neg_sampling``.
+
+    Args:
+        draw: Returns targets ``[num_drawn]``, anew for each batch.
+    """
+
+    def __init__(self, draw: Callable[[], Tensor]) -> None:
+        super().__init__("triplet")
+        self.draw = draw
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,6 +86,11 @@ class MGCN(GraphModel):
         )
 
     @property
+    def can_be_sampled(self) -> bool:
+        """Never: a user hears of the relations of its items."""
+        return False
+
+    @property
     def hears_history(self) -> bool:
         """With ``hops=0`` too: a user's views of content are sums over the history."""
         return True

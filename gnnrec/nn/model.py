@@ -97,6 +97,14 @@ class GraphModel(nn.Module, ABC):
         return None
 
     @property
+    def can_be_sampled(self) -> bool:
+        """Whether a node is embedded from its relations and ``hops`` of interactions behind them, and nothing further.
+
+        Then a sample of that neighbourhood will do (:mod:`gnnrec.nn.sampled_graph`).
+        """
+        return self.config.item_hops <= 1 and not self.reads_order
+
+    @property
     def reads_order(self) -> bool:
         """Whether the order of a user's events counts, as :meth:`after_events` says."""
         return False

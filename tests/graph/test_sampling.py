@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError
 from gnnrec.geometric import EdgeSamplerInput, HeteroData, LinkLoader, NegativeSampling, NodeLoader, NodeSamplerInput
-from gnnrec.graph.sampling import NeighbourSampler
+from gnnrec.graph.sampling import NeighbourSampler, SharedNegatives
 
 # Item 0 is liked by users 0 to 4, item 1 by user 4, item 2 by nobody.
 TO_ITEM = [[0, 1, 2, 3, 4, 4], [0, 0, 0, 0, 0, 1]]
@@ -168,6 +168,16 @@ def test_the_link_loader_of_pyg_gets_triplets(weight: Tensor | None) -> None:
         negatives += negative.flatten().tolist()
     assert pairs == list(zip(*TO_ITEM, strict=True))
     assert set(negatives) == ({0, 1, 2} if weight is None else {2})
+
+
+def test_all_edges_may_share_their_negatives() -> None:
+    graph = small_graph()
+    draws = iter([torch.tensor([2, 2, 0]), torch.tensor([], dtype=torch.int64)])
+    pairs = (("user", "interacts", "item"), graph["user", "interacts", "item"].edge_index)
+    negatives = SharedNegatives(lambda: next(draws))
+    loader = LinkLoader(graph, NeighbourSampler(graph, [1]), pairs, neg_sampling=negatives, batch_size=4)
+    shared = [batch["item"].n_id[batch["item"].dst_neg_index].tolist() for batch in loader]
+    assert shared == [[2, 2, 0], []]
 
 
 def test_binary_negatives_stand_behind_the_given_edges() -> None:

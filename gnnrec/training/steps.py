@@ -1,0 +1,85 @@
+"""Turns the training pairs into steps, each a batch of pairs and the graph on which they are embedded."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from gnnrec.nn.message_graph import MessageGraph
+from gnnrec.nn.model import Embeddings, GraphModel
+from gnnrec.nn.operator import SparseOperator
+
+__all__ = ["Step", "edge_batches", "whole_graph_steps"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Some positive pairs, and what they are embedded on: the whole graph, or a sample of it.
+
+    Attributes:
+        graph: The graph, with nodes of its own where it is a sample.
+        edge: ``[batch]`` which of the training pairs these are.
+        user_index: ``[batch]`` their users, as nodes of ``graph``.
+        item_index: ``[batch]`` their items.
+        interactions: Another adjacency than the graph's own.
+        rows: Name of a weight with a row for each node → the rows of the nodes of a sample.
+        candidate_index: ``[num_candidates]`` items that all pairs are compared with, ascending; ``None``: it is left to
+            the loss.
+        candidate_id: ``[num_candidates]`` the same items as nodes of the whole graph, and on its device.
+    """
+
+    graph: MessageGraph
+    edge: Tensor
+    user_index: Tensor
+    item_index: Tensor
+    interactions: SparseOperator | None = None
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    candidate_index: Tensor | None = None
+    candidate_id: Tensor | None = None
+
+    def embed(self, model: GraphModel, hidden_items: Tensor | None = None) -> Embeddings:
+        """Embeds the nodes of the graph; of a sample only those in pairs and candidates mean something.
+
+        Args:
+            model: The model.
+            hidden_items: ``[num_items]`` bool: items of ``graph`` to embed as if they were new.
+        """
+        options = {"interactions": self.interactions, "hidden_items": hidden_items}
+        embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), options)
+        return embeddings
+
+
+def edge_batches(
+    graph: MessageGraph, batch_size: int, *, by_user: bool, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """Puts the training pairs in random order and cuts it; returns which pairs each batch has, ``[batch_size]``.
+
+    Args:
+        graph: The whole graph.
+        batch_size: Pairs of a batch.
+        by_user: Keep all pairs of a user together; then users come in random order.
+        generator: Source of randomness, on CPU.
+    """
+    order = torch.randperm(graph.edge_index.shape[1], generator=generator)
+    if by_user:
+        rank = torch.randperm(graph.num_users, generator=generator)[graph.edge_index[0].cpu()]
+        order = rank.argsort(stable=True)
+    return order.split(batch_size)
+
+
+def whole_graph_steps(
+    graph: MessageGraph, batches: Iterable[Tensor], interactions: SparseOperator | None = None
+) -> Iterator[Step]:
+    """Embeds every batch on the whole graph.
+
+    Args:
+        graph: The whole graph.
+        batches: Which pairs each has.
+        interactions: Another adjacency than the graph's own.
+    """
+    for batch in batches:
+        edge = batch.to(graph.edge_index.device)
+        user_index, item_index = graph.edge_index[:, edge]
+        yield Step(graph, edge, user_index, item_index, interactions)
