@@ -82,7 +82,7 @@ def sampled_softmax(
 ) -> Tensor:
     """Cross-entropy of each positive against a sample of the items, corrected for how the sample was drawn.
 
-    ``mean_b( log( exp s_b + sum_{j in sample, j ≠ p(b)} exp(s_rj) / π_j ) − s_b )`` with the score ``s_b`` of pair ``b``
+    ``mean_b( log( exp s_b + sum_{j in sample, j ≠ p(b)} exp(s_rj) / π_j ) − s_b )`` with the score ``s_b`` of a pair
     and the chance ``π_j`` that item ``j`` is in the sample: without the positive, the sum has the one over all items as
     its expectation (Horvitz & Thompson 1952; the logQ correction of Bengio & Senécal 2008 and Yi et al. 2019, eq. 3,
     for samples without repetition). As in :func:`full_softmax` scores exist in blocks, and once for each user.
