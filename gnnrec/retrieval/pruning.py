@@ -108,9 +108,7 @@ def _guess(scores: Tensor, sample: Sample, exclude: sp.csr_matrix | None) -> NDA
     """Returns ``[num_rows, 1]`` a score that about as many items of the sample exceed as its rank says."""
     if exclude is not None:
         hidden = exclude[:, sample.items].tocoo()
-        scores = scores.index_put(
-            (torch.from_numpy(hidden.row).long(), torch.from_numpy(hidden.col).long()), -torch.inf
-        )
+        scores.numpy()[hidden.row, hidden.col] = -np.inf
     # The best of the sample mostly lie in different ones of so many groups; if not, the guess is a little low.
     groups = 8 * sample.rank
     size = scores.shape[1] // groups * groups

@@ -115,8 +115,11 @@ def top_k_of_scores(
         block = forbid(scores[rows], exclude=None if exclude is None else exclude[rows], allowed=permitted)
         return _best_(block, k)
 
-    most = _default_rows(scores.device, scores.shape[1])
-    return _in_blocks(of_block, len(scores), most, _num_threads(scores.device))
+    num_threads = _num_threads(scores.device)
+    most = 4 * _default_rows(scores.device, scores.shape[1])  # they are there already: only copies are made of them
+    if scores.numel() > _CPU_BLOCK:
+        most = min(most, math.ceil(len(scores) / num_threads))
+    return _in_blocks(of_block, len(scores), most, num_threads)
 
 
 def forbid(

@@ -1,0 +1,294 @@
+"""Times the ranking of a large catalogue for many users beside the peers, and writes the tables of ``docs/ranking.md``.
+
+    python benchmarks/ranking.py [--parts exact ivf hnsw] [--threads 1 2]
+
+Every contender has a process of its own with the same number of threads. They take turns, one measurement each, so
+that a change of the machine's speed meets all of them; ratios are medians of the ratios within a turn. Peers are
+``implicit`` (``implicit.cpu.topk``, on which its models' ``recommend`` stands; with one thread for OpenBLAS, as it
+advises) and ``faiss`` (``IndexFlatIP``); "product alone" multiplies and selects nothing. The parts that are
+asked for replace those in ``benchmarks/results/ranking.json``, and the tables are written from that file.
+
+Needs ``pip install implicit`` and ``gnnrec[ann]``.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from harness import markdown
+
+_DIM, _K = 64, 100
+_ITEMS, _USERS, _FLAT_USERS = 100_000, 1_024, 128  # faiss is so slow that fewer users tell enough
+_TURNS = 5
+_SEEN = 50  # items hidden from each user
+_CENTRES = 1_000
+_ANN_ITEMS = {"ivf": 1_000_000, "hnsw": 200_000}  # a graph of a million takes a quarter of an hour to build
+_ANN_QUERIES = 512
+_EFFORTS = {"ivf": (8, 16, 32, 64), "hnsw": (128, 256, 512, 1024)}
+_RESULTS = Path(__file__).parent / "results" / "ranking.json"
+_PAGE = Path(__file__).parents[1] / "docs" / "ranking.md"
+
+
+def gaussian(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns vectors without any structure."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal((rows, _DIM), np.float32) for rows in (num_users, num_items))
+
+
+def clustered(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns vectors around common centres; the earlier an item, the longer: the popular come first."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((_CENTRES, _DIM), np.float32)
+    users, items = (
+        centres[rng.integers(_CENTRES, size=rows)] + rng.standard_normal((rows, _DIM), np.float32)
+        for rows in (num_users, num_items)
+    )
+    return users, items * np.linspace(1.5, 0.5, num_items, dtype=np.float32)[:, None]
+
+
+def unit_clustered(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns such vectors of length one; the users are items under a tenth of the noise."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((_CENTRES, _DIM), np.float32)
+    items = centres[rng.integers(_CENTRES, size=num_items)] + rng.standard_normal((num_items, _DIM), np.float32)
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    users = items[rng.integers(num_items, size=num_users)]
+    users = users + 0.1 * rng.standard_normal(users.shape, np.float32)
+    return users / np.linalg.norm(users, axis=1, keepdims=True), items
+
+
+def seen_by(num_users: int, num_items: int) -> sp.csr_matrix:
+    item = np.random.default_rng(1).integers(num_items, size=num_users * _SEEN)
+    user = np.repeat(np.arange(num_users), _SEEN)
+    return sp.csr_matrix((np.ones(len(item), np.float32), (user, item)), shape=(num_users, num_items))
+
+
+WORKLOADS: dict[str, Callable[[int, int], tuple[np.ndarray, np.ndarray]]] = {
+    "Gaussian": gaussian,
+    "clustered, of many lengths": clustered,
+    f"the same, {_SEEN} items hidden per user": clustered,
+}
+
+
+def ours(workload: str, threads: int) -> tuple[int, Callable[[], Any]]:
+    from gnnrec.retrieval import top_k
+
+    users, items = WORKLOADS[workload](_USERS, _ITEMS)
+    seen = seen_by(_USERS, _ITEMS) if "hidden" in workload else None
+    return _USERS, lambda: top_k(users, items, _K, exclude=seen)
+
+
+def implicit(workload: str, threads: int) -> tuple[int, Callable[[], Any]]:
+    from implicit.cpu.topk import topk
+
+    users, items = WORKLOADS[workload](_USERS, _ITEMS)
+    seen = seen_by(_USERS, _ITEMS) if "hidden" in workload else None
+    return _USERS, lambda: topk(items, users, _K, filter_query_items=seen, num_threads=threads)
+
+
+def faiss_flat(workload: str, threads: int) -> tuple[int, Callable[[], Any]]:
+    import faiss
+
+    users, items = WORKLOADS[workload](_FLAT_USERS, _ITEMS)
+    index = faiss.IndexFlatIP(_DIM)
+    index.add(items)
+    return _FLAT_USERS, lambda: index.search(users, _K)
+
+
+def product_alone(workload: str, threads: int) -> tuple[int, Callable[[], Any]]:
+    import torch
+
+    users, items = (torch.from_numpy(rows) for rows in WORKLOADS[workload](_USERS, _ITEMS))
+
+    def multiply() -> None:
+        for block in users.split(256):
+            for tile in items.split(2048):
+                block @ tile.T
+
+    return _USERS, multiply
+
+
+CONTENDERS = {"gnnrec": ours, "implicit": implicit, "faiss flat": faiss_flat, "product alone": product_alone}
+
+
+def serve(connection: Connection, contender: str, workload: str, threads: int) -> None:
+    """Warms up and says so, then answers each request with the users per second of one measurement."""
+    num_users, rank = CONTENDERS[contender](workload, threads)
+    rank()
+    connection.send("ready")
+    while connection.recv():
+        started = time.perf_counter()
+        rank()
+        connection.send(num_users / (time.perf_counter() - started))
+
+
+@contextmanager
+def contenders(names: list[str], workload: str, threads: int) -> Iterator[dict[str, Connection]]:
+    """Starts the processes, with so many threads each."""
+    os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS="1")
+    context = multiprocessing.get_context("spawn")
+    connections, processes = {}, []
+    for name in names:
+        connections[name], other = context.Pipe()
+        processes.append(context.Process(target=serve, args=(other, name, workload, threads), daemon=True))
+        processes[-1].start()
+    for connection in connections.values():
+        connection.recv()
+    yield connections
+    for connection, process in zip(connections.values(), processes, strict=True):
+        connection.send(False)
+        process.join()
+
+
+def ranked_exactly(workload: str, threads: int) -> list[dict[str, Any]]:
+    names = [name for name in CONTENDERS if not ("hidden" in workload and name in ("faiss flat", "product alone"))]
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    with contenders(names, workload, threads) as connections:
+        for _ in range(_TURNS):
+            for name, connection in connections.items():
+                connection.send(True)
+                speeds[name].append(connection.recv())
+    return [
+        {
+            "vectors": workload,
+            "threads": threads,
+            "contender": name,
+            "users_per_second": statistics.median(measured),
+            "gnnrec_is_faster_by": statistics.median(np.divide(speeds["gnnrec"], measured)),
+            "measured": measured,
+        }
+        for name, measured in speeds.items()
+    ]
+
+
+def ranked_nearly(connection: Connection, kind: Any, threads: int) -> None:
+    """Builds the index and the exact one of faiss, and measures them in turns at several efforts."""
+    import faiss
+
+    from gnnrec.retrieval import ItemIndex, top_k
+
+    users, items = unit_clustered(_ANN_QUERIES, _ANN_ITEMS[kind])
+    best = top_k(users, items, _K)[1].numpy()
+    flat = faiss.IndexFlatIP(_DIM)
+    flat.add(items)
+    before, started = _peak_memory(), time.perf_counter()
+    index = ItemIndex(items, kind)
+    build = {"build_seconds": time.perf_counter() - started, "build_gib": _peak_memory() - before}
+    for effort in _EFFORTS[kind]:
+        index.effort = effort
+        found = index.search(users, _K)[1].numpy()
+        recall = float(np.mean([len(np.intersect1d(*pair)) / _K for pair in zip(found, best, strict=True)]))
+        turns = np.array([[_speed(flat.search, users[:128]), _speed(index.search, users)] for _ in range(3)])
+        speeds = {"queries_per_second": float(np.median(turns[:, 1])), "flat": float(np.median(turns[:, 0]))}
+        ratio = float(np.median(turns[:, 1] / turns[:, 0]))
+        row = {"kind": kind, "items": len(items), "threads": threads, "effort": effort, "recall@100": recall}
+        connection.send({**row, **speeds, "faster_than_flat_by": ratio, **build})
+    connection.send(None)
+
+
+def _speed(search: Callable[..., Any], users: np.ndarray) -> float:
+    started = time.perf_counter()
+    search(users, _K)
+    return len(users) / (time.perf_counter() - started)
+
+
+def _peak_memory() -> float:
+    """Returns the peak of the process in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def measured_part(part: str, threads: list[int]) -> list[dict[str, Any]]:
+    if part == "exact":
+        return [row for number in threads for workload in WORKLOADS for row in ranked_exactly(workload, number)]
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    context = multiprocessing.get_context("spawn")
+    connection, other = context.Pipe()
+    process = context.Process(target=ranked_nearly, args=(other, part, 1), daemon=True)
+    process.start()
+    rows = list(iter(connection.recv, None))
+    process.join()
+    return rows
+
+
+def exact_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [
+            row["vectors"],
+            row["threads"],
+            row["contender"],
+            f"{row['users_per_second']:,.0f}",
+            "" if row["contender"] == "gnnrec" else f"{row['gnnrec_is_faster_by']:.2f}",
+        ]
+        for row in rows
+    ]
+    return markdown.table(["vectors", "threads", "", "users per second", "gnnrec's, as a multiple"], lines)
+
+
+def approximate_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [
+            f"`{row['kind']}`",
+            f"{row['items']:,}",
+            row["effort"],
+            f"{row['recall@100']:.3f}",
+            f"{row['queries_per_second']:,.0f}",
+            f"{row['faster_than_flat_by']:.1f}",
+            markdown.seconds(row["build_seconds"]),
+            f"{row['build_gib']:.2f}",
+        ]
+        for row in rows
+    ]
+    header = ["index", "items", "effort", "recall@100", "queries per second", "× faiss flat", "build", "GiB more"]
+    return markdown.table(header, lines)
+
+
+def write_tables(result: dict[str, Any]) -> None:
+    """Replaces what stands between the markers of the page."""
+    page = _PAGE.read_text(encoding="utf-8")
+    rows = {name: part["rows"] for name, part in result["parts"].items()}
+    tables = {
+        "exact": exact_table(rows.get("exact", [])),
+        "approximate": approximate_table([row for kind in _ANN_ITEMS for row in rows.get(kind, [])]),
+    }
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: written by benchmarks/ranking.py -->\n", f"<!-- end of {name} -->"
+        before, rest = page.split(begin)
+        page = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+    _PAGE.write_text(page, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", default=["exact", "ivf"], choices=["exact", "ivf", "hnsw"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the exact ranking")
+    asked = parser.parse_args()
+    result = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {"parts": {}}
+    for part in asked.parts:
+        load = os.getloadavg()[0]
+        rows = measured_part(part, asked.threads)
+        result["parts"][part] = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "load_before": load,
+            "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "faiss-cpu", "implicit")},
+            "rows": rows,
+        }
+        _RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_tables(result)
+
+
+if __name__ == "__main__":
+    main()
