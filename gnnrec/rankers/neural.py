@@ -86,7 +86,9 @@ class NeuralRanker(Ranker):
     def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
         """Trains the model on the task's graph."""
         torch.manual_seed(task.seed)
-        graph = MessageGraph.from_hetero_data(task.graph, task.device)
+        # Trained on samples, the graph may be too large for the device: only samples go there.
+        place = "cpu" if config.training.neighbours else task.device
+        graph = MessageGraph.from_hetero_data(task.graph, place)
         model = build_model(graph.shape, config.model).to(task.device)
         if task.start is not None:
             _go_on_from(task.start, model, graph.shape)
@@ -100,6 +102,7 @@ class NeuralRanker(Ranker):
             resume=task.resume,
             on_epoch=task.on_epoch,
         )
+        model = model.to(place)
         if model.weighs_popularity:
             config = weigh_popularity(model, graph, config, task.validation)
         serving = serving_tensors(model, graph, task.interactions)

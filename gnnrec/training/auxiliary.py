@@ -11,9 +11,22 @@ from gnnrec.errors import ConfigError
 from gnnrec.nn import losses
 from gnnrec.nn.model import Embeddings
 
-__all__ = ["AUXILIARY_LOSSES", "Batch", "one_minus_cosine"]
+__all__ = ["AUXILIARY_LOSSES", "Batch", "Candidates", "one_minus_cosine"]
 
 _TEMPERATURE = 0.2  # of every InfoNCE below, as in MGCN and PGL
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Items that all pairs of a step are compared with.
+
+    Attributes:
+        index: ``[num_candidates]`` different items, ascending.
+        log_inclusion: ``[num_candidates]`` logarithm of the chance that a draw of candidates holds each.
+    """
+
+    index: Tensor
+    log_inclusion: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +39,7 @@ class Batch:
         negative_index: ``[batch, num_negatives]`` items, where the ranking loss compares pairs.
         view_dropout: Share of the entries set to zero in views that are compared with each other.
         user: ``[batch, dim]`` the user of each pair as of the moment before it; ``None`` where order does not count.
+        candidates: What a sampled softmax compares with; ``None``: it draws them itself.
     """
 
     user_index: Tensor
@@ -33,6 +47,7 @@ class Batch:
     negative_index: Tensor | None = None
     view_dropout: float = 0.0
     user: Tensor | None = None
+    candidates: Candidates | None = None
 
 
 def one_minus_cosine(predicted: Tensor, target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +17,10 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
+from gnnrec.training.lazy_adam import LazyAdam
+from gnnrec.training.minibatch import sampled_steps
 from gnnrec.training.objective import Objective
+from gnnrec.training.steps import edge_batches, whole_graph_steps
 
 __all__ = ["EpochRecord", "TrainingResult", "train"]
 
@@ -59,10 +63,12 @@ def train(
     Every random stream derives from (seed, epoch), and a checkpoint holds model, optimiser and best weights, so a run
     that was killed and resumed ends exactly like one that was not.
 
-    Cost of a step: one forward and backward pass over the graph, ``O(hops × num_edges × dim)``, plus the loss.
+    Cost of a step: one forward and backward pass over the graph, ``O(hops × num_edges × dim)``, plus the loss. With
+    ``neighbours`` it is that of :func:`~gnnrec.training.minibatch.sampled_steps`, and each validation is one forward
+    pass over the graph.
 
     Args:
-        model: The model, on the device of ``graph``.
+        model: The model, on the device of ``graph``; with ``neighbours`` on any device.
         graph: The training graph.
         config: Options.
         seed: Fixes order, negatives and dropout.
@@ -72,15 +78,15 @@ def train(
         on_epoch: Called with each epoch's record.
 
     Raises:
-        ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, an unknown ``select_by``, or a graph
-            without the order that the model reads.
+        ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, an unknown ``select_by``, a graph
+            without the order that the model reads, or ``neighbours`` that do not fit the model.
         GnnrecError: The loss is no longer finite.
     """
     if model.reads_order and graph.histories is None:
         raise ConfigError("the model reads histories in order (option 'sequence_encoder'), but the graph has no order")
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=True)
+    optimizer = LazyAdam(model.parameters(), lr=config.learning_rate)
     checkpoint = Checkpoint(run_dir, fingerprint(config, seed, model, graph)) if run_dir else None
     progress = _Progress(history=[], best_epoch=0, best_weights=_weights(model))
     if checkpoint is not None and resume and checkpoint.exists():
@@ -140,29 +146,39 @@ def _run_epoch(
     model.train()
     generator = torch.Generator().manual_seed(_stream(seed, epoch))
     torch.manual_seed(_stream(seed, epoch) + 1)  # dropout layers draw from the global stream
-    device = graph.edge_index.device
-    num_edges = graph.edge_index.shape[1]
+    device, num_edges = _device(model), graph.edge_index.shape[1]
     interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
     hidden_share = model.config.identity_dropout if model.hides_items else 0.0
     totals: dict[str, float] = {}
-    order = torch.randperm(num_edges, generator=generator)
-    if objective.shares_scores:
-        # All pairs of a user share one row of scores, so they go together, and users come in random order.
-        rank = torch.randperm(graph.num_users, generator=generator)[graph.edge_index[0].cpu()]
-        order = rank.argsort(stable=True)
-    for batch in torch.split(order, config.pairs_per_step(num_edges)):
+    # Where all pairs of a user share one row of scores, they go together.
+    batches = edge_batches(
+        graph, config.pairs_per_step(num_edges), by_user=objective.shares_scores, generator=generator
+    )
+    if config.neighbours:
+        steps = sampled_steps(
+            model,
+            graph,
+            batches,
+            config.neighbours,
+            draw_candidates=partial(objective.draw_candidates, generator),
+            generator=generator,
+            interactions=interactions,
+        )
+    else:
+        steps = whole_graph_steps(graph, batches, interactions)
+    for step in steps:
         hidden = None
         if hidden_share:
-            hidden = (torch.rand(graph.num_items, generator=generator) < hidden_share).to(device)
-        user_index, item_index = graph.edge_index[:, batch.to(device)]
+            hidden = (torch.rand(step.graph.num_items, generator=generator) < hidden_share).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            embeddings = model(graph, interactions=interactions, hidden_items=hidden)
+            embeddings = step.embed(model, hidden)
             users = None
             if model.reads_order and graph.histories is not None:
-                events = graph.histories.before(user_index, batch.to(device), model.config.sequence_length)
-                users = model.after_events(embeddings.user[user_index], embeddings.item, events)
-            terms = objective(embeddings, user_index, item_index, generator, users)
-            aligned = model.alignment_loss(embeddings, graph, user_index, item_index)
+                events = graph.histories.before(step.user_index, step.edge, model.config.sequence_length)
+                users = model.after_events(embeddings.user[step.user_index], embeddings.item, events)
+            candidates = objective.candidates_of(step)
+            terms = objective(embeddings, step.user_index, step.item_index, generator, users, candidates)
+            aligned = model.alignment_loss(embeddings, step.graph, step.user_index, step.item_index)
             if aligned is not None:
                 terms["modalities"] = aligned
         loss = torch.stack([term.float() for term in terms.values()]).sum()
@@ -170,22 +186,28 @@ def _run_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for name, term in {"loss": loss, **terms}.items():
-            totals[name] = totals.get(name, 0.0) + term.item() * len(batch) / num_edges
+            totals[name] = totals.get(name, 0.0) + term.item() * len(step.edge) / num_edges
     if not np.isfinite(totals["loss"]):
         raise GnnrecError(f"the loss became {totals['loss']} in epoch {epoch}; lower the option 'learning_rate'")
     return totals
 
 
 def _validate(model: GraphModel, graph: MessageGraph, validation: Validation, select_by: str) -> dict[str, float]:
-    """Scores the present weights on the validation pairs."""
-    model.eval()
+    """Scores the present weights on the validation pairs, with one pass over the whole graph, where that is."""
+    device = _device(model)
+    model.eval().to(graph.edge_index.device)
     with torch.no_grad():
         embeddings = model(graph)
         user = model.users_today(embeddings.user, embeddings.item, graph.histories)
+    model.to(device)
     metrics = dict(validation(user, embeddings.item))
     if select_by not in metrics:
         raise ConfigError(f"option 'select_by' is {select_by!r}, but validation computes {', '.join(metrics)}")
     return metrics
+
+
+def _device(model: GraphModel) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _weights(model: GraphModel) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ from gnnrec.errors import ConfigError
 from gnnrec.nn import losses
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings
-from gnnrec.training.auxiliary import AUXILIARY_LOSSES, Batch, one_minus_cosine
+from gnnrec.training.auxiliary import AUXILIARY_LOSSES, Batch, Candidates, one_minus_cosine
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.negatives import UniformNegatives
+from gnnrec.training.steps import Step
 
 __all__ = ["Objective"]
 
@@ -49,7 +50,8 @@ class Objective:
         self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
         self.loss: str = config.loss
         if self.loss == "auto":
-            self.loss = "softmax" if len(self.warm_index) <= _FULL_SOFTMAX_ITEMS else "sampled-softmax"
+            few = len(self.warm_index) <= _FULL_SOFTMAX_ITEMS and not config.neighbours
+            self.loss = "softmax" if few else "sampled-softmax"
         self.temperature = config.temperature
         self.shares_scores = self.loss in ("softmax", "sampled-softmax")
         if self.shares_scores:
@@ -67,25 +69,40 @@ class Objective:
         item_index: Tensor,
         generator: torch.Generator,
         users: Tensor | None = None,
+        candidates: Candidates | None = None,
     ) -> dict[str, Tensor]:
         """Returns the weighted terms of the loss, to be added up; ``ranking`` is the first.
 
         Args:
-            embeddings: Of the whole graph.
+            embeddings: Of the whole graph, or of a sample.
             user_index: ``[batch]`` users of the positives.
             item_index: ``[batch]`` items of the positives.
             generator: Source of negatives, on CPU.
             users: ``[batch, dim]`` the user of each positive as of the moment before it, where order counts.
+            candidates: What ``sampled-softmax`` compares with, where it is drawn already.
         """
         negative_index = None
         if self.loss in _PAIRWISE:
             negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
-        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users)
+        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users, candidates)
         terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}
         for name, weight in self.config.auxiliary.items():
             if weight:
                 terms[name] = weight * AUXILIARY_LOSSES[name](embeddings, batch)
         return terms
+
+    def draw_candidates(self, generator: torch.Generator) -> Tensor:
+        """Draws the items of a sampled softmax, half by popularity and half uniformly; returns them once, ascending."""
+        pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
+        uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
+        device = self.warm_index.device
+        return torch.unique(torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]]))
+
+    def candidates_of(self, step: Step) -> Candidates | None:
+        """Returns the candidates that a step brings along, as nodes of its graph."""
+        if step.candidate_index is None or step.candidate_id is None:
+            return None
+        return Candidates(step.candidate_index, self.log_inclusion[step.candidate_id].to(step.candidate_index.device))
 
     def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
         candidates = embeddings.item
@@ -95,20 +112,20 @@ class Objective:
         return losses.full_softmax(of_users, candidates, row, self.position[batch.item_index], self.temperature)
 
     def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Draws candidates for the whole batch, half of them by popularity and half uniformly."""
-        pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
-        uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
-        device = self.warm_index.device
-        candidate = torch.unique(torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]]))
-        own = torch.searchsorted(candidate, batch.item_index).clamp(max=len(candidate) - 1)
+        """Compares with candidates that the whole batch shares."""
+        candidates = batch.candidates
+        if candidates is None:
+            drawn = self.draw_candidates(generator)
+            candidates = Candidates(drawn, self.log_inclusion[drawn])
+        own = torch.searchsorted(candidates.index, batch.item_index).clamp(max=len(candidates.index) - 1)
         of_users, row = _users(embeddings, batch)
         return losses.sampled_softmax(
             of_users,
             embeddings.item[batch.item_index],
-            embeddings.item[candidate],
-            self.log_inclusion[candidate],
+            embeddings.item[candidates.index],
+            candidates.log_inclusion,
             row=row,
-            own=torch.where(candidate[own] == batch.item_index, own, -1),
+            own=torch.where(candidates.index[own] == batch.item_index, own, -1),
             temperature=self.temperature,
         )
 

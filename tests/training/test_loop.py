@@ -100,9 +100,9 @@ def test_every_pair_is_passed_once_and_those_of_a_user_together_where_they_share
     passed = []
     compute = loop.Objective.__call__
 
-    def spy(self, embeddings, user_index, item_index, generator, users):
+    def spy(self, embeddings, user_index, item_index, generator, *rest):
         passed.append(torch.stack([user_index, item_index]))
-        return compute(self, embeddings, user_index, item_index, generator, users)
+        return compute(self, embeddings, user_index, item_index, generator, *rest)
 
     monkeypatch.setattr(loop.Objective, "__call__", spy)
     run(graph, TrainingConfig(loss=loss, epochs=1))
