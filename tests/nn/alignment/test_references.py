@@ -116,6 +116,22 @@ def test_transport_is_least_for_the_true_matching() -> None:
     assert wrong > 3
 
 
+def test_transport_draws_from_a_large_batch_and_keeps_the_pairs_together() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(700, 6)
+    z[0] = 5.0  # an owner that is drawn in some steps only
+    objective = OptimalTransport(2, 6)
+    gradients = []
+    for _ in range(6):
+        first = z.clone().requires_grad_()
+        objective(both(first, z)).backward()
+        touched = first.grad.abs().sum(dim=1) > 0
+        assert touched.sum() == 512
+        gradients.append(bool(touched[0]))
+    assert len(set(gradients)) == 2
+    assert objective(both(z, z)) < objective(both(z, z.flip(0))) - 2
+
+
 def test_graph_matching_is_the_gromov_wasserstein_cost_of_the_true_plan(ot: ModuleType) -> None:
     torch.manual_seed(0)
     a, b = F.normalize(torch.randn(7, 4)).double(), F.normalize(torch.randn(7, 4)).double()
