@@ -25,6 +25,7 @@ from gnnrec.errors import StorageError
 __all__ = [
     "MANIFEST",
     "below",
+    "check_replaceable",
     "csr_matrix",
     "csr_tensors",
     "file_sha256",
@@ -63,7 +64,7 @@ def write_folder(
     """
     path = Path(path).absolute()
     recover(path)
-    _check_replaceable(path, kind)
+    check_replaceable(path, kind)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with _as_storage_error(f"cannot write {str(path)!r}"):
         try:
@@ -156,8 +157,12 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_replaceable(path: Path, kind: str) -> None:
-    """Refuses to replace anything but an empty folder or a folder of the same kind."""
+def check_replaceable(path: Path, kind: str) -> None:
+    """Refuses to replace anything but an empty folder or a folder of the same kind.
+
+    Raises:
+        StorageError: ``path`` holds something else.
+    """
     with _as_storage_error(f"cannot write {str(path)!r}"):
         replaceable = not path.exists() or (path.is_dir() and not any(path.iterdir())) or _kind_of(path) == kind
     if not replaceable:

@@ -13,6 +13,8 @@ NAMES = [
 # Callable → its arguments; those behind * are given by name.
 SIGNATURES = {
     "Dataset.from_frames": "interactions items users modalities relations cleaning * columns positive_from media_root",
+    "Dataset.from_files": "interactions folder items users modalities relations cleaning * columns positive_from "
+    "media_root keep_columns memory_limit threads",
     "Dataset.load": "path",
     "Dataset.save": "path",
     "Dataset.split": "splitter",

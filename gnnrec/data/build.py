@@ -1,8 +1,9 @@
 """Builds a data set from a log, side tables, modality specifications and relations."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,44 @@ from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
 
-__all__ = ["build_dataset"]
+__all__ = ["CleanedLog", "LogIds", "assemble", "build_dataset"]
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # how many offending ids an error message lists
 _RESERVED = ("user", "item")  # node types of the graph, so no modality can be called that
+
+
+@dataclass(frozen=True, eq=False)
+class LogIds:
+    """Ids of the users or of the items of a log, in any order, repeated or not.
+
+    Attributes:
+        column: The column that they come from, for messages.
+        kept: Ids in the rows that cleaning left.
+        given: Ids in all rows; missing ones among them are overlooked.
+    """
+
+    column: str
+    kept: Any
+    given: Any
+
+
+@dataclass(frozen=True, eq=False)
+class CleanedLog:
+    """What a data set takes from its log.
+
+    Attributes:
+        ids: Whose ids → those of the log.
+        events: Returns the events in positions of the catalogue, which is known later.
+        report: What cleaning removed.
+        library: ``pandas``, ``polars`` or ``pyarrow``: what the log came in.
+    """
+
+    ids: Mapping[Owner, LogIds]
+    events: Callable[[Mapping[Owner, IdMap]], Events]
+    report: CleaningReport
+    library: str = "pandas"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +80,36 @@ def build_dataset(
 ) -> Dataset:
     """Builds a data set; see :meth:`gnnrec.data.dataset.Dataset.from_frames`."""
     cleaning = STRICT if cleaning is None else cleaning
+    log = _cleaned(interactions, cleaning, columns or {}, positive_from)
+    dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root)
+    if interactions is None and dataset.num_items == 0:
+        raise DataError("without interactions a data set needs items: give items= or vectors of items")
+    return dataset
+
+
+def assemble(
+    log: CleanedLog,
+    items: Any,
+    users: Any,
+    modalities: Mapping[str, ModalitySpec] | None,
+    relations: Mapping[str, Any] | None,
+    cleaning: Cleaning,
+    columns: Mapping[str, str] | None,
+    media_root: str | Path | None,
+) -> Dataset:
+    """Joins a cleaned log with side tables, modalities and relations; they are those of :meth:`Dataset.from_frames`.
+
+    Raises:
+        DataError: A table, modality or relation cannot be used; the message names it.
+    """
     columns, modalities = columns or {}, modalities or {}
     elsewhere: dict[str, int] = {}
-
-    if interactions is None:
-        raw, library = empty_log(), "pandas"
-        log, positive, report = raw, np.empty(0, dtype=bool), CleaningReport(0, 0)
-    else:
-        frame, library = read_frame(interactions, "interactions")
-        raw = read_log(frame, columns)
-        log, positive, report = clean_log(raw, cleaning, positive_from)
     tables: dict[Owner, _SideTable | None] = {
         "item": _read_table(items, "item", columns, cleaning, elsewhere),
         "user": _read_table(users, "user", columns, cleaning, elsewhere),
     }
     vectors = {name: _as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
-    catalogue = {owner: _catalogue(owner, raw, log, tables[owner], vectors) for owner in tables}
-    if interactions is None and len(catalogue["item"]) == 0:
-        raise DataError("without interactions a data set needs items: give items= or vectors of items")
+    catalogue = {owner: _catalogue(owner, log.ids[owner], tables[owner], vectors) for owner in tables}
     specs = {
         name: _clean_vectors(name, vectors[name], cleaning, elsewhere)
         if name in vectors
@@ -77,16 +122,38 @@ def build_dataset(
     dataset = Dataset(
         users=catalogue["user"],
         items=catalogue["item"],
-        events=_events(log, positive, catalogue),
+        events=log.events(catalogue),
         user_table=_aligned(tables["user"], catalogue["user"]),
         item_table=_aligned(tables["item"], catalogue["item"]),
         modalities=specs,
         relations=edges,
-        frame_library=library,
-        cleaning_report=replace(report, removed_elsewhere=elsewhere),
+        frame_library=log.library,
+        cleaning_report=replace(log.report, removed_elsewhere=elsewhere),
     )
-    logger.info("%d users, %d items, %d events", dataset.num_users, dataset.num_items, len(dataset.events))
+    logger.info("%d users, %d items, %d events", dataset.num_users, dataset.num_items, log.report.rows_out)
     return dataset
+
+
+def _cleaned(
+    interactions: Any, cleaning: Cleaning, columns: Mapping[str, str], positive_from: float | None
+) -> CleanedLog:
+    library: str = "pandas"
+    if interactions is None:
+        raw = log = empty_log()
+        positive, report = np.empty(0, dtype=bool), CleaningReport(0, 0)
+    else:
+        frame, library = read_frame(interactions, "interactions")
+        raw = read_log(frame, columns)
+        log, positive, report = clean_log(raw, cleaning, positive_from)
+    return CleanedLog(
+        ids={
+            "item": LogIds(str(raw.item_ids.name), log.item_ids, raw.item_ids),
+            "user": LogIds(str(raw.user_ids.name), log.user_ids, raw.user_ids),
+        },
+        events=partial(_events, log.take(positive)),
+        report=report,
+        library=library,
+    )
 
 
 def _read_table(
@@ -115,17 +182,15 @@ def _read_table(
     return _SideTable(ids, frame.drop(columns=name).reset_index(drop=True))
 
 
-def _catalogue(owner: Owner, raw: Log, log: Log, table: _SideTable | None, vectors: Mapping[str, Vectors]) -> IdMap:
+def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Mapping[str, Vectors]) -> IdMap:
     """Collects the ids of one side: those in the cleaned log, in the side table and with vectors."""
-    kept, given = (log.user_ids, raw.user_ids) if owner == "user" else (log.item_ids, raw.item_ids)
-    sources = [as_id_array(kept, f"interactions, column {kept.name!r}")]
+    what = f"interactions, column {ids.column!r}"
+    sources = [as_id_array(ids.kept, what)]
     if table is not None:
         sources.append(table.ids)
     own_vectors = {name: spec for name, spec in vectors.items() if spec.of == owner}
     if table is not None and own_vectors:
-        known = IdMap.from_values(
-            [as_id_array(given.dropna(), f"interactions, column {given.name!r}"), table.ids], owner
-        )
+        known = IdMap.from_values([as_id_array(pd.Series(ids.given).dropna(), what), table.ids], owner)
         for name, spec in own_vectors.items():
             unknown = spec.ids[known.find(spec.ids) < 0]
             if len(unknown):
@@ -246,8 +311,7 @@ def _positions(column: pd.Series, ids: IdMap, what: str) -> NDArray[np.int64]:
     return positions
 
 
-def _events(log: Log, positive: NDArray[np.bool_], catalogue: Mapping[Owner, IdMap]) -> Events:
-    log = log.take(positive)
+def _events(log: Log, catalogue: Mapping[Owner, IdMap]) -> Events:
     return Events(
         user_index=catalogue["user"].index_of(log.user_ids),
         item_index=catalogue["item"].index_of(log.item_ids),

@@ -1,7 +1,7 @@
 """Decides which rows of a log, and which feature rows, are kept, and reports why the others are not."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,9 +12,21 @@ from numpy.typing import NDArray
 from gnnrec.data.log import Log
 from gnnrec.errors import ConfigError, DataError
 
-__all__ = ["STRICT", "Cleaning", "CleaningReport", "clean_log"]
+__all__ = [
+    "STRICT",
+    "Cleaning",
+    "CleaningReport",
+    "clean_log",
+    "count_removed",
+    "drop_invalid",
+    "is_positive",
+    "rows_of_each",
+    "within_event_bounds",
+]
 
 logger = logging.getLogger(__name__)
+
+_BLOCK = 1 << 22  # rows that are counted at a time, so that what is computed on the way stays small
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,11 @@ class Cleaning:
             bound = getattr(self, name)
             if bound is not None and not bound > 0:
                 raise ConfigError(f"cleaning.{name} must be positive, not {bound!r}; leave it out to switch it off")
+
+    @property
+    def bounds_events(self) -> bool:
+        """Whether a rule on numbers of events is switched on."""
+        return (self.max_user_events, self.min_user_events, self.min_item_events) != (None, None, None)
 
 
 # What ``cleaning=None`` means: nothing is removed, and an invalid row is an error.
@@ -110,31 +127,50 @@ def clean_log(
     """
     removed: dict[str, int] = {}
     rows_in = len(log)
-    log = _drop_invalid(log, cleaning, removed)
+    log = drop_invalid(log, cleaning, removed)
+    if removed:
+        logger.warning("removed %d invalid rows of the log: %s", rows_in - len(log), removed)
     if cleaning.duplicates == "drop":
         log = _drop_duplicates(log, removed)
-    positive = _positive_rows(log, positive_from, removed)
-    kept = _apply_event_bounds(log, positive, cleaning, removed)
+    positive = is_positive(log.weight, positive_from, len(log))
+    if positive_from is not None:
+        count_removed(removed, f"weight below {positive_from:g}", ~positive)
+    kept = np.ones(len(log), dtype=bool)
+    if cleaning.bounds_events:
+        (user, num_users), (item, num_items) = _codes(log.user_ids), _codes(log.item_ids)
+        kept = within_event_bounds(user, item, (num_users, num_items), kept, positive, cleaning, removed)
     report = CleaningReport(rows_in, int((kept & positive).sum()), removed)
     if report.rows_out == 0:
         raise DataError(f"interactions: no events are left: {report}")
     return log.take(kept), positive[kept], report
 
 
-def _drop_invalid(log: Log, cleaning: Cleaning, removed: dict[str, int]) -> Log:
+def drop_invalid(
+    log: Log, cleaning: Cleaning, removed: dict[str, int], what: str = "interactions", first_row: int = 0
+) -> Log:
+    """Leaves out the rows that have a fault, and adds to ``removed`` how many there were for which reason.
+
+    Args:
+        log: A log, or consecutive rows of one.
+        cleaning: Whether they are dropped or are an error.
+        removed: Reason → rows removed before.
+        what: What the rows are part of, for messages.
+        first_row: Number of the first of the rows in ``what``.
+
+    Raises:
+        DataError: A row is invalid and ``cleaning.invalid`` is ``"error"``.
+    """
     valid = np.ones(len(log), dtype=bool)
     for fault in log.faults:
         newly = fault.rows & valid  # a row with two faults is counted once
         if not newly.any():
             continue
         if cleaning.invalid == "error":
-            raise DataError(f"interactions: row {int(newly.argmax())}, column {fault.column!r}: {fault.reason}")
-        removed[f"{fault.reason} ({fault.column!r})"] = int(newly.sum())
+            raise DataError(f"{what}: row {first_row + int(newly.argmax())}, column {fault.column!r}: {fault.reason}")
+        reason = f"{fault.reason} ({fault.column!r})"
+        removed[reason] = removed.get(reason, 0) + int(newly.sum())
         valid &= ~newly
-    if valid.all():
-        return log
-    logger.warning("removed %d invalid rows of the log: %s", int((~valid).sum()), removed)
-    return log.take(valid)
+    return log if valid.all() else log.take(valid)
 
 
 def _drop_duplicates(log: Log, removed: dict[str, int]) -> Log:
@@ -155,41 +191,60 @@ def _drop_duplicates(log: Log, removed: dict[str, int]) -> Log:
     return log.take(~repeated)
 
 
-def _positive_rows(log: Log, positive_from: float | None, removed: dict[str, int]) -> NDArray[np.bool_]:
+def is_positive(weight: NDArray[np.float32] | None, positive_from: float | None, num_rows: int) -> NDArray[np.bool_]:
+    """Marks the rows ``[num_rows]`` that are positive events.
+
+    Raises:
+        DataError: ``positive_from`` is given but there are no weights.
+    """
     if positive_from is None:
-        return np.ones(len(log), dtype=bool)
-    if log.weight is None:
+        return np.ones(num_rows, dtype=bool)
+    if weight is None:
         raise DataError("positive_from= needs a weight column in the interactions (or columns={'weight': ...})")
-    positive = log.weight >= np.float32(positive_from)
-    if not positive.all():
-        removed[f"weight below {positive_from:g}"] = int((~positive).sum())
-    return positive
+    return np.asarray(weight >= np.float32(positive_from))
 
 
-def _apply_event_bounds(
-    log: Log, positive: NDArray[np.bool_], cleaning: Cleaning, removed: dict[str, int]
+def within_event_bounds(
+    user: NDArray[np.integer],
+    item: NDArray[np.integer],
+    shape: tuple[int, int],
+    kept: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    cleaning: Cleaning,
+    removed: dict[str, int],
 ) -> NDArray[np.bool_]:
-    """Marks the rows whose user and item keep within the allowed numbers of positive events."""
-    kept = np.ones(len(log), dtype=bool)
-    if (cleaning.max_user_events, cleaning.min_user_events, cleaning.min_item_events) == (None, None, None):
-        return kept
-    user, num_users = _codes(log.user_ids)
-    item, num_items = _codes(log.item_ids)
-    if cleaning.max_user_events is not None:
-        events_of_user = np.bincount(user[positive], minlength=num_users)
-        kept = (events_of_user <= cleaning.max_user_events)[user]
-        _count(removed, f"user with more than {cleaning.max_user_events} events", ~kept & positive)
-    before = kept
-    while True:  # an item that leaves may take a user below the bound, and so on
+    """Marks the kept rows whose user and item keep within the allowed numbers of positive events.
+
+    Args:
+        user: ``[num_rows]`` numbers of the users, perhaps mapped from a file: they are read in blocks.
+        item: ``[num_rows]`` numbers of the items.
+        shape: How many users and items there are.
+        kept: ``[num_rows]`` rows that have not been removed before.
+        positive: ``[num_rows]`` rows that are positive events.
+        cleaning: The bounds.
+        removed: Reason → rows, to which these rows are added.
+    """
+    most, num_users, num_items = cleaning.max_user_events, *shape
+    if most is not None:
+        few_enough = rows_of_each(user, kept & positive, num_users) <= most
+        below = _only(kept, (user, few_enough))
+        count_removed(removed, f"user with more than {most} events", kept & ~below & positive)
+        kept = below
+    before, num_kept = kept, -1
+    while num_kept != (num_kept := int(kept.sum())):  # an item that leaves may take a user below the bound, and so on
         counted = kept & positive
-        enough_of_user = np.bincount(user[counted], minlength=num_users) >= (cleaning.min_user_events or 0)
-        enough_of_item = np.bincount(item[counted], minlength=num_items) >= (cleaning.min_item_events or 0)
-        core = kept & enough_of_user[user] & enough_of_item[item]
-        if np.array_equal(core, kept):
-            break
-        kept = core
-    _count(removed, "user or item with too few events", before & ~kept & positive)
+        enough_of_user = rows_of_each(user, counted, num_users) >= (cleaning.min_user_events or 0)
+        enough_of_item = rows_of_each(item, counted, num_items) >= (cleaning.min_item_events or 0)
+        kept = _only(kept, (user, enough_of_user), (item, enough_of_item))
+    count_removed(removed, "user or item with too few events", before & ~kept & positive)
     return kept
+
+
+def count_removed(removed: dict[str, int], reason: str, rows: NDArray[np.bool_]) -> None:
+    """Adds the marked rows, if there are any, to ``removed``, and logs how many they are."""
+    if rows.any():
+        removed[reason] = int(rows.sum())
+        logger.info("removed %d events: %s", removed[reason], reason)
 
 
 def _codes(ids: pd.Series) -> tuple[NDArray[np.int64], int]:
@@ -197,7 +252,22 @@ def _codes(ids: pd.Series) -> tuple[NDArray[np.int64], int]:
     return codes.astype(np.int64), len(distinct)
 
 
-def _count(removed: dict[str, int], reason: str, rows: NDArray[np.bool_]) -> None:
-    if rows.any():
-        removed[reason] = int(rows.sum())
-        logger.info("removed %d events: %s", removed[reason], reason)
+def rows_of_each(owner: NDArray[np.integer], counted: NDArray[np.bool_], num_owners: int) -> NDArray[np.int64]:
+    """Counts the marked rows of each owner ``[num_owners]``."""
+    total = np.zeros(num_owners, dtype=np.int64)
+    for rows in _blocks(len(owner)):
+        total += np.bincount(owner[rows][counted[rows]], minlength=num_owners)
+    return total
+
+
+def _only(kept: NDArray[np.bool_], *allowed: tuple[NDArray[np.integer], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Marks the kept rows whose owners are all allowed."""
+    left = kept.copy()
+    for rows in _blocks(len(kept)):
+        for owner, of_owner in allowed:
+            left[rows] &= of_owner[owner[rows]]
+    return left
+
+
+def _blocks(num_rows: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, num_rows, _BLOCK))

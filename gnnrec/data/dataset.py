@@ -1,21 +1,24 @@
 """A cleaned log with its catalogue, side tables and modality specifications: what everything else starts from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gnnrec.data.cleaning import Cleaning, CleaningReport
+from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport
 from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors
 from gnnrec.data.summary import DatasetSummary, summarise
 from gnnrec.errors import DataError
+
+if TYPE_CHECKING:
+    from gnnrec.data.build import CleanedLog
 
 __all__ = ["Dataset", "Events", "RelationEdges"]
 
@@ -137,6 +140,74 @@ class Dataset:
 
         return build_dataset(
             interactions, items, users, modalities, relations, cleaning, columns, positive_from, media_root
+        )
+
+    @classmethod
+    def from_files(
+        cls,
+        interactions: str | Path,
+        folder: str | Path,
+        items: Any = None,
+        users: Any = None,
+        modalities: Mapping[str, ModalitySpec] | None = None,
+        relations: Mapping[str, Any] | None = None,
+        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        *,
+        columns: Mapping[str, str] | None = None,
+        positive_from: float | None = None,
+        media_root: str | Path | None = None,
+        keep_columns: Sequence[str] | None = None,
+        memory_limit: str = "2GB",
+        threads: int | None = None,
+    ) -> "Dataset":
+        """Builds the data set of :meth:`from_frames` from a log larger than memory, and saves it.
+
+        Arguments that :meth:`from_frames` has too mean the same. Only ids and side tables need fit into memory; the
+        events are mapped from the files in ``folder``. Needs ``gnnrec[stream]``. An ingestion that was killed goes on
+        from what it had finished when it is called again; until it ends, it works in ``.<name of folder>.ingestion``
+        beside ``folder``.
+
+        Args:
+            interactions: A path or glob of CSV, TSV, Parquet or JSON lines.
+            folder: Where the data set is saved, as by :meth:`save`; an older one there is replaced at the end.
+            items: As for :meth:`from_frames`.
+            users: As for :meth:`from_frames`.
+            modalities: As for :meth:`from_frames`.
+            relations: As for :meth:`from_frames`.
+            cleaning: As for :meth:`from_frames`.
+            columns: As for :meth:`from_frames`.
+            positive_from: As for :meth:`from_frames`.
+            media_root: As for :meth:`from_frames`.
+            keep_columns: Which columns beside the known four the events keep; ``None`` for all. They are loaded as a
+                whole. Rows are duplicates only if they are equal in all columns, also in those that are not kept.
+            memory_limit: Memory of DuckDB; what exceeds it is written to the disk. The rest takes about as much as
+                the libraries, and chunks of rows.
+            threads: Threads of DuckDB; one per core if not given.
+
+        Raises:
+            DataError: A file, table or matrix cannot be used; the message names it, with column and row.
+            StorageError: A folder cannot be written, or another ingestion works on it.
+            ConfigError: DuckDB does not understand ``memory_limit`` or ``threads``.
+            MissingPackageError: DuckDB is not installed.
+        """
+        from gnnrec.data.build import assemble  # both construct data sets, so they import this module
+        from gnnrec.data.streaming import ingest
+
+        policy = STRICT if cleaning is None else cleaning
+
+        def build(log: "CleanedLog") -> Dataset:
+            return assemble(log, items, users, modalities, relations, policy, columns, media_root)
+
+        return ingest(
+            interactions,
+            folder,
+            policy,
+            build,
+            columns=columns,
+            positive_from=positive_from,
+            keep_columns=keep_columns,
+            memory_limit=memory_limit,
+            threads=threads,
         )
 
     @classmethod

@@ -15,7 +15,17 @@ import pyarrow.parquet as pq
 
 from gnnrec.errors import DataError, MissingPackageError
 
-__all__ = ["FrameLibrary", "read_frame", "to_library"]
+__all__ = [
+    "CSV_OPTIONS",
+    "FrameLibrary",
+    "check_column_names",
+    "from_arrow",
+    "matching_files",
+    "plain",
+    "read_frame",
+    "to_library",
+    "without_types",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +33,14 @@ FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 
 # Cells of text files that mean "nothing here". Words such as "NA" or "None" stay: they are names of things.
 _MISSING = ["", "NaN", "nan", "NULL", "null"]
+
+# How text files are read. Nullable columns: an integer id beside an empty cell would otherwise become a rounded float.
+CSV_OPTIONS: Mapping[str, Any] = {
+    "na_values": _MISSING,
+    "keep_default_na": False,
+    "low_memory": False,
+    "dtype_backend": "numpy_nullable",
+}
 
 
 def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLibrary]:
@@ -43,10 +61,10 @@ def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLib
             is empty, the files' columns differ, or the source is not a frame.
     """
     if isinstance(source, str | Path):
-        return _plain(_read_files(str(source), what)), "pandas"
+        return plain(_read_files(str(source), what)), "pandas"
     if isinstance(source, pd.DataFrame):
-        _check_columns(list(source.columns), what)
-        return _plain(source), "pandas"
+        check_column_names(list(source.columns), what)
+        return plain(source), "pandas"
     try:
         frame = nw.from_native(source)
     except (TypeError, nw.exceptions.NarwhalsError) as error:
@@ -55,7 +73,7 @@ def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLib
         ) from error
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
-    rows = _plain(_from_arrow(frame.to_arrow()))
+    rows = plain(from_arrow(frame.to_arrow()))
     if frame.implementation.is_polars():
         return rows, "polars"
     return rows, "pyarrow" if frame.implementation.is_pyarrow() else "pandas"
@@ -81,16 +99,27 @@ def to_library(frame: pd.DataFrame, library: str) -> Any:
     raise DataError(f"unknown frame library {library!r}; choose pandas, polars or pyarrow")
 
 
-def _read_files(pattern: str, what: str) -> pd.DataFrame:
-    """Reads the file, or all files of the glob, in sorted order."""
+def matching_files(pattern: str, what: str) -> list[Path]:
+    """Returns the file of that name, or all files of the glob in sorted order.
+
+    Raises:
+        DataError: There is none.
+    """
     paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
     if not paths:
         raise DataError(f"{what}: no file matches {pattern!r}")
-    frames = [_read_file(Path(path), what) for path in paths]
+    return [Path(path) for path in paths]
+
+
+def _read_files(pattern: str, what: str) -> pd.DataFrame:
+    """Reads the file, or all files of the glob, in sorted order."""
+    paths = matching_files(pattern, what)
+    frames = [_read_file(path, what) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if list(frame.columns) != list(frames[0].columns):
             raise DataError(
-                f"{what}: {path!r} has the columns {list(frame.columns)}, {paths[0]!r} has {list(frames[0].columns)}"
+                f"{what}: {str(path)!r} has the columns {list(frame.columns)}, "
+                f"{str(paths[0])!r} has {list(frames[0].columns)}"
             )
     if len(paths) > 1:
         logger.info("%s: read %d files of %s", what, len(paths), pattern)
@@ -107,7 +136,7 @@ def _read_file(path: Path, what: str) -> pd.DataFrame:
         raise DataError(f"{what}: cannot read {str(path)!r}: {error}") from error
     if len(frame) == 0:
         raise DataError(f"{what}: {str(path)!r} holds no rows")
-    _check_columns(list(frame.columns), f"{what}: {str(path)!r}")
+    check_column_names(list(frame.columns), f"{what}: {str(path)!r}")
     return frame
 
 
@@ -120,17 +149,19 @@ def _read_tsv(path: Path) -> pd.DataFrame:
 
 
 def _read_inter(path: Path) -> pd.DataFrame:
-    """Reads the log format of MMRec and RecBole; the latter writes types into the header (``user_id:token``)."""
-    frame = _read_delimited(path, "\t")
+    """Reads the log format of MMRec and RecBole."""
+    return without_types(_read_delimited(path, "\t"))
+
+
+def without_types(frame: pd.DataFrame) -> pd.DataFrame:
+    """Takes the types off a header that RecBole wrote (``user_id:token``)."""
     frame.columns = frame.columns.str.replace(r":(token|float)(_seq)?$", "", regex=True)
     return frame
 
 
 def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
-    # Nullable columns: an integer id beside an empty cell would otherwise become a rounded float.
-    return pd.read_csv(
-        path, sep=separator, na_values=_MISSING, keep_default_na=False, low_memory=False, dtype_backend="numpy_nullable"
-    )
+    frame: pd.DataFrame = pd.read_csv(path, sep=separator, **CSV_OPTIONS)
+    return frame
 
 
 def _read_json(path: Path) -> pd.DataFrame:
@@ -138,12 +169,12 @@ def _read_json(path: Path) -> pd.DataFrame:
     with pa.input_stream(path) as stream:  # unpacks .gz
         content = stream.read()
     if content.lstrip().startswith(b"["):
-        return _from_arrow(pa.Table.from_pylist(json.loads(content)))
-    return _from_arrow(pyarrow.json.read_json(pa.BufferReader(content)))
+        return from_arrow(pa.Table.from_pylist(json.loads(content)))
+    return from_arrow(pyarrow.json.read_json(pa.BufferReader(content)))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    return _from_arrow(pq.read_table(path))
+    return from_arrow(pq.read_table(path))
 
 
 _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
@@ -157,7 +188,8 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def _from_arrow(table: pa.Table) -> pd.DataFrame:
+def from_arrow(table: pa.Table) -> pd.DataFrame:
+    """Returns a table in pandas, with nullable integers, which as floats would be rounded."""
     nullable = {
         pa.int8(): pd.Int8Dtype(),
         pa.int16(): pd.Int16Dtype(),
@@ -172,7 +204,7 @@ def _from_arrow(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Gives the frame a fresh index, string column names and, where nothing is missing, NumPy columns.
 
     Integers with gaps stay nullable, because as floats large ids would be rounded.
@@ -193,7 +225,8 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _check_columns(names: list[Any], what: str) -> None:
+def check_column_names(names: list[Any], what: str) -> None:
+    """Raises a :class:`~gnnrec.errors.DataError` if a name occurs twice."""
     repeated = sorted({str(name) for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{what}: several columns are called {', '.join(map(repr, repeated))}; rename them")

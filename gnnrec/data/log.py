@@ -13,7 +13,7 @@ from gnnrec.config import suggest
 from gnnrec.data.schema import COLUMN_ALIASES
 from gnnrec.errors import DataError
 
-__all__ = ["Fault", "Log", "find_column", "parse_numbers", "parse_timestamps", "read_log"]
+__all__ = ["Fault", "Log", "empty_log", "find_column", "log_columns", "parse_numbers", "parse_timestamps", "read_log"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,22 +80,8 @@ def read_log(frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
     """
     if len(frame) == 0:
         raise DataError("interactions: the frame holds no rows")
-    for role, name in columns.items():
-        if role not in COLUMN_ALIASES:
-            raise DataError(f"columns= has the unknown role {role!r}{suggest(role, COLUMN_ALIASES)}")
-        if role in ("weight", "timestamp") and name not in frame.columns:
-            raise DataError(f"interactions: no column {name!r} for {role}; there are {_names(frame)}")
-    names = {role: find_column(frame, role, "interactions", columns) for role in COLUMN_ALIASES}
-    user, item = names["user_id"], names["item_id"]
-    for role, found in (("user_id", user), ("item_id", item)):
-        if found is None:
-            raise DataError(
-                f"interactions: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
-                f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
-            )
-    assert user is not None
-    assert item is not None
-    weight, timestamp = names["weight"], names["timestamp"]
+    names = log_columns(frame, columns)
+    user, item, weight, timestamp = names["user_id"], names["item_id"], names.get("weight"), names.get("timestamp")
     faults = [
         Fault(user, "missing user id", frame[user].isna().to_numpy()),
         Fault(item, "missing item id", frame[item].isna().to_numpy()),
@@ -113,9 +99,30 @@ def read_log(frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
         item_ids=frame[item],
         weight=weights,
         timestamp=seconds,
-        columns=frame.drop(columns=[name for name in names.values() if name is not None]),
+        columns=frame.drop(columns=list(names.values())),
         faults=tuple(faults),
     )
+
+
+def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "interactions") -> dict[str, str]:
+    """Returns which column of a log plays which role; roles that no column plays are absent.
+
+    Raises:
+        DataError: There is no user or item column, ``columns`` names a column that is not there, or a role is unknown.
+    """
+    for role, name in columns.items():
+        if role not in COLUMN_ALIASES:
+            raise DataError(f"columns= has the unknown role {role!r}{suggest(role, COLUMN_ALIASES)}")
+        if role in ("weight", "timestamp") and name not in frame.columns:
+            raise DataError(f"{what}: no column {name!r} for {role}; there are {_names(frame)}")
+    found = {role: find_column(frame, role, what, columns) for role in COLUMN_ALIASES}
+    for role in ("user_id", "item_id"):
+        if found[role] is None:
+            raise DataError(
+                f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
+                f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
+            )
+    return {role: name for role, name in found.items() if name is not None}
 
 
 def empty_log() -> Log:

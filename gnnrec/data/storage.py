@@ -1,24 +1,25 @@
-"""Writes a data set as a checksummed folder of safetensors and Parquet files, and reads it back."""
+"""Writes a data set as a checksummed folder of safetensors and Parquet files, and maps it into memory again."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from gnnrec.data.cleaning import CleaningReport
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
 from gnnrec.data.ids import IdMap
 from gnnrec.data.schema import Audio, Image, ModalitySpec, Text, Vectors, Video
+from gnnrec.data.tensor_file import TensorWriter, mapped_tensors
 from gnnrec.errors import DataError
-from gnnrec.storage import read_folder, write_folder
+from gnnrec.storage import check_replaceable, read_folder, write_folder
 
-__all__ = ["FORMAT_VERSION", "load_dataset", "save_dataset"]
+__all__ = ["FORMAT_VERSION", "check_place", "load_dataset", "save_dataset", "save_in_pieces"]
 
 FORMAT_VERSION = 1
 
@@ -28,19 +29,49 @@ _SPECS: Mapping[str, type[ModalitySpec]] = {spec.__name__: spec for spec in (Tex
 
 def save_dataset(dataset: Dataset, path: str | Path) -> None:
     """Writes a data set; see :meth:`gnnrec.data.dataset.Dataset.save`."""
+    events, columns = dataset.events, pd.DataFrame(dict(dataset.events.columns))
+    save_in_pieces(dataset, path, [(events, _as_arrow(columns, "event_columns"))], len(events))
+
+
+def save_in_pieces(
+    dataset: Dataset, path: str | Path, pieces: Iterable[tuple[Events, pa.Table]], num_events: int
+) -> None:
+    """Writes a data set whose events come in pieces, so that no more than one of them need be in memory.
+
+    Args:
+        dataset: The data set; of its events only the types are used.
+        path: The folder to write.
+        pieces: Events, and the further columns of the log in the same rows; consecutive, of equal types.
+        num_events: How many events there are in all pieces.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
     tables = {
         "user_ids": pd.DataFrame({"id": dataset.users.ids}),
         "item_ids": pd.DataFrame({"id": dataset.items.ids}),
         "user_table": dataset.user_table,
         "item_table": dataset.item_table,
-        "event_columns": pd.DataFrame(dict(dataset.events.columns)) if dataset.events.columns else None,
     }
+    kinds = {f"events.{name}": (array.dtype, (num_events,)) for name, array in _event_arrays(dataset.events).items()}
+    others = _other_arrays(dataset)
 
     def write(folder: Path) -> None:
-        save_file(_arrays(dataset), folder / "arrays.safetensors")
         for name, table in tables.items():
             if table is not None:
-                _write_table(table, folder / f"{name}.parquet")
+                pq.write_table(_as_arrow(table, name), folder / f"{name}.parquet")
+        kinds.update({name: (array.dtype, array.shape) for name, array in others.items()})
+        with TensorWriter(folder / "arrays.safetensors", kinds) as tensors, ExitStack() as stack:
+            for name, array in others.items():
+                tensors.append(name, array)
+            columns: pq.ParquetWriter | None = None
+            for events, further in pieces:
+                for name, array in _event_arrays(events).items():
+                    tensors.append(f"events.{name}", array)
+                if columns is None and further.num_columns:
+                    columns = stack.enter_context(pq.ParquetWriter(folder / "event_columns.parquet", further.schema))
+                if columns is not None:
+                    columns.write_table(further)
 
     facts = {
         "frame_library": dataset.frame_library,
@@ -51,12 +82,17 @@ def save_dataset(dataset: Dataset, path: str | Path) -> None:
     write_folder(path, write, _KIND, FORMAT_VERSION, facts)
 
 
+def check_place(path: Path) -> None:
+    """Raises a :class:`~gnnrec.errors.StorageError` if something is at ``path`` that a data set may not replace."""
+    check_replaceable(path, _KIND)
+
+
 def load_dataset(path: str | Path) -> Dataset:
     """Reads a data set; see :meth:`gnnrec.data.dataset.Dataset.load`."""
     folder = Path(path)
     manifest = read_folder(folder, _KIND, FORMAT_VERSION)
     facts = manifest["facts"]
-    arrays = load_file(folder / "arrays.safetensors")
+    arrays = mapped_tensors(folder / "arrays.safetensors")
     tables = {
         Path(name).stem: pd.read_parquet(folder / name) for name in manifest["files"] if name.endswith(".parquet")
     }
@@ -88,14 +124,19 @@ def load_dataset(path: str | Path) -> Dataset:
     )
 
 
-def _arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
-    events = dataset.events
+def _event_arrays(events: Events) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any] | None] = {
-        "events.user_index": events.user_index,
-        "events.item_index": events.item_index,
-        "events.weight": events.weight,
-        "events.timestamp": events.timestamp,
+        "user_index": events.user_index,
+        "item_index": events.item_index,
+        "weight": events.weight,
+        "timestamp": events.timestamp,
     }
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _other_arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of modalities and relations."""
+    arrays: dict[str, NDArray[Any]] = {}
     for name, spec in dataset.modalities.items():
         if isinstance(spec, Vectors):
             ids = dataset.items if spec.of == "item" else dataset.users
@@ -105,16 +146,14 @@ def _arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
         arrays[f"relation.{name}.source_index"] = edges.source_index
         arrays[f"relation.{name}.target_index"] = edges.target_index
         arrays[f"relation.{name}.weight"] = edges.weight
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+    return arrays
 
 
-def _write_table(table: pd.DataFrame, file: Path) -> None:
+def _as_arrow(table: pd.DataFrame, what: str) -> pa.Table:
     try:
-        table.to_parquet(file, index=False)
+        return pa.Table.from_pandas(table, preserve_index=False)
     except pa.ArrowException as error:
-        if isinstance(error, OSError):
-            raise
-        raise DataError(f"{file.stem}: a column cannot be saved as Parquet, make it of one type: {error}") from error
+        raise DataError(f"{what}: a column cannot be saved as Parquet, make it of one type: {error}") from error
 
 
 def _spec_facts(spec: ModalitySpec) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""Reads a file of any size as consecutive chunks of rows, which together are what ``read_frame`` gives as a whole."""
+
+import gzip
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from gnnrec.data.frames import CSV_OPTIONS, check_column_names, from_arrow, plain, without_types
+from gnnrec.errors import DataError
+
+__all__ = ["CHUNK_ROWS", "read_chunks"]
+
+CHUNK_ROWS = 500_000
+_JSON_BYTES = 1 << 26  # of text in a chunk of JSON lines
+_PARQUET_BUFFER = 1 << 20  # bytes read ahead in each column, instead of a whole row group
+
+
+def read_chunks(path: Path, what: str) -> Iterator[pd.DataFrame]:
+    """Yields the rows of a file in order, in chunks of about :data:`CHUNK_ROWS`.
+
+    The type of a column is that of the whole column and not of the chunk. Text files do not say what it is, so they are
+    read twice, the first time for the types alone.
+
+    Args:
+        path: CSV, TSV, ``.inter``, JSON lines (each perhaps with ``.gz``) or Parquet.
+        what: What the file is, for messages.
+
+    Raises:
+        DataError: The extension is unknown, or the file is empty or cannot be parsed.
+    """
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix not in _READERS:
+        raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
+    num_rows = 0
+    try:
+        for chunk in _READERS[suffix](path):
+            check_column_names(list(chunk.columns), f"{what}: {str(path)!r}")
+            num_rows += len(chunk)
+            if len(chunk):
+                yield plain(chunk)
+    except DataError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:  # pandas' and JSON's parse errors are ValueErrors
+        raise DataError(f"{what}: cannot read {str(path)!r}: {error}") from error
+    if num_rows == 0:
+        raise DataError(f"{what}: {str(path)!r} holds no rows")
+
+
+def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
+    return _read_delimited(path, ",")
+
+
+def _read_tsv(path: Path) -> Iterator[pd.DataFrame]:
+    return _read_delimited(path, "\t")
+
+
+def _read_inter(path: Path) -> Iterator[pd.DataFrame]:
+    return map(without_types, _read_delimited(path, "\t"))
+
+
+def _read_delimited(path: Path, separator: str) -> Iterator[pd.DataFrame]:
+    types: dict[str, set[str]] = {}
+    with pd.read_csv(path, sep=separator, chunksize=CHUNK_ROWS, **CSV_OPTIONS) as chunks:
+        for chunk in chunks:
+            for name in chunk.columns[chunk.notna().any()]:
+                types.setdefault(name, set()).add(str(chunk[name].dtype))
+    # A column with a text in any row consists of texts; whether numbers have a fraction may differ between chunks.
+    texts = {name: "string" for name, found in types.items() if len(found) > 1 and found != {"Int64", "Float64"}}
+    with pd.read_csv(path, sep=separator, chunksize=CHUNK_ROWS, dtype=texts, **CSV_OPTIONS) as chunks:
+        yield from chunks
+
+
+def _read_json_lines(path: Path) -> Iterator[pd.DataFrame]:
+    types: dict[str, pa.DataType] = {}
+    for content in _lines(path):
+        for field in pyarrow.json.read_json(pa.BufferReader(content)).schema:
+            types[field.name] = _joined_json(path, field, types.get(field.name, field.type))
+    options = pyarrow.json.ParseOptions(explicit_schema=pa.schema(list(types.items())))
+    for content in _lines(path):
+        yield from_arrow(pyarrow.json.read_json(pa.BufferReader(content), parse_options=options))
+
+
+def _joined_json(path: Path, field: pa.Field, other: pa.DataType) -> pa.DataType:
+    """Returns the type that pyarrow finds in a column whose parts are of two types."""
+    types = {field.type, other}
+    if pa.string() in types and any(map(pa.types.is_timestamp, types)):
+        return pa.string()  # texts that are not all dates
+    try:
+        fields = [pa.schema([(field.name, of_part)]) for of_part in types]
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowException as error:
+        raise DataError(f"{str(path)!r}: column {field.name!r} is {other} in one row and {field.type} later") from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yields a file in pieces of whole lines."""
+    with _opened(path) as file:
+        while lines := file.readlines(_JSON_BYTES):
+            content = b"".join(lines)
+            if content.lstrip().startswith(b"["):
+                raise DataError(
+                    f"{str(path)!r} is a JSON array, which must be read as a whole; write one object a line"
+                )
+            if content.strip():
+                yield content
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER) as file:
+        for batch in file.iter_batches(CHUNK_ROWS):
+            yield from_arrow(pa.Table.from_batches([batch]))
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Any]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".inter": _read_inter,
+    ".parquet": _read_parquet,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json_lines,
+}
