@@ -27,7 +27,7 @@ def fit_lightgcn(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedMod
     torch.manual_seed(task.seed)
     num_users, num_items = task.pairs.shape
     user_index, item_index = (torch.from_numpy(index).long().to(device) for index in task.pairs.nonzero())
-    adjacency = _normalised(user_index, item_index + num_users, num_users + num_items)
+    adjacency = normalised_adjacency(user_index, item_index + num_users, num_users + num_items)
     model = LightGCN(num_users + num_items, normalize=False, **options).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 
@@ -54,7 +54,7 @@ def fit_lightgcn(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedMod
     return FittedModel(inner_products(best_vectors[:num_users], best_vectors[num_users:]), best_epoch, epoch)
 
 
-def _normalised(user: torch.Tensor, item: torch.Tensor, size: int) -> torch.Tensor:
+def normalised_adjacency(user: torch.Tensor, item: torch.Tensor, size: int) -> torch.Tensor:
     """Returns the symmetrically normalised adjacency matrix ``[size, size]``, in CSR."""
     index = torch.stack([torch.cat([user, item]), torch.cat([item, user])])
     degree = torch.bincount(index[0], minlength=size).float()
