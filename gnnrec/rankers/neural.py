@@ -87,7 +87,7 @@ class NeuralRanker(Ranker):
         """Trains the model on the task's graph."""
         torch.manual_seed(task.seed)
         # Trained on samples, the graph may be too large for the device: only samples go there.
-        place = "cpu" if config.training.neighbours else task.device
+        place = "cpu" if config.training.sampled_neighbours else task.device
         graph = MessageGraph.from_hetero_data(task.graph, place)
         model = build_model(graph.shape, config.model).to(task.device)
         if task.start is not None:

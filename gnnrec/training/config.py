@@ -33,10 +33,11 @@ class TrainingConfig:
         view_dropout: Share of the entries set to zero in views that are compared with each other (BM3, PGL).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
         epochs: At most this many passes over the interactions.
-        neighbours: Train on samples of the graph, for graphs that do not fit where the model is: how many neighbours
-            each node draws, a number for each of the model's ``hops``; -1 takes all. Empty: train on the whole graph.
+        sampled_neighbours: Train on samples of the graph, for graphs that do not fit where the model is: how many
+            neighbours each node draws, a number for each of the model's ``hops``; -1 takes all. Empty: train on the
+            whole graph.
         batch_size: Positive pairs per step, fewer on small data, so that an epoch has at least 30 steps. ``None`` means
-            2,048, and without ``neighbours`` more on large data, so that an epoch has at most 100 steps.
+            2,048, and without ``sampled_neighbours`` more on large data, so that an epoch has at most 100 steps.
         learning_rate: Of Adam.
         patience: Stop after this many epochs without a better validation score.
         select_by: Validation metric that picks the best epoch.
@@ -50,7 +51,7 @@ class TrainingConfig:
     view_dropout: float = 0.0
     edge_dropout: float = searched(0.5, Range(0, 0.9))
     epochs: int = 60
-    neighbours: tuple[int, ...] = ()
+    sampled_neighbours: tuple[int, ...] = ()
     batch_size: int | None = None
     learning_rate: float = searched(0.005, Range(5e-4, 0.03, log=True))
     patience: int = 10
@@ -60,7 +61,7 @@ class TrainingConfig:
     def pairs_per_step(self, num_edges: int) -> int:
         """Returns the batch size for so many training pairs."""
         # A step on a sample costs the same however large the graph is.
-        enough = 0 if self.neighbours else math.ceil(num_edges / _MOST_STEPS)
+        enough = 0 if self.sampled_neighbours else math.ceil(num_edges / _MOST_STEPS)
         wanted = self.batch_size or max(_USUAL_BATCH, enough)
         return min(wanted, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
@@ -72,10 +73,11 @@ class TrainingConfig:
         for name in ("view_dropout", "edge_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
-        if not all(number == -1 or number > 0 for number in self.neighbours):
-            raise ConfigError(f"option 'neighbours' holds positive numbers, or -1 for all, got {list(self.neighbours)}")
-        if self.neighbours and self.loss not in ("auto", "sampled-softmax"):
-            raise ConfigError(f"option 'neighbours' needs loss='sampled-softmax', got loss={self.loss!r}")
+        if not all(number == -1 or number > 0 for number in self.sampled_neighbours):
+            given = self.sampled_neighbours
+            raise ConfigError(f"option 'sampled_neighbours' holds positive numbers, or -1 for all, got {given}")
+        if self.sampled_neighbours and self.loss not in ("auto", "sampled-softmax"):
+            raise ConfigError(f"option 'sampled_neighbours' needs loss='sampled-softmax', got loss={self.loss!r}")
         for name, weight in self.auxiliary.items():
             if name not in AUXILIARY_LOSSES:
                 raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, AUXILIARY_LOSSES)}")

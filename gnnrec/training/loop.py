@@ -64,11 +64,11 @@ def train(
     that was killed and resumed ends exactly like one that was not.
 
     Cost of a step: one forward and backward pass over the graph, ``O(hops × num_edges × dim)``, plus the loss. With
-    ``neighbours`` it is that of :func:`~gnnrec.training.minibatch.sampled_steps`, and each validation is one forward
-    pass over the graph.
+    ``sampled_neighbours`` it is that of :func:`~gnnrec.training.minibatch.sampled_steps`, and each validation is one
+    forward pass over the graph.
 
     Args:
-        model: The model, on the device of ``graph``; with ``neighbours`` on any device.
+        model: The model, on the device of ``graph``; with ``sampled_neighbours`` on any device.
         graph: The training graph.
         config: Options.
         seed: Fixes order, negatives and dropout.
@@ -79,7 +79,7 @@ def train(
 
     Raises:
         ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, an unknown ``select_by``, a graph
-            without the order that the model reads, or ``neighbours`` that do not fit the model.
+            without the order that the model reads, or ``sampled_neighbours`` that do not fit the model.
         GnnrecError: The loss is no longer finite.
     """
     if model.reads_order and graph.histories is None:
@@ -154,12 +154,12 @@ def _run_epoch(
     batches = edge_batches(
         graph, config.pairs_per_step(num_edges), by_user=objective.shares_scores, generator=generator
     )
-    if config.neighbours:
+    if config.sampled_neighbours:
         steps = sampled_steps(
             model,
             graph,
             batches,
-            config.neighbours,
+            config.sampled_neighbours,
             draw_candidates=partial(objective.draw_candidates, generator),
             generator=generator,
             interactions=interactions,

@@ -85,13 +85,12 @@ def sampled_steps(
 def _check(model: GraphModel, neighbours: Sequence[int]) -> None:
     if not model.can_be_sampled:
         raise ConfigError(
-            f"option 'neighbours' samples what {model.config.hops} hops tell of a node, and this model "
-            f"({model.config.architecture!r}) looks further; set neighbours=() to train on the whole graph"
+            f"option 'sampled_neighbours' samples what {model.config.hops} hops tell of a node, and this model "
+            f"({model.config.architecture!r}) looks further; set sampled_neighbours=() to train on the whole graph"
         )
-    if len(neighbours) != model.config.hops:
-        raise ConfigError(
-            f"option 'neighbours' needs a number for each of the {model.config.hops} hops, got {list(neighbours)}"
-        )
+    hops = model.config.hops
+    if len(neighbours) != hops:
+        raise ConfigError(f"option 'sampled_neighbours' needs a number for each of the {hops} hops, got {neighbours}")
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Objective:
         self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
         self.loss: str = config.loss
         if self.loss == "auto":
-            few = len(self.warm_index) <= _FULL_SOFTMAX_ITEMS and not config.neighbours
+            few = len(self.warm_index) <= _FULL_SOFTMAX_ITEMS and not config.sampled_neighbours
             self.loss = "softmax" if few else "sampled-softmax"
         self.temperature = config.temperature
         self.shares_scores = self.loss in ("softmax", "sampled-softmax")

@@ -69,6 +69,12 @@ def test_rankings_and_neighbours_follow_the_planted_tastes(fitted: NeuralRanker,
     assert (planted.item_taste[nearest] == planted.item_taste[:, None]).mean() > 0.8
 
 
+def test_a_ranker_trained_on_samples_answers_alike(task: RankingTask, planted: PlantedGraph) -> None:
+    training = TrainingConfig(epochs=3, learning_rate=0.02, sampled_neighbours=(3, 2))
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, training=training))
+    assert planted.purity(ranker.score(EVERYBODY).numpy(), EVERYBODY) > 0.7
+
+
 def test_new_items_in_the_graph_reach_the_right_users(fitted: NeuralRanker, planted: PlantedGraph) -> None:
     assert purity_of_new_items(planted, fitted.score(EVERYBODY)) > 0.7
 

@@ -21,7 +21,7 @@ from gnnrec.training.steps import Step, edge_batches
 
 ALL = (-1, -1)
 MODEL = ModelConfig(embedding_dim=8, hops=2)
-SAMPLED = TrainingConfig(neighbours=(4, 2), epochs=10, learning_rate=0.02, edge_dropout=0.2)
+SAMPLED = TrainingConfig(sampled_neighbours=(4, 2), epochs=10, learning_rate=0.02, edge_dropout=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_samples_teach_the_planted_tastes(architecture: str, planted: PlantedGra
     result = train(model, graph, SAMPLED, seed=0)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     whole = model_of(graph, config)
-    train(whole, graph, replace(SAMPLED, neighbours=(), loss="sampled-softmax"), seed=0)
+    train(whole, graph, replace(SAMPLED, sampled_neighbours=(), loss="sampled-softmax"), seed=0)
     assert purity(untrained, graph, planted) < 0.7
     assert purity(model, graph, planted) > 0.8  # chance is a third
     assert purity(model, graph, planted) > purity(whole, graph, planted) - 0.05
@@ -149,7 +149,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(graph: MessageGraph, tmp_path
 @pytest.mark.parametrize(
     ("model", "neighbours", "message"),
     [
-        (MODEL, (5,), r"needs a number for each of the 2 hops, got \[5\]"),
+        (MODEL, (5,), r"needs a number for each of the 2 hops, got \(5,\)"),
         (replace(MODEL, architecture="mgcn"), (5, 5), "'mgcn'.*looks further"),
         (replace(MODEL, architecture="freedom", item_hops=2), (5, 5), "'freedom'.*looks further"),
     ],
@@ -158,7 +158,7 @@ def test_what_cannot_be_sampled_is_said(
     model: ModelConfig, neighbours: tuple[int, ...], message: str, graph: MessageGraph
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        train(model_of(graph, model), graph, replace(SAMPLED, neighbours=neighbours), seed=0)
+        train(model_of(graph, model), graph, replace(SAMPLED, sampled_neighbours=neighbours), seed=0)
 
 
 @pytest.mark.cuda

@@ -15,8 +15,8 @@ from gnnrec.training.config import TrainingConfig
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"patience": 0}, "patience"),
         ({"edge_dropout": 1.0}, "edge_dropout"),
-        ({"neighbours": (10, 0)}, "neighbours.*positive numbers, or -1"),
-        ({"neighbours": (10,), "loss": "bpr"}, "neighbours.*needs loss='sampled-softmax'"),
+        ({"sampled_neighbours": (10, 0)}, "sampled_neighbours.*positive numbers, or -1"),
+        ({"sampled_neighbours": (10,), "loss": "bpr"}, "sampled_neighbours.*needs loss='sampled-softmax'"),
         ({"auxiliary": {"alignement": 1.0}}, "'alignement'; did you mean 'alignment'"),
         ({"auxiliary": {"alignment": -1.0}}, "'alignment'.*negative"),
     ],
@@ -45,5 +45,5 @@ def test_a_given_batch_is_not_enlarged() -> None:
 
 
 def test_batches_of_samples_do_not_grow_with_the_log() -> None:
-    assert TrainingConfig(neighbours=(5,)).pairs_per_step(10**7) == 2048
-    assert TrainingConfig(neighbours=(5,)).pairs_per_step(3_000) == 100
+    assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(10**7) == 2048
+    assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(3_000) == 100
