@@ -3,7 +3,8 @@
     python benchmarks/ranking.py [--parts exact ivf hnsw] [--threads 1 2]
 
 Every contender has a process of its own with the same number of threads. They take turns, one measurement each, so
-that a change of the machine's speed meets all of them; ratios are medians of the ratios within a turn. Peers are
+that a change of the machine's speed meets all of them; ratios are medians of the ratios within a turn. Beside the time
+that passed stands that of the processors, which other programs on a busy machine hardly touch. Peers are
 ``implicit`` (``implicit.cpu.topk``, on which its models' ``recommend`` stands; with one thread for OpenBLAS, as it
 advises) and ``faiss`` (``IndexFlatIP``); "product alone" multiplies and selects nothing. The parts that are
 asked for replace those in ``benchmarks/results/ranking.json``, and the tables are written from that file.
@@ -19,8 +20,8 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,10 +33,11 @@ import scipy.sparse as sp
 from harness import markdown
 
 _DIM, _K = 64, 100
-_ITEMS, _USERS, _FLAT_USERS = 100_000, 1_024, 128  # faiss is so slow that fewer users tell enough
+_ITEMS, _USERS, _FLAT_USERS = 100_000, 1_024, 64  # faiss is so slow that fewer users tell enough
 _TURNS = 5
 _SEEN = 50  # items hidden from each user
 _CENTRES = 1_000
+_UNITS = ("second", "core_second")
 _ANN_ITEMS = {"ivf": 1_000_000, "hnsw": 200_000}  # a graph of a million takes a quarter of an hour to build
 _ANN_QUERIES = 512
 _EFFORTS = {"ivf": (8, 16, 32, 64), "hnsw": (128, 256, 512, 1024)}
@@ -125,54 +127,55 @@ def product_alone(workload: str, threads: int) -> tuple[int, Callable[[], Any]]:
 CONTENDERS = {"gnnrec": ours, "implicit": implicit, "faiss flat": faiss_flat, "product alone": product_alone}
 
 
-def serve(connection: Connection, contender: str, workload: str, threads: int) -> None:
-    """Warms up and says so, then answers each request with the users per second of one measurement."""
-    num_users, rank = CONTENDERS[contender](workload, threads)
-    rank()
-    connection.send("ready")
-    while connection.recv():
-        started = time.perf_counter()
+def serve(connection: Connection, contender: str, threads: int) -> None:
+    """Prepares each workload that it is told, warms up, and answers a request with the users per (core-)second."""
+    for workload in iter(connection.recv, None):
+        num_users, rank = CONTENDERS[contender](workload, threads)
         rank()
-        connection.send(num_users / (time.perf_counter() - started))
+        connection.send("ready")
+        while connection.recv():
+            started, busy = time.perf_counter(), time.process_time()
+            rank()
+            passed, used = time.perf_counter() - started, time.process_time() - busy
+            connection.send((num_users / passed, num_users / used))
 
 
-@contextmanager
-def contenders(names: list[str], workload: str, threads: int) -> Iterator[dict[str, Connection]]:
-    """Starts the processes, with so many threads each."""
+def ranked_exactly(threads: int) -> list[dict[str, Any]]:
+    """Starts the processes, with so many threads each, and measures them in turns on each workload."""
     os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
-    connections, processes = {}, []
-    for name in names:
+    connections = {}
+    for name in CONTENDERS:
         connections[name], other = context.Pipe()
-        processes.append(context.Process(target=serve, args=(other, name, workload, threads), daemon=True))
-        processes[-1].start()
+        context.Process(target=serve, args=(other, name, threads), daemon=True).start()
+    rows = [row for workload in WORKLOADS for row in in_turns(workload, threads, connections)]
     for connection in connections.values():
-        connection.recv()
-    yield connections
-    for connection, process in zip(connections.values(), processes, strict=True):
-        connection.send(False)
-        process.join()
+        connection.send(None)
+    return rows
 
 
-def ranked_exactly(workload: str, threads: int) -> list[dict[str, Any]]:
-    names = [name for name in CONTENDERS if not ("hidden" in workload and name in ("faiss flat", "product alone"))]
-    speeds: dict[str, list[float]] = {name: [] for name in names}
-    with contenders(names, workload, threads) as connections:
-        for _ in range(_TURNS):
-            for name, connection in connections.items():
-                connection.send(True)
-                speeds[name].append(connection.recv())
-    return [
-        {
-            "vectors": workload,
-            "threads": threads,
-            "contender": name,
-            "users_per_second": statistics.median(measured),
-            "gnnrec_is_faster_by": statistics.median(np.divide(speeds["gnnrec"], measured)),
-            "measured": measured,
-        }
-        for name, measured in speeds.items()
-    ]
+def in_turns(workload: str, threads: int, connections: dict[str, Connection]) -> list[dict[str, Any]]:
+    able = [name for name in CONTENDERS if not ("hidden" in workload and name in ("faiss flat", "product alone"))]
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in able}
+    for name in able:
+        connections[name].send(workload)
+    for name in able:
+        connections[name].recv()
+    for _ in range(_TURNS):
+        for name in able:
+            connections[name].send(True)
+            speeds[name].append(connections[name].recv())
+    for name in able:
+        connections[name].send(False)
+    rows = []
+    for name, measured in speeds.items():
+        row = {"vectors": workload, "threads": threads, "contender": name, "measured": measured}
+        for number, unit in enumerate(_UNITS):
+            own, other = (np.array(speeds[one])[:, number] for one in ("gnnrec", name))
+            row[f"users_per_{unit}"] = statistics.median(other)
+            row[f"gnnrec_is_faster_by_{unit}"] = statistics.median(own / other)
+        rows.append(row)
+    return rows
 
 
 def ranked_nearly(connection: Connection, kind: Any, threads: int) -> None:
@@ -211,13 +214,11 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measured_part(part: str, threads: list[int]) -> list[dict[str, Any]]:
-    if part == "exact":
-        return [row for number in threads for workload in WORKLOADS for row in ranked_exactly(workload, number)]
+def ranked_nearly_alone(kind: str) -> list[dict[str, Any]]:
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
     connection, other = context.Pipe()
-    process = context.Process(target=ranked_nearly, args=(other, part, 1), daemon=True)
+    process = context.Process(target=ranked_nearly, args=(other, kind, 1), daemon=True)
     process.start()
     rows = list(iter(connection.recv, None))
     process.join()
@@ -231,11 +232,13 @@ def exact_table(rows: list[dict[str, Any]]) -> str:
             row["threads"],
             row["contender"],
             f"{row['users_per_second']:,.0f}",
-            "" if row["contender"] == "gnnrec" else f"{row['gnnrec_is_faster_by']:.2f}",
+            f"{row['users_per_core_second']:,.0f}",
+            *("" if row["contender"] == "gnnrec" else f"{row[f'gnnrec_is_faster_by_{unit}']:.2f}" for unit in _UNITS),
         ]
         for row in rows
     ]
-    return markdown.table(["vectors", "threads", "", "users per second", "gnnrec's, as a multiple"], lines)
+    header = ["vectors", "threads", "", "users/s", "users per core-second", "gnnrec's users/s, as a multiple"]
+    return markdown.table([*header, "per core-second"], lines)
 
 
 def approximate_table(rows: list[dict[str, Any]]) -> str:
@@ -256,12 +259,13 @@ def approximate_table(rows: list[dict[str, Any]]) -> str:
     return markdown.table(header, lines)
 
 
-def write_tables(result: dict[str, Any]) -> None:
+def write_tables(results: dict[str, Any]) -> None:
     """Replaces what stands between the markers of the page."""
     page = _PAGE.read_text(encoding="utf-8")
-    rows = {name: part["rows"] for name, part in result["parts"].items()}
+    rows = {name: result["rows"] for name, result in results.items()}
+    exact = [row for name in sorted(rows) if name not in _ANN_ITEMS for row in rows[name]]
     tables = {
-        "exact": exact_table(rows.get("exact", [])),
+        "exact": exact_table(exact),
         "approximate": approximate_table([row for kind in _ANN_ITEMS for row in rows.get(kind, [])]),
     }
     for name, table in tables.items():
@@ -276,18 +280,21 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=["exact", "ivf"], choices=["exact", "ivf", "hnsw"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the exact ranking")
     asked = parser.parse_args()
-    result = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {"parts": {}}
-    for part in asked.parts:
-        load = os.getloadavg()[0]
-        rows = measured_part(part, asked.threads)
-        result["parts"][part] = {
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {}
+    if "exact" in asked.parts:
+        parts |= {f"exact, {threads} threads": partial(ranked_exactly, threads) for threads in asked.threads}
+    parts |= {kind: partial(ranked_nearly_alone, kind) for kind in _ANN_ITEMS if kind in asked.parts}
+    results = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {}
+    for name, measure in parts.items():
+        results[name] = {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "load_before": load,
+            "load_before": os.getloadavg()[0],
             "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "faiss-cpu", "implicit")},
-            "rows": rows,
+            "rows": measure(),
         }
-        _RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_tables(result)
+        _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_tables(results)
+        print(f"{name}: done", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from gnnrec.retrieval.selection import select_directly
 __all__ = ["Sample", "best_above_guess", "refuse_nan"]
 
 _TILE = 2**19  # scores at once: few enough for the cache, enough to keep the processor busy
-_MIN_ITEMS = 2048  # of a tile: the product of narrower ones is slower
+_MIN_ITEMS = 1024  # of a tile: the product of narrower ones is slower
 _SHARE = 24  # items of which one is in the sample: it is scored twice, but the larger it is, the less is kept
 _MIN_SAMPLE = 1024
 

@@ -24,7 +24,7 @@ __all__ = ["forbid", "top_k", "top_k_of_scores"]
 # Scores held at once: on a CPU what stays in the cache, on an accelerator what keeps it busy.
 _CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**27
 _MIN_ROWS = 32  # fewer rows would read the item matrix too often
-_PRUNED_ROWS = 256  # rows that go through the items together, a tile at a time
+_PRUNED_ROWS = 512  # rows that go through the items together, a tile at a time
 _FEW_ROWS = 8  # reading a random sample of the items does not pay for fewer
 
 
@@ -72,9 +72,9 @@ def top_k(
     permitted = None if allowed is None else _checked_allowed(allowed, len(items), items.device)
     sample = _sample(queries, len(items), k, permitted)
     num_threads = _num_threads(items.device)
-    most = (
-        min(_PRUNED_ROWS, math.ceil(len(queries) / num_threads)) if sample else _default_rows(items.device, len(items))
-    )
+    most = _default_rows(items.device, len(items))
+    if sample is not None:
+        most = min(_PRUNED_ROWS, math.ceil(len(queries) / num_threads))
 
     def of_block(rows: slice) -> tuple[Tensor, Tensor]:
         hidden = None if exclude is None else exclude[rows]
@@ -134,11 +134,10 @@ def forbid(
         DataError: Shapes that do not fit.
     """
     scores = _matrix(scores, exclude)
-    if exclude is not None or allowed is not None:
+    permitted = None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
+    if exclude is not None or permitted is not None:
         scores = scores.clone(memory_format=torch.contiguous_format)
-        _forbid_(
-            scores, exclude, None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
-        )
+        _forbid_(scores, exclude, permitted)
     return scores
 
 
