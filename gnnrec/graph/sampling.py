@@ -99,8 +99,7 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         """
         source_type, _, target_type = index.input_type
         source, target, label = index.row, index.col, index.label
-        shared = isinstance(neg_sampling, SharedNegatives)
-        if shared:
+        if isinstance(neg_sampling, SharedNegatives):
             target = torch.cat([target, neg_sampling.draw().to(target)])
         elif neg_sampling is not None:
             count = math.ceil(len(source) * neg_sampling.amount)
@@ -118,7 +117,7 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         target_position = distinct[target_type][1][-len(target) :]
         if neg_sampling is not None and neg_sampling.is_triplet():
             of_positive, of_negative = target_position.tensor_split([len(index.col)])
-            if not shared:
+            if not isinstance(neg_sampling, SharedNegatives):
                 of_negative = of_negative.view(len(of_positive), -1).squeeze(-1)
             output.metadata = (index.input_id, source_position, of_positive, of_negative, index.time)
         else:

@@ -96,7 +96,9 @@ class Objective:
         pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
         uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
         device = self.warm_index.device
-        return torch.unique(torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]]))
+        drawn = torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]])
+        distinct: Tensor = torch.unique(drawn)
+        return distinct
 
     def candidates_of(self, step: Step) -> Candidates | None:
         """Returns the candidates that a step brings along, as nodes of its graph."""

@@ -66,7 +66,7 @@ def edge_batches(
     if by_user:
         rank = torch.randperm(graph.num_users, generator=generator)[graph.edge_index[0].cpu()]
         order = rank.argsort(stable=True)
-    return order.split(batch_size)
+    return torch.split(order, batch_size)
 
 
 def whole_graph_steps(
