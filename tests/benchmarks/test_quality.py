@@ -253,7 +253,13 @@ def test_an_unknown_column_is_refused(tmp_path):
 
 
 def _given_row(
-    results: Path, fit: Fit, values: list[float], package: str = "gnnrec", config: str = "{}", shift: float = 0.05
+    results: Path,
+    fit: Fit,
+    values: list[float],
+    package: str = "gnnrec",
+    config: str = "{}",
+    shift: float = 0.05,
+    valid: float = 0.3,
 ) -> None:
     recall = float(np.mean(values))
     measured = {}
@@ -263,7 +269,7 @@ def _given_row(
         measured |= {f"test {name}@20, {mask} masked, per user": values for name in ("recall", "ndcg")}
     facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
     facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
-    facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": 0.3, "best_epoch": 5}
+    facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": valid, "best_epoch": 5}
     trials = [{"factors": factors, "valid recall@20": 0.3, "seconds": 2.0} for factors in (64, 8)]
     facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": json.dumps(trials)}
     facts |= {"options": '{"content": "none"}'}
@@ -319,6 +325,24 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     picture = docs / "images" / "quality-tiktok.png"
     assert f"(images/{picture.name})" in page
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_variants_stand_beside_the_default_of_the_same_seeds(tmp_path):
+    for seed, valid in enumerate((0.3, 0.5)):
+        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed), [0.4] * 5, valid=valid)
+    _given_row(tmp_path, Fit("tiktok", "gnnrec", 1, "fusion mean"), [0.6] * 5, valid=0.45)
+    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0), [0.2] * 5)
+    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "alignment infonce"), [0.25] * 5, valid=0.31)
+    tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    lines = [line.strip("|").split("|") for line in page[page.index("side by side") :].splitlines() if "|" in line]
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
+    assert cells["`gnnrec`: fusion attention, no alignment"] == [
+        *("2", ".4000", "", ".3500 ± .0000"),
+        *("1", ".3000", "", ".1500"),
+    ]
+    assert cells["fusion mean"] == ["1", ".4500", "-.0500", ".5500", "", "", "", ""]
+    assert cells["alignment infonce"] == ["", "", "", "", "1", ".3100", "+.0100", ".2000"]
 
 
 def test_maskings_that_agree_are_shown_once(tmp_path):
