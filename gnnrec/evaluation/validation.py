@@ -13,6 +13,8 @@ from gnnrec.evaluation.protocol import evaluate_rankings
 
 __all__ = ["ValidationPairs"]
 
+_MOST_SCORES = 2_000_000_000  # of one validation: half a minute on one core
+
 
 @dataclass(frozen=True, eq=False)
 class ValidationPairs:
@@ -50,7 +52,11 @@ class ValidationPairs:
         return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index])
 
     def of_some_users(self, most: int) -> "ValidationPairs":
-        """Returns the pairs of at most so many users, drawn at random, always the same."""
+        """Returns the pairs of at most so many users, drawn at random, always the same.
+
+        In a large catalogue they are fewer, so that no more than two billion scores are computed.
+        """
+        most = min(most, max(1, _MOST_SCORES // self.pairs.shape[1]))
         users = np.flatnonzero(np.diff(self.pairs.indptr))
         if len(users) <= most:
             return self

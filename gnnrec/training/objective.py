@@ -47,11 +47,13 @@ class Objective:
         warm = graph.item_degree > 0
         self.warm_index = torch.nonzero(warm).flatten()
         self.position = torch.cumsum(warm.long(), 0) - 1
-        self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
         self.loss: str = config.loss
         if self.loss == "auto":
             few = len(self.warm_index) <= _FULL_SOFTMAX_ITEMS and not config.sampled_neighbours
             self.loss = "softmax" if few else "sampled-softmax"
+        self.negatives: UniformNegatives | None = None
+        if self.loss in _PAIRWISE:
+            self.negatives = UniformNegatives(graph.edge_index, self.warm_index, graph.num_items)
         self.temperature = config.temperature
         self.shares_scores = self.loss in ("softmax", "sampled-softmax")
         if self.shares_scores:
@@ -82,7 +84,7 @@ class Objective:
             candidates: What ``sampled-softmax`` compares with, where it is drawn already.
         """
         negative_index = None
-        if self.loss in _PAIRWISE:
+        if self.negatives is not None:
             negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
         batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users, candidates)
         terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}

@@ -3,6 +3,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from gnnrec.evaluation import validation as validation_module
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
 
@@ -48,12 +49,14 @@ def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs)
     assert validation.pairs.nnz == NUM
 
 
-def test_some_users_are_enough(validation: ValidationPairs) -> None:
+def test_some_users_are_enough(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:
     some = validation.of_some_users(20)
     assert np.count_nonzero(np.diff(some.pairs.indptr)) == 20
     assert (some.pairs != validation.pairs.multiply(some.pairs)).nnz == 0
     assert (some.pairs != validation.of_some_users(20).pairs).nnz == 0
     assert validation.of_some_users(NUM) is validation
+    monkeypatch.setattr(validation_module, "_MOST_SCORES", 7 * validation.pairs.shape[1])
+    assert (np.diff(validation.of_some_users(20).pairs.indptr) > 0).sum() == 7
 
 
 @pytest.mark.parametrize("told", ["by content", "by the vectors", "by both"])
