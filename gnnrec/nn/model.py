@@ -13,7 +13,7 @@ from gnnrec.nn.fusion import Fused, ModalityRows
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.operator import SparseOperator
-from gnnrec.nn.sequence import Histories
+from gnnrec.nn.sequence import Histories, LastEvents
 
 __all__ = ["Embeddings", "GraphModel", "NewItems"]
 
@@ -109,13 +109,13 @@ class GraphModel(nn.Module, ABC):
         """Whether the order of a user's events counts, as :meth:`after_events` says."""
         return False
 
-    def after_events(self, user: Tensor, item: Tensor, events: Tensor) -> Tensor:
-        """Returns user vectors ``[num_given, dim]`` moved by what the last events, in their order, tell.
+    def after_events(self, user: Tensor, item: Tensor, events: LastEvents) -> Tensor:
+        """Returns user vectors ``[num_moments, dim]`` moved by what their last events, in order, tell.
 
         Args:
-            user: ``[num_given, dim]`` as propagation gives them.
+            user: ``[num_moments, dim]`` as propagation gives them.
             item: ``[num_items, dim]``.
-            events: ``[num_given, any]`` items, oldest first, then -1; from :class:`~gnnrec.nn.sequence.Histories`.
+            events: Of these users before these moments.
         """
         return user
 

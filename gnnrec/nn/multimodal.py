@@ -16,7 +16,7 @@ from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.node_encoder import NodeEncoder
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import RelationMixing, propagate
-from gnnrec.nn.sequence import SEQUENCE_ENCODERS
+from gnnrec.nn.sequence import SEQUENCE_ENCODERS, LastEvents
 
 __all__ = ["MultimodalGraphModel"]
 
@@ -152,15 +152,14 @@ class MultimodalGraphModel(GraphModel):
         """With a ``sequence_encoder``."""
         return self.sequence is not None
 
-    def after_events(self, user: Tensor, item: Tensor, events: Tensor) -> Tensor:
+    def after_events(self, user: Tensor, item: Tensor, events: LastEvents) -> Tensor:
         """Adds what the encoder makes of the events, at a learned weight and decoded as the user is, and decodes."""
-        known = events >= 0
-        if self.sequence is None or self.sequence_weight is None or not known.any():
+        if self.sequence is None or self.sequence_weight is None or not events.count.any():
             return user
         directions, own = (rows[:, :-1] if self.has_item_bias else rows for rows in (item, user))
-        count = known.sum(dim=1)
-        told = super().decode(self.sequence(directions[events.clamp(min=0)], count))
-        return self.decode(own + self.sequence_weight * told * (count > 0)[:, None])
+        heard = self.sequence(directions[events.item_index.clamp(min=0)])
+        told = super().decode(heard[events.row, (events.count - 1).clamp(min=0)])
+        return self.decode(own + self.sequence_weight * told * (events.count > 0)[:, None])
 
     def decode(self, mixed: Tensor) -> Tensor:
         """Turns ``user_mixed`` rows into vectors whose last entry meets the bias of the items, if there is one."""

@@ -7,10 +7,25 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SEQUENCE_ENCODERS", "GRUEncoder", "Histories", "SequenceEncoder", "TransformerEncoder"]
+__all__ = ["SEQUENCE_ENCODERS", "GRUEncoder", "Histories", "LastEvents", "SequenceEncoder", "TransformerEncoder"]
 
 _HEADS = 4
 _LAYERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class LastEvents:
+    """The last events of some users before some moments, of which several may lie in one row.
+
+    Attributes:
+        item_index: ``[num_rows, at most length]`` items that one user chose, oldest first, then -1.
+        row: ``[num_moments]`` row of the user of each moment.
+        count: ``[num_moments]`` how many events of the row come before the moment.
+    """
+
+    item_index: Tensor
+    row: Tensor
+    count: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +64,33 @@ class Histories:
         """Returns the same on another device."""
         return type(self)(self.item_index.to(device), self.start.to(device), self.position.to(device))
 
-    def last(self, user_index: Tensor, length: int) -> Tensor:
-        """Returns ``[num_given, at most length]`` the last items of each user, oldest first, then -1."""
-        return self._window(self.start[user_index], self.start[user_index + 1], length)
+    def last(self, user_index: Tensor, length: int) -> LastEvents:
+        """Returns the last ``length`` events of each user ``[num_given]``, or fewer if there are no more."""
+        end = self.start[user_index + 1]
+        first = torch.maximum(self.start[user_index], end - length)
+        return LastEvents(self._between(first, end), torch.arange(len(end), device=end.device), end - first)
 
-    def before(self, user_index: Tensor, edge: Tensor, length: int) -> Tensor:
-        """Returns ``[num_given, at most length]`` the items that came last before each edge, oldest first, then -1.
+    def before(self, user_index: Tensor, edge: Tensor, length: int) -> LastEvents:
+        """Returns events that come before each edge: all of them, or at least half of ``length`` and at most all of it.
+
+        Edges of a user that follow each other share a row, so that an encoder which reads a row once, and at each place
+        what came until then, serves ``length / 2`` of them at a time.
 
         Args:
             user_index: ``[num_given]`` user of each edge.
             edge: ``[num_given]`` which of the edges.
-            length: Items at most.
+            length: Events at most.
         """
-        return self._window(self.start[user_index], self.position[edge], length)
-
-    def _window(self, start: Tensor, end: Tensor, length: int) -> Tensor:
+        start, at = self.start[user_index], self.position[edge]
+        together = (length + 1) // 2
+        group = (at - start) // together
+        end = torch.minimum(start + (group + 1) * together - 1, self.start[user_index + 1])
         first = torch.maximum(start, end - length)
+        groups, row = torch.unique(start + group, return_inverse=True)  # a user has no more groups than events
+        first_of_row, end_of_row = (torch.empty_like(groups).scatter_(0, row, bound) for bound in (first, end))
+        return LastEvents(self._between(first_of_row, end_of_row), row, at - first)
+
+    def _between(self, first: Tensor, end: Tensor) -> Tensor:
         longest = int((end - first).max()) if len(end) else 0
         at = first[:, None] + torch.arange(longest, device=end.device)
         inside = at < end[:, None]
@@ -72,10 +98,10 @@ class Histories:
 
 
 class SequenceEncoder(nn.Module):
-    """From the vectors of a person's last events, oldest first, to one vector. A subclass is ``Encoder(dim, length)``.
+    """Reads the vectors of a person's events, oldest first. A subclass is built as ``Encoder(dim, length)``.
 
     Args:
-        dim: Width of both.
+        dim: Width of what is read and of what is made of it.
         length: Events at most.
     """
 
@@ -83,17 +109,13 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.length = length
 
-    def forward(self, x: Tensor, count: Tensor) -> Tensor:
-        """Reads ``x`` of ``[num_people, at most length, dim]``, of which the first ``count`` rows are events.
-
-        Returns:
-            ``[num_people, dim]``; of what it is without any event nothing is said.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns what each event and those before it tell, and no other: ``[num_people, at most length, dim]``."""
         raise NotImplementedError
 
 
 class GRUEncoder(SequenceEncoder):
-    """The last state of a gated recurrent unit (Hidasi et al. 2016, GRU4Rec, section 3.1), in a linear layer.
+    """The states of a gated recurrent unit (Hidasi et al. 2016, GRU4Rec, section 3.1), in a linear layer.
 
     Cost: ``O(num_people × length × dim²)``, one event after the other.
     """
@@ -103,19 +125,16 @@ class GRUEncoder(SequenceEncoder):
         self.recurrent = nn.GRU(dim, dim, batch_first=True)
         self.linear = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, count: Tensor) -> Tensor:
-        """Reads events; rows behind the last one come too late to change its state."""
-        states, _ = self.recurrent(x)
-        last = (count - 1).clamp(min=0)
-        heard: Tensor = self.linear(states[torch.arange(len(x), device=x.device), last])
+    def forward(self, x: Tensor) -> Tensor:
+        """Reads events."""
+        heard: Tensor = self.linear(self.recurrent(x)[0])
         return heard
 
 
 class TransformerEncoder(SequenceEncoder):
-    """What a transformer makes of the last event (Kang & McAuley 2018, SASRec, section 3).
+    """A transformer in which an event attends to itself and those before it (Kang & McAuley 2018, SASRec, section 3).
 
-    Positions are counted from the last event, so that a person's history may grow beyond ``length``. Events hear from
-    all others of the history, which holds none that is to be predicted. Layers normalise first (Xiong et al. 2020).
+    Layers normalise first (Xiong et al. 2020).
 
     Cost: ``O(num_people × (length × dim² + length² × dim))``.
     """
@@ -130,15 +149,11 @@ class TransformerEncoder(SequenceEncoder):
         )
         self.layers = nn.TransformerEncoder(layer, _LAYERS, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
-    def forward(self, x: Tensor, count: Tensor) -> Tensor:
-        """Reads events; padding is not attended to."""
-        ago = (count[:, None] - 1 - torch.arange(x.shape[1], device=x.device)).clamp(min=0)
-        token = self.enter(x) + self.position[ago]
-        # Of people without events the first row is read, so that there is something to attend to.
-        padding = torch.arange(x.shape[1], device=x.device) >= count.clamp(min=1)[:, None]
-        read = self.layers(token, src_key_padding_mask=padding)
-        last = read[torch.arange(len(x), device=x.device), (count - 1).clamp(min=0)]
-        heard: Tensor = self.leave(last)
+    def forward(self, x: Tensor) -> Tensor:
+        """Reads events."""
+        count = x.shape[1]
+        later = torch.ones(count, count, dtype=torch.bool, device=x.device).triu(1)
+        heard: Tensor = self.leave(self.layers(self.enter(x) + self.position[:count], mask=later))
         return heard
 
 
