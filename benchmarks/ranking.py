@@ -195,7 +195,7 @@ def ranked_nearly(connection: Connection, kind: Any, threads: int) -> None:
         index.effort = effort
         found = index.search(users, _K)[1].numpy()
         recall = float(np.mean([len(np.intersect1d(*pair)) / _K for pair in zip(found, best, strict=True)]))
-        turns = np.array([[_speed(flat.search, users[:128]), _speed(index.search, users)] for _ in range(3)])
+        turns = np.array([[_speed(flat.search, users[:64]), _speed(index.search, users)] for _ in range(3)])
         speeds = {"queries_per_second": float(np.median(turns[:, 1])), "flat": float(np.median(turns[:, 0]))}
         ratio = float(np.median(turns[:, 1] / turns[:, 0]))
         row = {"kind": kind, "items": len(items), "threads": threads, "effort": effort, "recall@100": recall}

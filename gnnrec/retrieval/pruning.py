@@ -113,7 +113,7 @@ def _guess(scores: Tensor, sample: Sample, exclude: sp.csr_matrix | None) -> NDA
     groups = 8 * sample.rank
     size = scores.shape[1] // groups * groups
     if size:
-        scores = scores[:, :size].unflatten(1, (-1, groups)).amax(dim=1)
+        scores = scores[:, :size].reshape(len(scores), -1, groups).amax(dim=1)
     guess = scores.topk(sample.rank, dim=1).values
     refuse_nan(guess)
     return guess[:, -1:].numpy()
@@ -152,7 +152,7 @@ def _by_tile(
     if exclude is not None:
         order = np.argsort(exclude.indices, kind="stable")
         row = np.repeat(np.arange(exclude.shape[0]), np.diff(exclude.indptr))[order]
-        column = exclude.indices[order]
+        column = exclude.indices[order].astype(np.int64)
     bounds = np.searchsorted(column, np.arange(0, num_items + width, width))
     for tile, (first, last) in enumerate(pairwise(bounds)):
         yield row[first:last], column[first:last] - tile * width
