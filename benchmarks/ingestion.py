@@ -6,7 +6,7 @@ For each size it writes Parquet files with skewed popularity, 2 % repeated and 0
 process of its own by each contender, whose imports are not timed: ``Dataset.from_files``; up to 10 million rows
 ``Dataset.from_frames``, which holds all in memory; and polars' streaming engine, which only drops duplicates. A
 contender is stopped when its memory exceeds ``--most-memory`` GiB. The result goes to
-``benchmarks/results/ingestion.json`` and into the table of ``docs/ingestion.md``.
+``benchmarks/results/ingestion.json``, beside that of other sizes, and into the table of ``docs/ingestion.md``.
 Needs ``gnnrec[stream]`` and polars. A size needs about 120 bytes of disk per row.
 """
 
@@ -55,6 +55,8 @@ CONTENDERS = {
         "polars.scan_parquet({files!r}).unique().sink_parquet({out!r}, engine='streaming')",
     ),
 }
+_START = "wall, cpu = time.perf_counter(), time.process_time()"
+_STOP = "print(time.perf_counter() - wall, time.process_time() - cpu)"
 
 
 def write_log(folder: Path, num_rows: int) -> None:
@@ -101,7 +103,7 @@ def measured(name: str, folder: Path, asked: argparse.Namespace) -> dict[str, An
     options = {"memory_limit": asked.memory_limit, "threads": asked.threads}
     imports, task = CONTENDERS[name]
     task = task.format(files=str(folder / "log-*.parquet"), out=str(folder / "out"), **options)
-    code = f"import time; {imports}; started = time.perf_counter(); {task}; print(time.perf_counter() - started)"
+    code = f"import time; {imports}; {_START}; {task}; {_STOP}"
     environment = {**os.environ, "OMP_NUM_THREADS": str(asked.threads), "POLARS_MAX_THREADS": str(asked.threads)}
     environment["POLARS_TEMP_DIR"] = str(folder)
     most_written, stopped = 0, False
@@ -120,13 +122,17 @@ def measured(name: str, folder: Path, asked: argparse.Namespace) -> dict[str, An
             stopped = True
         time.sleep(_LOOK_EVERY)
     process.returncode = os.waitstatus_to_exitcode(status)
-    row: dict[str, Any] = {"peak_memory": usage.ru_maxrss * 1024, "most_written": most_written}
+    row: dict[str, Any] = {
+        "peak_memory": usage.ru_maxrss * 1024,
+        "most_written": most_written,
+        "load": os.getloadavg()[0],
+    }
     if stopped:
         row["failed"] = f"stopped above {asked.most_memory:g} GiB"
     elif process.returncode != 0:
         row["failed"] = process.stderr.read().strip().splitlines()[-1][:200]
     else:
-        row["seconds"] = float(process.stdout.read())
+        row["seconds"], row["cpu_seconds"] = map(float, process.stdout.read().split())
     for left in folder.iterdir():
         if not left.name.startswith("log-"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -157,12 +163,26 @@ def table(result: dict[str, Any]) -> str:
     lines = []
     for size in result["sizes"]:
         for name, row in size["contenders"].items():
-            memory, disk = row["peak_memory"] / 2**30, row["most_written"] / 2**30
-            speed = f"{size['rows'] / row['seconds']:,.0f}" if "seconds" in row else row["failed"]
-            lines.append([f"{size['rows']:,}", name, speed, f"{memory:.2f}", f"{disk:.2f}"])
-    header = ["rows", "what", "rows per second", "peak memory, GiB", "disk beside the log, GiB"]
-    machine = f"{result['machine']}, load {result['load']:.1f}; {result['threads']} thread(s), DuckDB within "
-    return f"{markdown.table(header, lines)}\n{machine}{result['memory_limit']}.\n"
+            memory, disk = (f"{row[what] / 2**30:.2f}" for what in ("peak_memory", "most_written"))
+            times = [f"{row[of]:,.0f}" if of in row else "" for of in ("seconds", "cpu_seconds")]
+            speed = f"{size['rows'] / row['cpu_seconds']:,.0f}" if "cpu_seconds" in row else row["failed"]
+            lines.append([f"{size['rows']:,}", name, speed, *times, f"{row['load']:.1f}", memory, disk])
+    header = ["rows", "what", "rows per second of CPU", "seconds", "seconds of CPU", "load"]
+    return markdown.table([*header, "peak memory, GiB", "disk beside the log, GiB"], lines)
+
+
+def earlier() -> dict[int, dict[str, Any]]:
+    """Returns what was measured before, by the number of rows."""
+    if not RESULT.exists():
+        return {}
+    return {size["rows"]: size for size in json.loads(RESULT.read_text(encoding="utf-8"))["sizes"]}
+
+
+def write_result(result: dict[str, Any]) -> None:
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    tail = rest.partition(_END)[2]
+    PAGE.write_text(f"{head}{_BEGIN}\n\n{table(result)}\n{_END}{tail}", encoding="utf-8")
 
 
 def main() -> None:
@@ -173,31 +193,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most-memory", type=float, default=8.0, help="GiB at which a contender is stopped")
     asked = parser.parse_args()
-    result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        "versions": {name: version(name) for name in ("gnnrec", "duckdb", "polars", "pandas", "pyarrow")},
-        "memory_limit": asked.memory_limit,
-        "threads": asked.threads,
-        "sizes": [],
-    }
+    sizes = earlier()
     for num_rows in asked.rows:
         folder = Path(tempfile.mkdtemp(prefix="gnnrec-ingestion-", dir=asked.folder))
         try:
             write_log(folder, num_rows)
-            size: dict[str, Any] = {"rows": num_rows, "log_bytes": _size(folder), "contenders": {}}
-            result["sizes"].append(size)
+            sizes[num_rows] = {
+                "rows": num_rows,
+                "log_bytes": _size(folder),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "versions": {name: version(name) for name in ("gnnrec", "duckdb", "polars", "pandas", "pyarrow")},
+                "memory_limit": asked.memory_limit,
+                "threads": asked.threads,
+                "contenders": {},
+            }
             for name in CONTENDERS:
                 if name == "gnnrec from_frames, saved" and num_rows > _IN_MEMORY_UP_TO:
                     continue
-                size["contenders"][name] = measured(name, folder, asked)
-                print(f"{num_rows:,} rows, {name}: {size['contenders'][name]}", flush=True)
-                RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+                sizes[num_rows]["contenders"][name] = row = measured(name, folder, asked)
+                print(f"{num_rows:,} rows, {name}: {row}", flush=True)
+                write_result({"sizes": [sizes[rows] for rows in sorted(sizes)]})
         finally:
             shutil.rmtree(folder)
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    tail = rest.partition(_END)[2]
-    PAGE.write_text(f"{head}{_BEGIN}\n\n{table(result)}\n{_END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -212,7 +212,9 @@ class Dataset:
 
     @classmethod
     def load(cls, path: str | Path) -> "Dataset":
-        """Reads a data set that :meth:`save` wrote.
+        """Reads a data set that :meth:`save` or :meth:`from_files` wrote.
+
+        Arrays are mapped from their file: they take memory when they are used.
 
         Raises:
             StorageError: The folder is absent, damaged, altered or of a newer format.

@@ -25,9 +25,9 @@ from gnnrec.data.staging import StagedLog
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["NumberedLog", "number_log"]
+__all__ = ["OWNERS", "NumberedLog", "number_log"]
 
-_OWNERS: tuple[Owner, ...] = ("user", "item")
+OWNERS: tuple[Owner, ...] = ("user", "item")
 _FIRST = "first.npy"
 
 
@@ -69,13 +69,13 @@ def number_log(log: StagedLog, folder: Path, cleaning: Cleaning, database: "Duck
     """
     made_from = {**log.made_from, "duplicates": cleaning.duplicates}
     once(folder, made_from, partial(_number, log, cleaning, database))
-    ids = {owner: _read_ids(folder, owner) for owner in _OWNERS}
+    ids = {owner: _read_ids(folder, owner) for owner in OWNERS}
     return NumberedLog(folder, ids, np.load(folder / _FIRST))
 
 
 def _number(log: StagedLog, cleaning: Cleaning, database: "DuckDBPyConnection", folder: Path) -> dict[str, Any]:
-    ids = {owner: _distinct_ids(log, owner, folder, database) for owner in _OWNERS}
-    for owner in _OWNERS:
+    ids = {owner: _distinct_ids(log, owner, folder, database) for owner in OWNERS}
+    for owner in OWNERS:
         with _file(folder, owner).open("wb") as file:
             for chunk in log.chunks([f"{owner}_id"]):
                 numbers = ids[owner].index_of(chunk[f"{owner}_id"].to_pandas())
@@ -122,7 +122,7 @@ def _rows(log: StagedLog, numbered: NumberedLog, compared: Sequence[str], named:
     start = 0
     for chunk in log.chunks(compared) if compared else log.chunks(["user_id"]):
         count = len(chunk)
-        numbers = [pa.array(numbered.numbers(owner, start, count)) for owner in _OWNERS]
+        numbers = [pa.array(numbered.numbers(owner, start, count)) for owner in OWNERS]
         rows = pa.array(np.arange(start, start + count))
         columns = chunk.columns if compared else []
         yield pa.table([*numbers, rows, *columns], ["user_number", "item_number", "row", *named])

@@ -28,7 +28,7 @@ from gnnrec.data.cleaning import (
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.frames import matching_files
 from gnnrec.data.ids import IdMap
-from gnnrec.data.numbering import NumberedLog, number_log
+from gnnrec.data.numbering import OWNERS, NumberedLog, number_log
 from gnnrec.data.schema import Owner
 from gnnrec.data.staging import StagedLog, stage_log
 from gnnrec.data.storage import check_place, save_in_pieces
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["ingest"]
 
 logger = logging.getLogger(__name__)
-
-_OWNERS: tuple[Owner, ...] = ("user", "item")
 
 
 def ingest(
@@ -131,7 +129,7 @@ def _clean(
         positive = _positive(log, positive_from)
         count_removed(removed, f"weight below {positive_from:g}", kept & ~positive)
     if cleaning.bounds_events:
-        users, items = (numbered.all_numbers(owner) for owner in _OWNERS)
+        users, items = (numbered.all_numbers(owner) for owner in OWNERS)
         shape = (len(numbered.ids["user"]), len(numbered.ids["item"]))
         kept = within_event_bounds(users, items, shape, kept, positive, cleaning, removed)
     report = CleaningReport(log.rows_in, int((kept & positive).sum()), removed)
@@ -149,7 +147,7 @@ def _positive(log: StagedLog, positive_from: float) -> NDArray[np.bool_]:
 
 def _cleaned(log: StagedLog, numbered: NumberedLog, kept: NDArray[np.bool_], report: CleaningReport) -> CleanedLog:
     ids = {}
-    for owner in _OWNERS:
+    for owner in OWNERS:
         given = numbered.ids[owner].ids
         has_rows = rows_of_each(numbered.all_numbers(owner), kept, len(given)) > 0
         ids[owner] = LogIds(log.columns[f"{owner}_id"], given[has_rows], given)
@@ -168,12 +166,12 @@ def _pieces(
 ) -> Iterator[tuple[Events, pa.Table]]:
     """Yields the marked rows as events in positions of the catalogue, with their further columns."""
     catalogue: Mapping[Owner, IdMap] = {"user": dataset.users, "item": dataset.items}
-    position = {owner: catalogue[owner].find(numbered.ids[owner].ids) for owner in _OWNERS}
+    position = {owner: catalogue[owner].find(numbered.ids[owner].ids) for owner in OWNERS}
     timed = [role for role in ("weight", "timestamp") if role in log.columns]
     start = 0
     for chunk in log.chunks(["user_id", *timed, *further]):
         taken = rows[start : start + len(chunk)]
-        user, item = (position[owner][numbered.numbers(owner, start, len(chunk))[taken]] for owner in _OWNERS)
+        user, item = (position[owner][numbered.numbers(owner, start, len(chunk))[taken]] for owner in OWNERS)
         weight, timestamp = (
             chunk[role].to_numpy()[taken] if role in timed else None for role in ("weight", "timestamp")
         )

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from gnnrec.data import chunks, streaming
 from gnnrec.data.cleaning import Cleaning, CleaningReport
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.schema import Relation, Text, Vectors
-from gnnrec.errors import ConfigError, DataError, StorageError
+from gnnrec.errors import ConfigError, DataError, MissingPackageError, StorageError
 
 CHUNK_ROWS = 3
 
@@ -252,14 +253,20 @@ def test_what_cannot_work_says_so(log, tmp_path):
         Dataset.from_files(tmp_path / "array.json", tmp_path / "saved")
 
 
+def test_without_duckdb_it_says_which_extra_brings_it(log, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(MissingPackageError, match=r"gnnrec\[stream\]"):
+        Dataset.from_files(log, tmp_path / "saved")
+
+
 def test_a_damaged_file_is_named(log, tmp_path):
     (tmp_path / "log-2.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DataError, match=r"log-2\.parquet"):
         Dataset.from_files(log, tmp_path / "saved")
 
 
-def killed_while(monkeypatch, step, run):
-    """Runs until a step begins, and stops there as a kill would: nothing gets the chance to tidy up."""
+def interrupted_before(monkeypatch, step, run):
+    """Runs until a step begins, and interrupts it there."""
     with monkeypatch.context() as patch:
         patch.setattr(streaming, step, lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -270,7 +277,7 @@ def test_a_second_run_takes_what_the_first_finished(log, tmp_path, monkeypatch, 
     def run():
         return Dataset.from_files(log, tmp_path / "saved")
 
-    killed_while(monkeypatch, "save_in_pieces", run)
+    interrupted_before(monkeypatch, "save_in_pieces", run)
     assert not (tmp_path / "saved").exists()
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
         patch.setattr("gnnrec.data.staging.read_chunks", None)  # nothing is parsed
@@ -280,11 +287,44 @@ def test_a_second_run_takes_what_the_first_finished(log, tmp_path, monkeypatch, 
     assert_equal(data, Dataset.from_frames(log))
 
 
+DYING = """
+import os, signal, sys
+from gnnrec import Dataset
+from gnnrec.data import staging
+
+read = staging.read_chunks
+
+def dying(path, what):
+    for chunk in read(path, what):
+        yield chunk
+        if path.name == "log-1.parquet":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+staging.read_chunks = dying
+Dataset.from_files(*sys.argv[1:])
+"""
+
+
+def test_a_killed_process_leaves_nothing_half_written_behind(log, tmp_path, caplog):
+    killed = subprocess.run([sys.executable, "-c", DYING, str(log), str(tmp_path / "saved")])
+    assert killed.returncode == -signal.SIGKILL
+    staged = tmp_path / ".saved.ingestion" / "staged"
+    whole, half = sorted(staged.iterdir(), key=lambda path: path.name.endswith(".partial"))
+    assert whole.name == "file 00000"
+    assert half.name.startswith(".file 00001.")
+    with caplog.at_level(logging.INFO):
+        data = Dataset.from_files(log, tmp_path / "saved")
+    assert "file 00000: finished before" in caplog.text
+    assert "file 00001: finished before" not in caplog.text
+    assert_equal(data, Dataset.from_frames(log))
+    assert not (tmp_path / ".saved.ingestion").exists()
+
+
 def test_files_that_have_changed_since_are_read_again(log, tmp_path, monkeypatch, caplog):
     def run():
         return Dataset.from_files(log, tmp_path / "saved")
 
-    killed_while(monkeypatch, "save_in_pieces", run)
+    interrupted_before(monkeypatch, "save_in_pieces", run)
     FRAME[2:].to_parquet(tmp_path / "log-1.parquet")
     data = run()
     assert "file 00001: files or options have changed" in caplog.text
@@ -293,14 +333,14 @@ def test_files_that_have_changed_since_are_read_again(log, tmp_path, monkeypatch
 
 
 def test_other_options_number_the_log_again(log, tmp_path, monkeypatch, caplog):
-    killed_while(monkeypatch, "save_in_pieces", lambda: Dataset.from_files(log, tmp_path / "saved"))
+    interrupted_before(monkeypatch, "save_in_pieces", lambda: Dataset.from_files(log, tmp_path / "saved"))
     data = Dataset.from_files(log, tmp_path / "saved", cleaning=Cleaning(duplicates="keep"))
     assert "numbered: files or options have changed" in caplog.text
     assert len(data.events) == len(FRAME)
 
 
-def test_what_a_kill_left_damaged_is_not_used(log, tmp_path, monkeypatch, caplog):
-    killed_while(monkeypatch, "number_log", lambda: Dataset.from_files(log, tmp_path / "saved"))
+def test_what_was_damaged_since_is_not_used(log, tmp_path, monkeypatch, caplog):
+    interrupted_before(monkeypatch, "number_log", lambda: Dataset.from_files(log, tmp_path / "saved"))
     part = next((tmp_path / ".saved.ingestion" / "staged" / "file 00000").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-9])
     data = Dataset.from_files(log, tmp_path / "saved")
