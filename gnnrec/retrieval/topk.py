@@ -116,7 +116,9 @@ def top_k_of_scores(
         return _best_(block, k)
 
     num_threads = _num_threads(scores.device)
-    most = 4 * _default_rows(scores.device, scores.shape[1])  # they are there already: only copies are made of them
+    most = _default_rows(scores.device, scores.shape[1])
+    if exclude is None and permitted is None:
+        most *= 4  # the scores are there already, and nothing is copied
     if scores.numel() > _CPU_BLOCK:
         most = min(most, math.ceil(len(scores) / num_threads))
     return _in_blocks(of_block, len(scores), most, num_threads)
