@@ -20,6 +20,7 @@ SIGNATURES = {
     "Dataset.split": "splitter",
     "Dataset.describe": "",
     "Dataset.interaction_matrix": "",
+    "Dataset.order_matrix": "",
     "Dataset.pair_weights": "",
     "Dataset.with_events": "events",
     "Dataset.without": "items users",
