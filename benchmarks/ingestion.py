@@ -164,7 +164,7 @@ def table(result: dict[str, Any]) -> str:
     for size in result["sizes"]:
         for name, row in size["contenders"].items():
             memory, disk = (f"{row[what] / 2**30:.2f}" for what in ("peak_memory", "most_written"))
-            times = [f"{row[of]:,.0f}" if of in row else "" for of in ("seconds", "cpu_seconds")]
+            times = [f"{row[of]:,.1f}" if of in row else "" for of in ("seconds", "cpu_seconds")]
             speed = f"{size['rows'] / row['cpu_seconds']:,.0f}" if "cpu_seconds" in row else row["failed"]
             lines.append([f"{size['rows']:,}", name, speed, *times, f"{row['load']:.1f}", memory, disk])
     header = ["rows", "what", "rows per second of CPU", "seconds", "seconds of CPU", "load"]
