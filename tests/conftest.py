@@ -25,6 +25,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """What a test draws from torch's global stream does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _logger_as_it_was():
     """The command line sets level and handlers of the log; the next test finds them as they were."""
     logger = logging.getLogger("gnnrec")
