@@ -188,8 +188,9 @@ class Recommender:
         """Ranks items for people without an id, from what they chose (fold-in) and what is known of them.
 
         Args:
-            histories: One collection of item ids per person, or a mapping from a name to it; an item counts once. An
-                empty history without a profile gets what people like on average.
+            histories: One collection of item ids per person, or a mapping from a name to it; an item counts once. With
+                a ``sequence_encoder`` the oldest comes first. An empty history without a profile gets what people like
+                on average.
             k: Items per person; fewer when fewer are left.
             profiles: A frame or path with the media columns of the fitted user table and ``user_id``, which holds the
                 names, or the positions, of the histories. Not everybody needs a row.
@@ -338,7 +339,7 @@ class Recommender:
 
         Users with new pairs get new vectors, as one propagation step from their whole history gives them; item vectors
         stay as they are until the next fit. Events that repeat a known pair change nothing, and late events count like
-        all others; the log says how many there were.
+        all others; the log says how many there were. With a ``sequence_encoder`` new events come behind all older ones.
 
         Args:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
