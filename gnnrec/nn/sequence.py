@@ -1,5 +1,6 @@
 """Reads the last events of people in the order in which they came."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -97,7 +98,7 @@ class Histories:
         return torch.where(inside, self.item_index[at.where(inside, 0)], -1)
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(nn.Module, ABC):
     """Reads the vectors of a person's events, oldest first. A subclass is built as ``Encoder(dim, length)``.
 
     Args:
@@ -109,9 +110,9 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.length = length
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Returns what each event and those before it tell, and no other: ``[num_people, at most length, dim]``."""
-        raise NotImplementedError
 
 
 class GRUEncoder(SequenceEncoder):
