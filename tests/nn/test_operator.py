@@ -81,3 +81,20 @@ def test_works_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         product = operator @ torch.ones(2, 1)
     assert product.item() == 1 + 2.0**-12
+
+
+@pytest.mark.parametrize("dim", [1, 7, 64, 65])
+def test_any_width_and_any_layout_of_rows(dim: int) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    edge_index = torch.stack([torch.randint(50, (300,), generator=generator) for _ in range(2)])
+    weight = torch.randn(300, generator=generator)
+    x = torch.randn(dim, 50, generator=generator).T  # columns are contiguous, rows are not
+    operator = SparseOperator(edge_index, weight, (50, 50))
+    torch.testing.assert_close(operator @ x, dense(edge_index, weight, (50, 50)) @ x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_refuses_rows_that_do_not_fit(rows: int) -> None:
+    operator = SparseOperator(torch.tensor([[0, 1], [1, 0]]), torch.ones(2), (2, 2))
+    with pytest.raises(ValueError, match=f"{rows} rows do not fit a matrix of 2 columns"):
+        operator @ torch.ones(rows, 4)
