@@ -58,8 +58,8 @@ by hand.
   modality ranks the vectors of another by their cosine; candidates are all held-out items that have it.
 - Recall@{K} is the share of queries whose own item is among the first {K}. Candidates that tie count as in random
   order. Chance is {K} over the number of candidates.
-- Means over seeds; ± is the standard deviation over them. Differences are of each query's hits, averaged over the
-  seeds, by a paired bootstrap over queries: mean, 95 % interval, p-value.
+- Means over seeds; ± is the standard deviation over them. Differences are of each item's hits, averaged over the
+  seeds that ask for it, by a paired bootstrap over items: mean, 95 % interval, p-value. "Queries" counts these items.
 - `{NONE}` projects each modality at random to the width of the space. `{CLOSED_FORM}` is regularised canonical
   correlation analysis, where all other spaces start unless they say "random start"; their objectives train on from
   there.
@@ -114,7 +114,7 @@ def measure_dataset(name: str, chosen: argparse.Namespace) -> None:
             continue
         media = media or Media.encode(benchmark)
         log_test_reading(chosen.results, Fit(name, "alignment", 0, space.name), {})
-        found = measure(media, space, chosen.seeds, benchmark.directions) | _surroundings()
+        found = measure(media, space, chosen.seeds) | _surroundings()
         path = _path(chosen.results, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
@@ -128,7 +128,7 @@ def measure_dataset(name: str, chosen: argparse.Namespace) -> None:
 def draw_maps(name: str, media: Media, space: Space, docs: Path) -> None:
     """Draws the held-out items before and after alignment."""
     (docs / "images").mkdir(parents=True, exist_ok=True)
-    *_, train, test = media.parts
+    *_, train, test = media.parts(seed=0)
     for when, one in (("before", Space(NONE, None)), ("after", space)):
         listed = dict.fromkeys(modality for pair in BENCHMARKS[name].directions for modality in pair)
         vectors = taken(aligned_vectors(media, one, train, seed=0), test)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -47,7 +47,8 @@ class AlignmentBenchmark:
         read: Returns the data set, with the modalities to align.
         modalities: The modalities to align.
         directions: (Query, target): what the page lists, and what validation judges a space by.
-        split: Number of items → (learned from while choosing, validation, learned from in the end, test).
+        split: Number of items, seed → (learned from while choosing, validation, learned from in the end, test).
+        split_anew: Every seed has its own split, not that of seed 0: where few items are held out, more are asked.
         words: The split in words.
         spaces: What is measured.
         labels: Data set → labels for ``multi-task``.
@@ -57,7 +58,8 @@ class AlignmentBenchmark:
     read: Callable[[], gr.Dataset]
     modalities: tuple[str, ...]
     directions: tuple[tuple[str, str], ...]
-    split: Callable[[int], tuple[NDArray[np.int64], ...]]
+    split: Callable[[int, int], tuple[NDArray[np.int64], ...]]
+    split_anew: bool
     words: str
     spaces: tuple[Space, ...]
     labels: Callable[[gr.Dataset], dict[str, NDArray[Any]]]
@@ -65,12 +67,12 @@ class AlignmentBenchmark:
 
 @dataclass(frozen=True)
 class Media:
-    """Encoded media of a data set, and the items of each part."""
+    """Encoded media of the items of a data set."""
 
+    benchmark: AlignmentBenchmark
     features: Mapping[str, Features]
     labels: Mapping[str, NDArray[Any]]
     num_items: int
-    parts: tuple[NDArray[np.int64], ...] = field(default=())
 
     @classmethod
     def encode(cls, benchmark: AlignmentBenchmark) -> "Media":
@@ -78,33 +80,47 @@ class Media:
         data = benchmark.read()
         wanted = {name: data.modalities[name] for name in benchmark.modalities}
         features = encode_dataset(replace(data, modalities=wanted))
-        return cls(features, benchmark.labels(data), data.num_items, benchmark.split(data.num_items))
+        return cls(benchmark, features, benchmark.labels(data), data.num_items)
+
+    def parts(self, seed: int) -> tuple[NDArray[np.int64], ...]:
+        """Returns the items of each part of a seed's split."""
+        return self.benchmark.split(self.num_items, seed if self.benchmark.split_anew else 0)
+
+    def both(self, query: str, target: str, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns those of the items that have both modalities."""
+        return items[
+            np.isin(items, self.features[query].owner_index) & np.isin(items, self.features[target].owner_index)
+        ]
 
 
-def measure(media: Media, space: Space, seeds: list[int], directions: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def measure(media: Media, space: Space, seeds: list[int]) -> dict[str, Any]:
     """Learns a space with every seed; returns plain figures of the test items, and validation recall."""
-    fit, valid, train, test = media.parts
+    directions = media.benchmark.directions
     started = time.perf_counter()
     reports, validation = [], []
     raw = raw_vectors(media)
-    for seed in seeds if space.seeds_differ else seeds[:1]:
+    measured = seeds if space.seeds_differ or media.benchmark.split_anew else seeds[:1]
+    for seed in measured:
+        fit, valid, train, test = media.parts(seed)
         chosen_by = aligned_vectors(media, space, fit, seed)
         vectors = chosen_by if train is fit else aligned_vectors(media, space, train, seed)
         reports.append(alignment_report(taken(vectors, test), before=taken(raw, test), seed=seed))
         on_validation = alignment_report(taken(chosen_by, valid), seed=seed)
         validation.append(float(np.mean([on_validation.retrieval[pair].recall(K) for pair in directions])))
     # Every seed has new random projections, so with them chance has a share in what is below or above it.
-    nothing = [
-        alignment_report(taken(aligned_vectors(media, Space(NONE, None), train, seed), test), seed=seed)
-        for seed in seeds
-    ]
+    nothing = []
+    for seed in seeds:
+        *_, train, test = media.parts(seed)
+        nothing.append(alignment_report(taken(aligned_vectors(media, Space(NONE, None), train, seed), test), seed=seed))
     return {
         "options": None if space.config is None else changed_options(space.config),
         "seeds": len(reports),
         "validation": validation,
         "seconds": (time.perf_counter() - started) / len(reports),
         "directions": {
-            f"{query} → {target}": _figures(reports, nothing, (query, target))
+            f"{query} → {target}": _figures(
+                (query, target), reports, nothing, [media.both(query, target, media.parts(seed)[-1]) for seed in seeds]
+            )
             for query, target in permutations(media.features, 2)
         },
         "uniformity": {name: float(np.mean([one.uniformity[name] for one in reports])) for name in media.features},
@@ -147,23 +163,34 @@ def _by_item(media: Media, values: NDArray[Any], owner_index: NDArray[np.int64])
 
 
 def _figures(
-    reports: list[AlignmentReport], nothing: list[AlignmentReport], direction: tuple[str, str]
+    direction: tuple[str, str],
+    reports: list[AlignmentReport],
+    nothing: list[AlignmentReport],
+    asked: list[NDArray[np.int64]],
 ) -> dict[str, Any]:
-    """Returns the figures of one direction: one value per seed, and bootstraps of each query's mean over the seeds."""
+    """Returns the figures of one direction: one value per seed, and bootstraps of each item's mean over the seeds.
+
+    Args:
+        direction: Query and target.
+        reports: One per seed, or that of the first seed alone.
+        nothing: Without alignment, one per seed.
+        asked: The test items that have both modalities, of each seed.
+    """
     found = [report.retrieval[direction] for report in reports]
-    hits = np.mean([one.hits(K) for one in found], axis=0)
-    without = np.mean([report.retrieval[direction].hits(K) for report in nothing], axis=0)
-    chance = found[0].chance(K)
+    without = [report.retrieval[direction] for report in nothing]
+    chance = _mean_by_item(asked, [np.full(len(one), each.chance(K)) for one, each in zip(asked, without, strict=True)])
+    hits = _mean_by_item(asked[: len(found)], [one.hits(K) for one in found])
+    unaligned = _mean_by_item(asked, [one.hits(K) for one in without])
     pairs = [report.pairs.get(direction) or report.pairs[direction[::-1]] for report in reports]
     return {
-        "queries": found[0].num_queries,
-        "candidates": found[0].num_candidates,
-        "chance": chance,
-        "chance rank": found[0].chance_rank,
+        "queries": len(hits),
+        "candidates": round(float(np.mean([one.num_candidates for one in found]))),
+        "chance": float(np.mean([one.chance(K) for one in found])),
+        "chance rank": float(np.mean([one.chance_rank for one in found])),
         "recall": [one.recall(K) for one in found],
         "median rank": [one.median_rank for one in found],
-        "above chance": vars(gr.evaluation.paired_bootstrap(hits, np.full_like(hits, chance))),
-        "above no alignment": vars(gr.evaluation.paired_bootstrap(hits, without)),
+        "above chance": vars(gr.evaluation.paired_bootstrap(hits, chance)),
+        "above no alignment": vars(gr.evaluation.paired_bootstrap(hits, unaligned)),
         "entropy": float(np.mean([one.entropy for one in found])),
         "cross-entropy": float(np.mean([one.cross_entropy for one in found])),
         **{
@@ -173,14 +200,19 @@ def _figures(
     }
 
 
-def _movie_parts(num_items: int) -> tuple[NDArray[np.int64], ...]:
-    items = np.random.default_rng(0).permutation(num_items)
+def _mean_by_item(items: list[NDArray[np.int64]], values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Returns the mean value of every item, over the seeds that held it out."""
+    return pd.Series(np.concatenate(values)).groupby(np.concatenate(items)).mean().to_numpy()
+
+
+def _movie_parts(num_items: int, seed: int) -> tuple[NDArray[np.int64], ...]:
+    items = np.random.default_rng(seed).permutation(num_items)
     train, valid, test = np.split(items, [round(0.6 * num_items), round(0.8 * num_items)])
     return train, valid, train, test
 
 
-def _stamp_parts(num_items: int) -> tuple[NDArray[np.int64], ...]:
-    train, test = np.split(np.random.default_rng(0).permutation(num_items), [round(0.7 * num_items)])
+def _stamp_parts(num_items: int, seed: int) -> tuple[NDArray[np.int64], ...]:
+    train, test = np.split(np.random.default_rng(seed).permutation(num_items), [round(0.7 * num_items)])
     fit, valid = np.split(train, [round(0.8 * len(train))])
     return fit, valid, train, test
 
@@ -229,6 +261,7 @@ BENCHMARKS: Mapping[str, AlignmentBenchmark] = {
         modalities=("plot", "poster"),
         directions=(("plot", "poster"), ("poster", "plot")),
         split=_movie_parts,
+        split_anew=False,
         words="movies in random order (seed 0): 60 % to learn from, 20 % for validation, 20 % for test",
         spaces=(
             Space(NONE, None),
@@ -255,8 +288,9 @@ BENCHMARKS: Mapping[str, AlignmentBenchmark] = {
             *(("spoken_fr", "picture"), ("name_zh", "picture")),
         ),
         split=_stamp_parts,
-        words="stamps in random order (seed 0): 70 % to learn from, 30 % for test; a space is chosen on a fifth of the "
-        "former, then learned once more from all of them",
+        split_anew=True,
+        words="stamps in random order, another for every seed, since few of them sound: 70 % to learn from, 30 % for "
+        "test; a space is chosen on a fifth of the former, then learned once more from all of them",
         spaces=(
             Space(NONE, None),
             _START,
