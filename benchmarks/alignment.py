@@ -81,9 +81,10 @@ cross-validation on the movies that are not for test.
     "stamps": """**Which pairs stay weak, and why.** Names in all languages find pictures well, since the encoders have
 learned from much text what things are alike. Spoken names are far weaker: the packaged encoder was made to tell
 speakers apart and not words, and a few hundred recordings cannot teach words, most of which are not among them. Sounds
-are weaker still: few stamps have one, too few to learn from and to tell a little skill from chance; a spectrum without
-trained weights describes them; and the picture of a thing does not say how it sounds. A hub encoder that was trained on
-pairs (CLIP, CLAP) takes the place of any of these by its name.
+are weaker still: few stamps have one to learn from, a spectrum without trained weights describes them, and the picture
+of a thing does not say how it sounds. Where sounds are the candidates there are fewer than fifty, so that chance alone
+is above a fifth and nothing could reach five times as much. A hub encoder that was trained on pairs (CLIP, CLAP) takes
+the place of any of these by its name.
 """,
 }
 
