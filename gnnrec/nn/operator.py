@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["SparseOperator"]
+__all__ = ["SparseOperator", "product"]
 
 
 class SparseOperator:
@@ -52,8 +52,6 @@ class SparseOperator:
         Raises:
             ValueError: ``x`` has another number of rows than the matrix has columns.
         """
-        if len(x) != self.forward_matrix.shape[1]:
-            raise ValueError(f"{len(x)} rows do not fit a matrix of {self.forward_matrix.shape[1]} columns")
         result: Tensor = _Product.apply(x, self.forward_matrix, self.backward_matrix)
         return result
 
@@ -64,15 +62,23 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
         ctx.transpose = transpose
-        return _product(matrix, x)
+        return product(matrix, x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _product(ctx.transpose, gradient), None, None
+        return product(ctx.transpose, gradient), None, None
 
 
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """Returns ``matrix @ x`` in the precision of ``x``, computed in float32: half precision loses small messages."""
+def product(matrix: Tensor, x: Tensor) -> Tensor:
+    """Returns ``matrix @ x`` for a matrix of a :class:`SparseOperator`, without a gradient.
+
+    It is computed in float32, since half precision loses small messages, and returned in the precision of ``x``.
+
+    Raises:
+        ValueError: ``x`` has another number of rows than the matrix has columns.
+    """
+    if len(x) != matrix.shape[1]:  # the sum of bags would read the first rows only
+        raise ValueError(f"{len(x)} rows do not fit a matrix of {matrix.shape[1]} columns")
     with torch.autocast(x.device.type, enabled=False):
         rows = x.float().contiguous()
         if x.device.type != "cpu":

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.operator import SparseOperator, product
 
 __all__ = ["RelationMixing", "bipartite_operator", "propagate", "row_normalised_operator"]
 
@@ -64,13 +65,37 @@ def propagate(operator: SparseOperator, x: Tensor, hops: int) -> tuple[Tensor, T
         ``hops + 1``: what a node sends to its neighbours in all layers together. A new node whose only edges come
         from known ones has the embedding ``(own layer 0) / (hops + 1) + (its row of the adjacency) @ messages``.
     """
-    layer, total = x, x
-    messages = torch.zeros_like(x)
+    propagated, messages = _LayerMean.apply(x, operator.forward_matrix, operator.backward_matrix, hops)
+    return propagated, messages
+
+
+class _LayerMean(torch.autograd.Function):
+    """The mean over layers, forward and backward, in as many passes over the nodes as there are products.
+
+    With ``A`` the adjacency the sum is ``x + A (x + A (x + …))``, so each product is followed by one addition in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, transpose: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+        ctx.transpose, ctx.hops = transpose, hops
+        total, before = _layer_sums(matrix, x, hops)
+        propagated = total.div_(hops + 1) if hops else x.clone()
+        messages = before / (hops + 1) if before is x else before.div_(hops + 1)
+        ctx.mark_non_differentiable(messages)
+        return propagated, messages
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, None, None, None]:
+        total, _ = _layer_sums(ctx.transpose, gradient, ctx.hops)
+        return total.div_(ctx.hops + 1) if ctx.hops else gradient, None, None, None
+
+
+def _layer_sums(matrix: Tensor, x: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+    """Returns the sums over layers ``0 … hops`` and ``0 … hops - 1``."""
+    total, before = x, torch.zeros_like(x) if hops == 0 else x
     for _ in range(hops):
-        messages = total
-        layer = operator @ layer
-        total = total + layer
-    return total / (hops + 1), messages / (hops + 1)
+        before, total = total, product(matrix, total).add_(x)
+    return total, before
 
 
 class RelationMixing(nn.Module):

@@ -86,6 +86,19 @@ def test_a_node_to_which_nobody_listens_is_its_row_times_the_messages(seed: int,
     torch.testing.assert_close(own / (hops + 1) + row @ messages, enlarged[-1], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("hops", [0, 1, 2, 3])
+def test_neither_pass_writes_into_what_it_is_given(hops: int) -> None:
+    operator = bipartite_operator(random_pairs(2), NUM_USERS, NUM_ITEMS)
+    x = torch.randn(NUM_USERS + NUM_ITEMS, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    before, gradient_before = x.detach().clone(), gradient.clone()
+    propagated, messages = propagate(operator, x, hops)
+    propagated.backward(gradient)
+    assert not messages.requires_grad
+    assert torch.equal(x.detach(), before)
+    assert torch.equal(gradient, gradient_before)
+
+
 def test_without_hops_nothing_is_sent() -> None:
     x = torch.randn(NUM_USERS + NUM_ITEMS, DIM)
     propagated, messages = propagate(bipartite_operator(random_pairs(0), NUM_USERS, NUM_ITEMS), x, 0)
