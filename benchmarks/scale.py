@@ -1,6 +1,6 @@
 """Fits the default model on planted logs of growing size and says what that takes, and how much of the truth it finds.
 
-    python benchmarks/scale.py --pairs 1000000 3000000 10000000 [--epochs 6] [--threads 2]
+    python benchmarks/scale.py --pairs 100000 1000000 3000000 10000000 [--epochs 3] [--threads 2]
 
 A log of ``n`` events has ``n / 10`` people, ``n / 50`` items and two modalities. Every item belongs to one taste, and
 within it popularity falls with the rank (Zipf); every person has two tastes, so that the best possible ranking, the
@@ -15,8 +15,9 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -105,16 +106,22 @@ def media(log: PlantedLog) -> dict[str, gr.Vectors]:
 def measure(num_events: int, options: dict[str, Any]) -> dict[str, Any]:
     """Fits one size and measures it against the oracle, for the same people."""
     log = planted_log(num_events)
+    memory = _Memory()
     started = time.perf_counter()
     data = gr.Dataset.from_frames(log.events, modalities=media(log))
     train, valid, test = data.split(gr.split.column("part"))
     seconds = {"dataset": time.perf_counter() - started}
     recommender = gr.Recommender(device="cpu", **options)
-    started = time.perf_counter()
+    fit_started = time.perf_counter()
     recommender.fit(train, valid, progress=False)
-    seconds["fit"] = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    fit_ended = time.perf_counter()
     assert recommender.fit_report is not None
+    seconds |= recommender.fit_report.stage_seconds  # in the order in which they ran; the rest is little
+    ends = list(itertools.accumulate(seconds.values(), initial=started))
+    peaks = {name: memory.peak(*span) for name, span in zip(seconds, itertools.pairwise(ends), strict=True)}
+    peaks["train"] = memory.peak(ends[-2], fit_ended)  # what stands between the stages counts as well
+    peaks["fit"] = memory.peak(fit_started, fit_ended)
+    seconds["fit"] = fit_ended - fit_started
 
     wanted, state = test.interaction_matrix(), recommender.state
     people = np.sort(np.random.default_rng(2).choice(wanted.shape[0], min(_MEASURED_PEOPLE, wanted.shape[0]), False))
@@ -137,10 +144,12 @@ def measure(num_events: int, options: dict[str, Any]) -> dict[str, Any]:
         "people": data.num_users,
         "items": data.num_items,
         "widths": _WIDTHS,
-        "seconds": {**seconds, **recommender.fit_report.stage_seconds, "epoch": float(history["seconds"].median())},
+        "seconds": {**seconds, "epoch": float(history["seconds"].median())},
+        "validation recall@20": history["recall@20"].tolist(),
         "epochs": len(history),
         "best_epoch": state.best_epoch,
-        "peak_gib": peak,
+        "load": os.getloadavg()[0],
+        "peak_gib": peaks,
         "recall@20": found,
         "options": options,
         "threads": torch.get_num_threads(),
@@ -149,37 +158,90 @@ def measure(num_events: int, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class _Memory:
+    """Watches how much memory the process holds, five times a second, from now on."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, float]] = []
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE") / 2**30
+        while True:
+            resident = int(Path("/proc/self/statm").read_text().split()[1])
+            self.samples.append((time.perf_counter(), resident * page))
+            time.sleep(0.2)
+
+    def peak(self, start: float, end: float) -> float:
+        """Returns the most GiB between two moments, and from the last sample before them on."""
+        before = [gib for moment, gib in self.samples if moment <= start][-1:]
+        return max(before + [gib for moment, gib in self.samples if start <= moment <= end])
+
+
 def write_page(rows: list[dict[str, Any]]) -> None:
     """Writes the table of all sizes, and how time and memory grow from one to the next."""
     header = ["events", "people", "items", "data set", "graph", "train", "epochs", "s per epoch", "fit", "peak GiB"]
-    header += ["recall@20", "oracle", "share", "popularity", "threads"]
+    header += ["recall@20", "oracle", "share", "popularity", "threads", "load"]
     lines, growth = [], []
     for row in rows:
         seconds, recall = row["seconds"], row["recall@20"]
         lines.append(
             [f"{row['events']:,}", f"{row['people']:,}", f"{row['items']:,}"]
             + [f"{seconds[name]:.0f} s" for name in ("dataset", "graph", "train")]
-            + [row["epochs"], f"{seconds['epoch']:.1f}", f"{seconds['fit'] / 60:.1f} min", f"{row['peak_gib']:.1f}"]
+            + [row["epochs"], f"{seconds['epoch']:.1f}", f"{seconds['fit'] / 60:.1f} min"]
+            + [f"{row['peak_gib']['fit']:.2f}"]
             + [markdown.number(recall["gnnrec"]), markdown.number(recall["oracle"])]
             + [f"{recall['gnnrec'] / recall['oracle']:.0%}", markdown.number(recall["popularity"]), row["threads"]]
+            + [f"{row['load']:.1f}"]
         )
     for before, after in itertools.pairwise(rows):
-        ratio = np.log(after["events"] / before["events"])
-        slopes = [
-            np.log(after["seconds"]["epoch"] / before["seconds"]["epoch"]) / ratio,
-            np.log(after["seconds"]["graph"] / before["seconds"]["graph"]) / ratio,
-            np.log(after["peak_gib"] / before["peak_gib"]) / ratio,
-        ]
+        slopes = [_slope(before, after, figure) for figure in _GROWING.values()]
         growth.append([f"{before['events']:,} → {after['events']:,}", *(f"{slope:.2f}" for slope in slopes)])
     text = [
         "# Fits of growing size\n\n`benchmarks/scale.py` wrote this page from `benchmarks/results/scale.json`; its "
         "head says how the logs are planted. Recall@20 is that of one held-out event of each of the same "
-        f"{_MEASURED_PEOPLE:,} people, all items ranked, known pairs hidden. The oracle ranks by the true chances.\n",
+        f"{_MEASURED_PEOPLE:,} people, all items ranked, known pairs hidden. The oracle ranks by the true chances. "
+        "The load is that of the machine at the end, other work included.\n",
         markdown.table(header, lines),
-        "\nSlopes: the exponent with which a figure grows from one size to the next; 1 is linear.\n",
-        markdown.table(["from → to", "seconds per epoch", "seconds for the graph", "peak memory"], growth),
+        "\n## Memory\n\nThe most GiB that the process held in each stage, what it held before included.\n",
+        markdown.table(
+            ["events", *_STAGES],
+            [[f"{row['events']:,}", *(f"{row['peak_gib'][stage]:.2f}" for stage in _STAGES)] for row in rows],
+        ),
+        "\n## Growth\n\nThe exponent with which a figure grows from one size to the next; 1 is linear.\n",
+        markdown.table(["from → to", *_GROWING], growth),
     ]
+    if len(rows) > 1:
+        last, before = rows[-1], rows[-2]
+        text += [
+            f"\n**Extrapolated, not measured**: the figures of {last['events']:,} events and what they become if each "
+            f"goes on as from {before['events']:,} to {last['events']:,}, but at least linearly.\n",
+            markdown.table(["events", *_GROWING], [_extrapolated(before, last, events) for events in _EXTRAPOLATED]),
+        ]
     PAGE.write_text("\n".join(text), encoding="utf-8")
+
+
+# What grows, and where a row keeps it.
+_GROWING: dict[str, Callable[[dict[str, Any]], float]] = {
+    "seconds for the data set": lambda row: row["seconds"]["dataset"],
+    "seconds for the graph": lambda row: row["seconds"]["graph"],
+    "seconds per epoch": lambda row: row["seconds"]["epoch"],
+    "seconds of the fit": lambda row: row["seconds"]["fit"],
+    "peak GiB": lambda row: row["peak_gib"]["fit"],
+}
+_STAGES = ("dataset", "encode", "prepare", "graph", "train")
+_EXTRAPOLATED = (100_000_000, 1_000_000_000)
+
+
+def _slope(before: dict[str, Any], after: dict[str, Any], figure: Callable[[dict[str, Any]], float]) -> float:
+    return float(np.log(figure(after) / figure(before)) / np.log(after["events"] / before["events"]))
+
+
+def _extrapolated(before: dict[str, Any], last: dict[str, Any], events: int) -> list[str]:
+    """Returns a line of the table: the figures at so many events."""
+    times = events / last["events"]
+    values = [figure(last) * times ** max(1.0, _slope(before, last, figure)) for figure in _GROWING.values()]
+    return [f"{events:,}", *(f"{value:,.0f}" for value in values)]
 
 
 def _measure_here(num_events: int, options: dict[str, Any], threads: int, path: Path) -> None:
@@ -189,8 +251,8 @@ def _measure_here(num_events: int, options: dict[str, Any], threads: int, path: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000, 3_000_000, 10_000_000])
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     rows = {row["events"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
