@@ -30,6 +30,7 @@ from gnnrec.rankers.base import WarmStart
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.state import RecommenderState
+from gnnrec.training.distributed import ALONE, Processes
 from gnnrec.training.loop import EpochRecord
 
 __all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
@@ -74,6 +75,7 @@ def fit_state(
     features: Mapping[str, Features] | None = None,
     warm_start: RecommenderState | None = None,
     align: bool = True,
+    processes: Processes = ALONE,
 ) -> tuple[RecommenderState, FitReport]:
     """Walks the whole road from a data set to a fitted state.
 
@@ -90,14 +92,19 @@ def fit_state(
         features: The encoded media of ``train``, if they are at hand; else they are encoded here.
         warm_start: An earlier fit whose weights the training goes on from; users and items are matched by their ids.
         align: Learn the space of :meth:`gnnrec.Recommender.search`, if there are media to be searched.
+        processes: Which others fit the same. All but the training is done by each of them, media are encoded by one on
+            each machine, and all return the same state.
 
     Raises:
         DataError: There is no event to learn from.
-        ConfigError: An option does not fit the data, or not the weights to go on from.
+        ConfigError: An option does not fit the data, or not the weights to go on from, or the ranker does not train and
+            there are several processes.
         UnsupportedError: The ranker does not train, so it cannot go on.
     """
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
+    if processes.size > 1 and not RANKERS[config.ranker].trains:
+        raise ConfigError(f"the ranker {config.ranker!r} has no training to share among processes; fit it in one")
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
     device = resolve_device(config.device)
     report = FitReport()
@@ -117,7 +124,8 @@ def fit_state(
         if not _learns_from_media(config):
             features = {}
         elif features is None:
-            features = encode_dataset(train_part, cache_dir=cache_dir, device=device, progress=progress)
+            with processes.first_on_each_machine():  # which leaves the others what it encoded in the cache
+                features = encode_dataset(train_part, cache_dir=cache_dir, device=device, progress=progress)
         report.media = {name: feature.report for name, feature in features.items()}
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
@@ -142,7 +150,7 @@ def fit_state(
             graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, order)
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
-        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start)
+        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start, processes)
         with report.stage("train"):
             return RANKERS[config.ranker].fit(task, _ranker_config(config))
 

@@ -1,6 +1,7 @@
 """The recommender: from a data set to ranked items, for known and new people and items."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,6 +25,7 @@ from gnnrec.presets import RecommenderConfig, preset
 from gnnrec.ranking import rank_beside_items, rank_for_histories, rank_for_users
 from gnnrec.search import Queries, Searcher
 from gnnrec.state import RecommenderState, load_state, save_state
+from gnnrec.training.distributed import ALONE, joined
 from gnnrec.training_bar import training_bar
 
 __all__ = ["Recommender", "load"]
@@ -93,6 +95,7 @@ class Recommender:
         resume: bool = False,
         cache_dir: str | Path | None = None,
         progress: bool = True,
+        distributed: bool = False,
     ) -> Self:
         """Learns from a data set.
 
@@ -107,15 +110,20 @@ class Recommender:
             resume: Go on from the checkpoint in ``run_dir``; the result equals that of an uninterrupted run.
             cache_dir: Folder of encoded media (default ``GNNREC_CACHE_DIR`` or ``~/.cache/gnnrec``).
             progress: Show progress bars where standard error is a terminal.
+            distributed: Train together with the other processes that torchrun started. All of them make this call with
+                the same data, and all hold the same fitted recommender after it (docs/distributed.md).
 
         Raises:
             DataError: The data cannot be learned from.
-            ConfigError: An option does not fit the data, a checkpoint belongs to another run, or the model to go on
-                from has other options, modalities or relations.
+            ConfigError: An option does not fit the data, a checkpoint belongs to another run, the model to go on
+                from has other options, modalities or relations, or ``distributed`` in a process that was started alone.
             NotFittedError: ``warm_start`` without an earlier fit.
             UnsupportedError: ``warm_start`` of a ranker that does not train.
         """
-        with training_bar(self.config, enabled=progress) as on_epoch:
+        with (
+            joined() if distributed else nullcontext(ALONE) as processes,
+            training_bar(self.config, enabled=progress and processes.leads) as on_epoch,
+        ):
             state, report = fit_state(
                 train,
                 valid,
@@ -124,9 +132,10 @@ class Recommender:
                 run_dir=_path(run_dir),
                 resume=resume,
                 cache_dir=_path(cache_dir),
-                progress=progress,
+                progress=progress and processes.leads,
                 on_epoch=on_epoch,
                 warm_start=self.state if warm_start else None,
+                processes=processes,
             )
         self._state, self.fit_report = state, report
         return self

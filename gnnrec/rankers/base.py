@@ -15,6 +15,7 @@ from gnnrec.errors import UnsupportedError
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.geometric import HeteroData
 from gnnrec.modalities.features import Features
+from gnnrec.training.distributed import ALONE, Processes
 from gnnrec.training.loop import EpochRecord, TrainingResult
 
 __all__ = ["Capability", "Ranker", "RankerState", "RankingTask", "WarmStart"]
@@ -51,6 +52,7 @@ class RankingTask:
         resume: Go on from the checkpoint in ``run_dir``.
         on_epoch: Called with the record of each epoch.
         start: Weights to go on from, for rankers that can; drawn anew without it.
+        processes: Which others train the same ranker, for rankers that train.
     """
 
     graph: HeteroData
@@ -62,6 +64,7 @@ class RankingTask:
     resume: bool = False
     on_epoch: Callable[[EpochRecord], None] | None = None
     start: WarmStart | None = None
+    processes: Processes = ALONE
 
 
 @dataclass(frozen=True)

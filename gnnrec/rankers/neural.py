@@ -101,6 +101,7 @@ class NeuralRanker(Ranker):
             run_dir=task.run_dir,
             resume=task.resume,
             on_epoch=task.on_epoch,
+            processes=task.processes,
         )
         model = model.to(place)
         if model.weighs_popularity:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
@@ -15,6 +15,7 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.storage import below, read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
+from gnnrec.training.tables import Tables
 
 __all__ = ["Checkpoint", "fingerprint"]
 
@@ -54,33 +55,59 @@ class Checkpoint:
 
     def save(
         self,
-        model: nn.Module,
+        model: GraphModel,
         optimizer: torch.optim.Optimizer,
         history: list[dict[str, float]],
         best_epoch: int,
         best_weights: dict[str, Tensor],
+        tables: Tables | None = None,
+        *,
+        write: bool = True,
     ) -> None:
         """Writes weights, optimiser state, best weights and history.
+
+        Args:
+            model: The model.
+            optimizer: What moves its weights.
+            history: One record per epoch.
+            best_epoch: The best of them.
+            best_weights: Its weights.
+            tables: Of the model. Where they are split among processes all of them must call, and whole ones are
+                written, so that any number of processes can go on.
+            write: Not just take part in that.
 
         Raises:
             StorageError: The folder cannot be written; the previous checkpoint survives.
         """
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in best_weights.items()}
+        weights = [name for name, _ in model.named_parameters()]
+        states = [("model", model.state_dict()), ("best", best_weights)]
+        parts = [(f"{kind}.{name}", name, value) for kind, state in states for name, value in state.items()]
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+            parts += [(f"optimizer.{index}.{key}", weights[index], value) for key, value in state.items()]
+        tables = Tables(model) if tables is None else tables
+        tensors = {}
+        for key, name, value in parts:
+            whole = tables.gather(name, value.detach())
+            if write:
+                tensors[key] = whole.cpu().contiguous()
+        if not write:
+            return
 
-        def write(folder: Path) -> None:
-            save_file(contiguous, folder / _TENSORS)
+        def write_tensors(folder: Path) -> None:
+            save_file(tensors, folder / _TENSORS)
 
         facts = {"run": self.run, "history": history, "best_epoch": best_epoch}
-        write_folder(self.folder, write, _KIND, _VERSION, facts)
+        write_folder(self.folder, write_tensors, _KIND, _VERSION, facts)
 
     def restore(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer
+        self, model: GraphModel, optimizer: torch.optim.Optimizer, tables: Tables | None = None
     ) -> tuple[list[dict[str, float]], int, dict[str, Tensor]]:
         """Loads weights and optimiser state in place; returns history, best epoch and best weights.
+
+        Args:
+            model: The model.
+            optimizer: What moves its weights.
+            tables: Of the model; where they are split among processes each one takes its rows.
 
         Raises:
             ConfigError: The checkpoint belongs to a run with other options or data.
@@ -94,14 +121,16 @@ class Checkpoint:
             )
         device = next(model.parameters()).device
         tensors = load_file(self.folder / _TENSORS, device=str(device))
-        model.load_state_dict(below("model.", tensors))
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": _optimizer_state(below("optimizer.", tensors))})
-        return list(facts["history"]), int(facts["best_epoch"]), below("best.", tensors)
-
-
-def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    return state
+        tables = Tables(model) if tables is None else tables
+        weights, best = (
+            {name: tables.cut(name, value) for name, value in below(kind, tensors).items()}
+            for kind in ("model.", "best.")
+        )
+        model.load_state_dict(weights)
+        names = [name for name, _ in model.named_parameters()]
+        state: dict[int, dict[str, Any]] = {}
+        for place, value in below("optimizer.", tensors).items():
+            index, key = place.split(".", 1)
+            state.setdefault(int(index), {})[key] = tables.cut(names[int(index)], value)
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return list(facts["history"]), int(facts["best_epoch"]), best

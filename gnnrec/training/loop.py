@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,10 +16,13 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
+from gnnrec.training.distributed import ALONE, Processes
+from gnnrec.training.epoch import epoch_steps
 from gnnrec.training.lazy_adam import LazyAdam
-from gnnrec.training.minibatch import sampled_steps
 from gnnrec.training.objective import Objective
-from gnnrec.training.steps import edge_batches, whole_graph_steps
+from gnnrec.training.step_loss import StepLoss
+from gnnrec.training.steps import Step
+from gnnrec.training.tables import Tables
 
 __all__ = ["EpochRecord", "TrainingResult", "train"]
 
@@ -57,6 +59,7 @@ def train(
     run_dir: Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Trains ``model`` in place and leaves it with the weights of its best epoch.
 
@@ -76,38 +79,64 @@ def train(
         run_dir: Folder for checkpoints; none are written without it.
         resume: Go on from the checkpoint in ``run_dir``, if there is one.
         on_epoch: Called with each epoch's record.
+        processes: Which others train the same model, each with its share of every batch. All of them call with the same
+            arguments and end with the same weights; the first one validates, writes checkpoints and calls ``on_epoch``.
 
     Raises:
         ConfigError: ``resume`` without ``run_dir``, a checkpoint of another run, an unknown ``select_by``, a graph
-            without the order that the model reads, or ``sampled_neighbours`` that do not fit the model.
+            without the order that the model reads, ``sampled_neighbours`` that do not fit the model, or processes that
+            were not given the same.
         GnnrecError: The loss is no longer finite.
     """
     if model.reads_order and graph.histories is None:
         raise ConfigError("the model reads histories in order (option 'sequence_encoder'), but the graph has no order")
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
+    run = fingerprint(config, seed, model, graph) if run_dir or processes.size > 1 else ""
+    processes.require_alike(run, "was given other options or data than process 0")
+    checkpoint = Checkpoint(run_dir, run) if run_dir else None
+    tables = processes.tables_of(model, graph.shape)
     optimizer = LazyAdam(model.parameters(), lr=config.learning_rate)
-    checkpoint = Checkpoint(run_dir, fingerprint(config, seed, model, graph)) if run_dir else None
     progress = _Progress(history=[], best_epoch=0, best_weights=_weights(model))
     if checkpoint is not None and resume and checkpoint.exists():
-        progress = _Progress(*checkpoint.restore(model, optimizer))
+        progress = _Progress(*checkpoint.restore(model, optimizer, tables))
         logger.info("resuming %s after epoch %d", run_dir, len(progress.history))
+    processes.require_alike(
+        str(len(progress.history)),
+        "found another checkpoint than process 0; run_dir= must be a folder that all of them see",
+    )
     objective = Objective(graph, config)
+    step_loss = processes.averaged(StepLoss(model, graph, config, objective), tables)
 
     while len(progress.history) < config.epochs and not progress.exhausted(config.patience):
         epoch = len(progress.history) + 1
         started = time.perf_counter()
-        record: EpochRecord = {"epoch": epoch, **_run_epoch(model, graph, config, objective, optimizer, seed, epoch)}
+        model.train()
+        record: EpochRecord = {"epoch": epoch}
+        steps = epoch_steps(model, graph, config, objective, tables, processes, _stream(seed, epoch))
+        record |= _pass(steps, step_loss, optimizer, tables, processes, graph.edge_index.shape[1])
+        if not np.isfinite(record["loss"]):
+            raise GnnrecError(f"the loss became {record['loss']} in epoch {epoch}; lower the option 'learning_rate'")
         if validation is not None:
-            record |= _validate(model, graph, validation, config.select_by)
+            record |= _validate(model, graph, validation, config.select_by, tables, processes)
         record["seconds"] = time.perf_counter() - started
         progress.add(record, config.select_by if validation is not None else None, model)
         if checkpoint is not None:
-            checkpoint.save(model, optimizer, progress.history, progress.best_epoch, progress.best_weights)
-        logger.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4f}" for name, value in record.items()))
-        if on_epoch is not None:
-            on_epoch(record)
+            checkpoint.save(
+                model,
+                optimizer,
+                progress.history,
+                progress.best_epoch,
+                progress.best_weights,
+                tables,
+                write=processes.leads,
+            )
+        if processes.leads:
+            logger.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4f}" for name, value in record.items()))
+            if on_epoch is not None:
+                on_epoch(record)
     model.load_state_dict(progress.best_weights)
+    tables.assemble()
     model.eval()
     return TrainingResult(tuple(progress.history), progress.best_epoch)
 
@@ -133,74 +162,49 @@ class _Progress:
         return len(self.history) - self.best_epoch >= patience
 
 
-def _run_epoch(
+def _pass(
+    steps: Iterable[Step],
+    step_loss: Callable[[Step], dict[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    tables: Tables,
+    processes: Processes,
+    num_edges: int,
+) -> EpochRecord:
+    """Takes the steps of an epoch; returns the mean of the loss and of each of its terms over all pairs."""
+    totals: dict[str, float] = {}
+    for step in steps:
+        terms = step_loss(step)
+        loss = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        (loss * step.weight).backward()  # type: ignore[no-untyped-call]
+        tables.return_gradients()
+        optimizer.step()
+        num_pairs = len(step.edge) if step.weight else 0
+        for name, term in {"loss": loss, **terms}.items():
+            totals[name] = totals.get(name, 0.0) + term.item() * num_pairs / num_edges
+    return processes.total(totals)
+
+
+def _validate(
     model: GraphModel,
     graph: MessageGraph,
-    config: TrainingConfig,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    seed: int,
-    epoch: int,
-) -> EpochRecord:
-    """Passes once over all interactions in random order; returns the mean of each loss term."""
-    model.train()
-    generator = torch.Generator().manual_seed(_stream(seed, epoch))
-    torch.manual_seed(_stream(seed, epoch) + 1)  # dropout layers draw from the global stream
-    device, num_edges = _device(model), graph.edge_index.shape[1]
-    interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
-    hidden_share = model.config.identity_dropout if model.hides_items else 0.0
-    totals: dict[str, float] = {}
-    # Where all pairs of a user share one row of scores, they go together.
-    batches = edge_batches(
-        graph, config.pairs_per_step(num_edges), by_user=objective.shares_scores, generator=generator
-    )
-    if config.sampled_neighbours:
-        steps = sampled_steps(
-            model,
-            graph,
-            batches,
-            config.sampled_neighbours,
-            draw_candidates=partial(objective.draw_candidates, generator),
-            generator=generator,
-            interactions=interactions,
-        )
-    else:
-        steps = whole_graph_steps(graph, batches, interactions)
-    for step in steps:
-        hidden = None
-        if hidden_share:
-            hidden = (torch.rand(step.graph.num_items, generator=generator) < hidden_share).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            embeddings = step.embed(model, hidden)
-            users = None
-            if model.reads_order and graph.histories is not None:
-                events = graph.histories.before(step.user_index, step.edge, model.config.sequence_length)
-                users = model.after_events(embeddings.user[step.user_index], embeddings.item, events)
-            candidates = objective.candidates_of(step)
-            terms = objective(embeddings, step.user_index, step.item_index, generator, users, candidates)
-            aligned = model.alignment_loss(embeddings, step.graph, step.user_index, step.item_index)
-            if aligned is not None:
-                terms["modalities"] = aligned
-        loss = torch.stack([term.float() for term in terms.values()]).sum()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        for name, term in {"loss": loss, **terms}.items():
-            totals[name] = totals.get(name, 0.0) + term.item() * len(step.edge) / num_edges
-    if not np.isfinite(totals["loss"]):
-        raise GnnrecError(f"the loss became {totals['loss']} in epoch {epoch}; lower the option 'learning_rate'")
-    return totals
-
-
-def _validate(model: GraphModel, graph: MessageGraph, validation: Validation, select_by: str) -> dict[str, float]:
+    validation: Validation,
+    select_by: str,
+    tables: Tables,
+    processes: Processes,
+) -> dict[str, float]:
     """Scores the present weights on the validation pairs, with one pass over the whole graph, where that is."""
-    device = _device(model)
-    model.eval().to(graph.edge_index.device)
-    with torch.no_grad():
-        embeddings = model(graph)
-        user = model.users_today(embeddings.user, embeddings.item, graph.histories)
-    model.to(device)
-    metrics = dict(validation(user, embeddings.item))
+    metrics: Mapping[str, float] = {}
+    with tables.assembled():
+        if processes.leads:
+            device = _device(model)
+            model.eval().to(graph.edge_index.device)
+            with torch.no_grad():
+                embeddings = model(graph)
+                user = model.users_today(embeddings.user, embeddings.item, graph.histories)
+            model.to(device)
+            metrics = validation(user, embeddings.item)
+    metrics = processes.told(metrics)
     if select_by not in metrics:
         raise ConfigError(f"option 'select_by' is {select_by!r}, but validation computes {', '.join(metrics)}")
     return metrics

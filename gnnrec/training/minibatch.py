@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gnnrec.errors import ConfigError
@@ -15,6 +14,7 @@ from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.sampled_graph import graph_to_sample, sampled_message_graph
 from gnnrec.nn.warm_start import tables_of_nodes
 from gnnrec.training.steps import Step
+from gnnrec.training.tables import Tables
 
 __all__ = ["sampled_steps"]
 
@@ -28,6 +28,7 @@ def sampled_steps(
     draw_candidates: Callable[[], Tensor],
     generator: torch.Generator,
     interactions: SparseOperator | None = None,
+    tables: Tables | None = None,
 ) -> Iterator[Step]:
     """Embeds every batch on a sample of its own.
 
@@ -50,6 +51,7 @@ def sampled_steps(
         draw_candidates: Returns the items that a batch is compared with, as nodes of the whole graph, ascending.
         generator: Source of randomness, on CPU.
         interactions: Another adjacency than the graph's own.
+        tables: Of the model, where they are not as they are in one process.
 
     Raises:
         ConfigError: Not as many hops as the model has, or a model that looks further than these.
@@ -65,8 +67,8 @@ def sampled_steps(
         edge_label_index=(("user", "interacts", "item"), graph.edge_index),
         neg_sampling=SharedNegatives(draw_candidates),
     )
-    weights = model.state_dict(keep_vars=True)
-    tables = {name: (kind, weights[name]) for name, kind in tables_of_nodes(graph.shape, model.config).items()}
+    node_type = tables_of_nodes(graph.shape, model.config)
+    tables = Tables(model) if tables is None else tables
     for edge in batches:
         sample = loader(edge)
         users, items = sample["user"], sample["item"]
@@ -76,7 +78,7 @@ def sampled_steps(
             edge=edge,
             user_index=users.src_index.to(device),
             item_index=items.dst_pos_index.to(device),
-            rows={name: _rows(table, node[kind]) for name, (kind, table) in tables.items()},
+            rows={name: tables.rows(name, node[kind]) for name, kind in node_type.items()},
             candidate_index=items.dst_neg_index.to(device),
             candidate_id=items.n_id[items.dst_neg_index],
         )
@@ -91,10 +93,3 @@ def _check(model: GraphModel, neighbours: Sequence[int]) -> None:
     hops = model.config.hops
     if len(neighbours) != hops:
         raise ConfigError(f"option 'sampled_neighbours' needs a number for each of the {hops} hops, got {neighbours}")
-
-
-def _rows(table: Tensor, index: Tensor) -> Tensor:
-    """Returns rows whose gradient is sparse, so that a step costs nothing for all the others."""
-    if table.ndim == 1:
-        return torch.gather(table, 0, index, sparse_grad=True)
-    return F.embedding(index, table, sparse=True)

@@ -25,7 +25,7 @@ class UniformNegatives:
         self.candidates = candidates
         self.pairs = (edge_index[0] * num_items + edge_index[1]).sort().values
 
-    def sample(self, user_index: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, user_index: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
         """Returns ``[batch, count]`` item indices for the users ``[batch]``."""
         users = user_index[:, None].expand(-1, count)
         items = self._draw(users.numel(), generator).view_as(users).clone()
@@ -36,7 +36,7 @@ class UniformNegatives:
             items[seen] = self._draw(int(seen.sum()), generator)
         return items
 
-    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
+    def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
         drawn = torch.randint(len(self.candidates), (count,), generator=generator)
         return self.candidates[drawn.to(self.candidates.device)]
 

@@ -1,6 +1,7 @@
 """What a training step minimises: one ranking loss plus weighted auxiliary losses."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -69,9 +70,10 @@ class Objective:
         embeddings: Embeddings,
         user_index: Tensor,
         item_index: Tensor,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         users: Tensor | None = None,
         candidates: Candidates | None = None,
+        negative_index: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Returns the weighted terms of the loss, to be added up; ``ranking`` is the first.
 
@@ -79,12 +81,12 @@ class Objective:
             embeddings: Of the whole graph, or of a sample.
             user_index: ``[batch]`` users of the positives.
             item_index: ``[batch]`` items of the positives.
-            generator: Source of negatives, on CPU.
+            generator: Source of negatives, on CPU, where they are not drawn already.
             users: ``[batch, dim]`` the user of each positive as of the moment before it, where order counts.
             candidates: What ``sampled-softmax`` compares with, where it is drawn already.
+            negative_index: ``[batch, num_negatives]`` what ``bpr`` and ``bce`` compare with, likewise.
         """
-        negative_index = None
-        if self.negatives is not None:
+        if self.negatives is not None and negative_index is None:
             negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
         batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users, candidates)
         terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}
@@ -93,7 +95,7 @@ class Objective:
                 terms[name] = weight * AUXILIARY_LOSSES[name](embeddings, batch)
         return terms
 
-    def draw_candidates(self, generator: torch.Generator) -> Tensor:
+    def draw_candidates(self, generator: torch.Generator | None) -> Tensor:
         """Draws the items of a sampled softmax, half by popularity and half uniformly; returns them once, ascending."""
         pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
         uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
@@ -102,20 +104,30 @@ class Objective:
         distinct: Tensor = torch.unique(drawn)
         return distinct
 
+    def drawn(self, step: Step, generator: torch.Generator) -> Step:
+        """Draws what the pairs of a step on the whole graph are compared with."""
+        if self.negatives is not None:
+            negative_index = self.negatives.sample(step.user_index, self.config.negatives, generator)
+            return replace(step, negative_index=negative_index)
+        if self.loss == "sampled-softmax":
+            candidates = self.draw_candidates(generator)
+            return replace(step, candidate_index=candidates, candidate_id=candidates)
+        return step
+
     def candidates_of(self, step: Step) -> Candidates | None:
         """Returns the candidates that a step brings along, as nodes of its graph."""
         if step.candidate_index is None or step.candidate_id is None:
             return None
         return Candidates(step.candidate_index, self.log_inclusion[step.candidate_id].to(step.candidate_index.device))
 
-    def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
         candidates = embeddings.item
         if len(self.warm_index) < len(candidates):
             candidates = candidates.index_select(0, self.warm_index)
         of_users, row = _users(embeddings, batch)
         return losses.full_softmax(of_users, candidates, row, self.position[batch.item_index], self.temperature)
 
-    def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
         """Compares with candidates that the whole batch shares."""
         candidates = batch.candidates
         if candidates is None:
@@ -133,13 +145,13 @@ class Objective:
             temperature=self.temperature,
         )
 
-    def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
         return losses.bpr(*self._scores(embeddings, batch))
 
-    def _bce(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _bce(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
         return losses.binary_cross_entropy(*self._scores(embeddings, batch))
 
-    def _bootstrap(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _bootstrap(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
         """Predicts the item from the user and the user from the item (Zhou et al. 2023, BM3, section 3.3)."""
         if "item" not in embeddings.views:
             raise ConfigError("the loss 'bootstrap' compares views that only the architecture 'bm3' has; set it too")

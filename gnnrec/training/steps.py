@@ -1,7 +1,7 @@
 """Turns the training pairs into steps, each a batch of pairs and the graph on which they are embedded."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.func import functional_call
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.operator import SparseOperator
+from gnnrec.training.tables import Tables
 
 __all__ = ["Step", "edge_batches", "whole_graph_steps"]
 
@@ -28,6 +29,10 @@ class Step:
         candidate_index: ``[num_candidates]`` items that all pairs are compared with, ascending; ``None``: it is left to
             the loss.
         candidate_id: ``[num_candidates]`` the same items as nodes of the whole graph, and on its device.
+        negative_index: ``[batch, num_negatives]`` items that each pair is compared with; ``None``: it is left to the
+            loss.
+        hidden_items: ``[num_items]`` bool: items of ``graph`` to embed as if they were new.
+        weight: How much the mean over these pairs counts in the mean over the processes that share a batch.
     """
 
     graph: MessageGraph
@@ -38,17 +43,33 @@ class Step:
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     candidate_index: Tensor | None = None
     candidate_id: Tensor | None = None
+    negative_index: Tensor | None = None
+    hidden_items: Tensor | None = None
+    weight: float = 1.0
 
-    def embed(self, model: GraphModel, hidden_items: Tensor | None = None) -> Embeddings:
-        """Embeds the nodes of the graph; of a sample only those in pairs and candidates mean something.
-
-        Args:
-            model: The model.
-            hidden_items: ``[num_items]`` bool: items of ``graph`` to embed as if they were new.
-        """
-        options = {"interactions": self.interactions, "hidden_items": hidden_items}
+    def embed(self, model: GraphModel) -> Embeddings:
+        """Embeds the nodes of the graph; of a sample only those in pairs and candidates mean something."""
+        options = {"interactions": self.interactions, "hidden_items": self.hidden_items}
         embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), options)
         return embeddings
+
+    def hiding(self, share: float, generator: torch.Generator, device: torch.device) -> "Step":
+        """Draws the share of the items that are embedded as if they were new."""
+        if not share:
+            return self
+        hidden = torch.rand(self.graph.num_items, generator=generator) < share
+        return replace(self, hidden_items=hidden.to(device))
+
+    def of(self, pairs: slice, weight: float) -> "Step":
+        """Keeps some of the pairs, which count so much."""
+        return replace(
+            self,
+            edge=self.edge[pairs],
+            user_index=self.user_index[pairs],
+            item_index=self.item_index[pairs],
+            negative_index=None if self.negative_index is None else self.negative_index[pairs],
+            weight=weight,
+        )
 
 
 def edge_batches(
@@ -70,16 +91,17 @@ def edge_batches(
 
 
 def whole_graph_steps(
-    graph: MessageGraph, batches: Iterable[Tensor], interactions: SparseOperator | None = None
+    graph: MessageGraph, batches: Iterable[Tensor], tables: Tables, interactions: SparseOperator | None = None
 ) -> Iterator[Step]:
     """Embeds every batch on the whole graph.
 
     Args:
         graph: The whole graph.
         batches: Which pairs each has.
+        tables: Of the model.
         interactions: Another adjacency than the graph's own.
     """
     for batch in batches:
         edge = batch.to(graph.edge_index.device)
         user_index, item_index = graph.edge_index[:, edge]
-        yield Step(graph, edge, user_index, item_index, interactions)
+        yield Step(graph, edge, user_index, item_index, interactions, tables.whole())
