@@ -14,6 +14,7 @@ from gnnrec.cli.answer import evaluate, export, recommend, search
 from gnnrec.cli.catalogue import datasets
 from gnnrec.cli.demo import demo
 from gnnrec.cli.fit import fit
+from gnnrec.cli.processes import first_says_it, part
 from gnnrec.cli.tune import tune
 from gnnrec.errors import (
     ConfigError,
@@ -47,7 +48,11 @@ class _Group(typer.core.TyperGroup):
         except GnnrecError as error:
             if ctx.params["debug"]:
                 raise
+            if first_says_it():
+                raise typer.Exit(_exit_code(error)) from None
             message = " ".join(str(error).split())
+            if part.rank:
+                message = f"in process {part.rank} of {part.size}: {message}"
             Console(stderr=True).print(Text(f"error: {message}", style="bold red"), soft_wrap=True)
             raise typer.Exit(_exit_code(error)) from None
 

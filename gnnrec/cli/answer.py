@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gnnrec.cli.options import parse_numbers
+from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import print_frame, write_frame
 from gnnrec.errors import ConfigError, DataError
 
@@ -68,24 +69,34 @@ def recommend(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="CSV, TSV, Parquet or JSON lines file, or - for CSV.")
     ] = None,
+    distributed: DistributedOption = None,
 ) -> None:
     """Rank items for users.
+
+    With --distributed each process ranks for its part of the users, in their order, and writes a file of its own:
+    `lists-0-of-4.parquet` and so on.
 
     For instance
 
     `gnnrec recommend run --user 42 -k 5`
 
     `gnnrec recommend run --users people.csv -k 20 --output lists.parquet`
+
+    `gnnrec recommend run -k 20 --output lists.parquet --distributed 4`
     """
+    if distributed is not None and output in (None, "-"):
+        raise ConfigError("--distributed needs --output FILE, of which every process writes a part")
+    if runs_elsewhere(distributed):
+        return
     recommender = _load(model)
     answer = recommender.recommend(
-        _user_ids(recommender, user, users),
+        _own_share(_user_ids(recommender, user, users)),
         k,
         exclude_seen=not include_seen,
         on_unknown=on_unknown,  # type: ignore[arg-type]  # checked by recommend
         new_item_share=new_item_share,
     )
-    _give("Recommendations", answer, output)
+    _give("Recommendations", answer, output if distributed is None else _own_file(str(output)))
 
 
 def search(
@@ -160,6 +171,17 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
     ids = frame["user_id"]
     return ids if known.dtype.kind == "i" else ids.astype(str)
+
+
+def _own_share(ids: Any) -> Any:
+    """Returns the consecutive ids that are this process's to answer; all of them in one that was started alone."""
+    return ids[len(ids) * part.rank // part.size : len(ids) * (part.rank + 1) // part.size]
+
+
+def _own_file(output: str) -> str:
+    """Returns the name of the file that this process writes; in their order they hold what one process would write."""
+    path, digits = Path(output), len(str(part.size - 1))
+    return str(path.with_name(f"{path.stem}-{part.rank:0{digits}d}-of-{part.size}{path.suffix}"))
 
 
 def _in_kind_of(recommender: "Recommender", words: list[str]) -> list[Any]:

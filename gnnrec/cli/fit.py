@@ -8,6 +8,7 @@ import typer
 
 from gnnrec.cli import data
 from gnnrec.cli.options import parse_config, parse_modalities, parse_split
+from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import held_out_frame, print_frame, print_rows
 from gnnrec.config import write_config
 from gnnrec.errors import StorageError
@@ -50,6 +51,7 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --run-dir.", rich_help_panel="Model")
     ] = False,
+    distributed: DistributedOption = None,
 ) -> None:
     """Fit a recommender and write it to a folder.
 
@@ -62,7 +64,11 @@ def fit(
     `gnnrec fit log.csv --items items.csv --text plot=title,overview --image poster=poster_path -o run`
 
     `gnnrec fit --dataset movielens --split random:valid=0.1,test=0.2 --set epochs=20 -o run`
+
+    `gnnrec fit log.parquet --distributed 4 --run-dir checkpoints -o run`
     """
+    if runs_elsewhere(distributed):
+        return
     specs = parse_modalities(
         {"text": text, "image": image, "audio": audio, "video": video, "vectors": vectors}, encoder, media_root
     )
@@ -86,7 +92,17 @@ def fit(
 
     recommender = Recommender(config=options)
     shown = logging.getLogger("gnnrec").isEnabledFor(logging.WARNING)
-    recommender.fit(train, valid, refit=refit, run_dir=run_dir, resume=resume, progress=shown)
+    recommender.fit(
+        train,
+        valid,
+        refit=refit,
+        run_dir=run_dir,
+        resume=resume,
+        progress=shown,
+        distributed=distributed is not None,
+    )
+    if part.rank:
+        return  # the first process writes
     recommender.save(output / "model")
     _write_beside(output, recommender, test)
     _print_report(recommender)
