@@ -55,12 +55,13 @@ class BM3(GraphModel):
         layer_zero = torch.cat([self.identities.users(graph), identity])
         operator = graph.interactions if interactions is None else interactions
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
-        user, item = propagated[: graph.num_users], propagated[graph.num_users :] + identity
+        user, heard = propagated.tensor_split([graph.num_users])
+        item = heard + identity
         content = self.content(graph) if self.training else {}
         return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
             user_mixed=user,
+            decode=self.decode,
+            item=self.decode(item),
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,

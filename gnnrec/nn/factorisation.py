@@ -47,9 +47,9 @@ class FactorisationModel(GraphModel):
             views: What losses compare.
         """
         return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
             user_mixed=user,
+            decode=self.decode,
+            item=self.decode(item),
             layer_zero=layer_zero,
             messages=torch.zeros_like(layer_zero),
             propagated=layer_zero,

@@ -45,11 +45,11 @@ class LightGCN(GraphModel):
         layer_zero = torch.cat([self.identities.users(graph), self.identities.items(graph)])
         operator = graph.interactions if interactions is None else interactions
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
-        user, item = propagated[: graph.num_users], propagated[graph.num_users :]
+        user, item = propagated.tensor_split([graph.num_users])
         return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item),
             user_mixed=user,
+            decode=self.decode,
+            item=self.decode(item),
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,

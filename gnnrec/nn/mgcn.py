@@ -73,11 +73,10 @@ class MGCN(GraphModel):
 
         mixed = torch.cat([behaviour, torch.cat([user_views, item_views])], dim=1)
         side = self._side(mixed)
-        final = super().decode(behaviour + side)
         return Embeddings(
-            user=final[:num_users],
-            item=final[num_users:],
             user_mixed=mixed[:num_users],
+            decode=self.decode,
+            item=super().decode((behaviour + side)[num_users:]),
             layer_zero=layer_zero,
             messages=torch.cat([messages, mixed[:, behaviour.shape[1] :]], dim=1),
             propagated=behaviour,

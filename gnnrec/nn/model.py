@@ -1,8 +1,9 @@
 """Says what training and answering ask of every model, and what a model gives them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,9 @@ class Embeddings:
     """What one forward pass gives. Users come first wherever both are stacked.
 
     Attributes:
-        user: ``[num_users, dim]``, ready for the inner product.
-        item: ``[num_items, dim]``, ready for the inner product.
         user_mixed: ``[num_users, width]`` before decoding, linear in what the items of a user send.
+        decode: Makes rows of ``user_mixed`` ready for the inner product.
+        item: ``[num_items, dim]``, ready for the inner product.
         layer_zero: ``[num_users + num_items, dim]`` identity and content.
         messages: ``[num_users + num_items, width]`` what each node sends to its neighbours over all layers.
         propagated: ``[num_users + num_items, dim]`` before the item–item and user–user relations.
@@ -37,9 +38,9 @@ class Embeddings:
         views: Further tensors by name, which the losses of published models compare.
     """
 
-    user: Tensor
-    item: Tensor
     user_mixed: Tensor
+    decode: Callable[[Tensor], Tensor]
+    item: Tensor
     layer_zero: Tensor
     messages: Tensor
     propagated: Tensor
@@ -47,6 +48,15 @@ class Embeddings:
     item_content: Fused | None = None
     item_rows: ModalityRows | None = None
     views: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def user(self) -> Tensor:
+        """``[num_users, dim]``, ready for the inner product."""
+        return self.decode(self.user_mixed)
+
+    def of_users(self, user_index: Tensor) -> Tensor:
+        """Returns those rows of :attr:`user`: a step decodes the users of its batch and no others."""
+        return self.decode(self.user_mixed.index_select(0, user_index))
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ class MultimodalGraphModel(GraphModel):
         layer_zero = torch.cat([user_zero, item_zero])
         operator = graph.interactions if interactions is None else interactions
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
-        user, item = propagated[: graph.num_users], propagated[graph.num_users :]
+        user, item = propagated.tensor_split([graph.num_users])
 
         item_own, unlinked, new = item, {}, graph.item_degree == 0
         if hidden_items is not None:
@@ -116,9 +116,9 @@ class MultimodalGraphModel(GraphModel):
         item_mixed = self.item_relations(item_own, item, graph.relations["item"], unlinked)
         user_mixed = self.user_relations(user, user, graph.relations["user"], {})
         return Embeddings(
-            user=self.decode(user_mixed),
-            item=self._decode_items(item_mixed, new),
             user_mixed=user_mixed,
+            decode=self.decode,
+            item=self._decode_items(item_mixed, new),
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,

@@ -60,11 +60,11 @@ class PGL(GraphModel):
         layer_zero = torch.cat([known, identity])
         operator = graph.interactions if interactions is None else interactions
         propagated, messages = propagate(operator, layer_zero, self.config.hops)
-        user, item = propagated[: graph.num_users], propagated[graph.num_users :]
+        user, item = propagated.tensor_split([graph.num_users])
         return Embeddings(
-            user=self.decode(user),
-            item=self.decode(item + heard),
             user_mixed=user,
+            decode=self.decode,
+            item=self.decode(item + heard),
             layer_zero=layer_zero,
             messages=messages,
             propagated=propagated,

@@ -63,19 +63,19 @@ def _alignment(embeddings: Embeddings, batch: Batch) -> Tensor:
     if embeddings.item_content is None or not len(items):
         return torch.zeros((), device=items.device)
     content = embeddings.item_content.x[items]
-    behaviour = embeddings.propagated[len(embeddings.user) + items]
+    behaviour = embeddings.propagated[len(embeddings.user_mixed) + items]
     return losses.info_nce(F.normalize(content), F.normalize(behaviour), temperature=_TEMPERATURE)
 
 
 def _regularisation(embeddings: Embeddings, batch: Batch) -> Tensor:
     """Half the squared length of the layer-0 embeddings of a batch (He et al. 2020, LightGCN, eq. 15)."""
-    user, item = embeddings.layer_zero.tensor_split([len(embeddings.user)])
-    return _half_squared_length(user, item, batch)
+    user, item = embeddings.layer_zero.tensor_split([len(embeddings.user_mixed)])
+    return _half_squared_length(user[batch.user_index], item, batch)
 
 
 def _output_regularisation(embeddings: Embeddings, batch: Batch) -> Tensor:
     """Half the squared length of the final embeddings of a batch (Yu et al. 2023, MGCN, eq. 19)."""
-    return _half_squared_length(embeddings.user, embeddings.item, batch)
+    return _half_squared_length(embeddings.of_users(batch.user_index), embeddings.item, batch)
 
 
 def _norm_regularisation(embeddings: Embeddings, batch: Batch) -> Tensor:
@@ -89,7 +89,7 @@ def _content_ranking(embeddings: Embeddings, batch: Batch) -> Tensor:
     """BPR of the user against each modality alone (Zhou & Shen 2023, FREEDOM, section 3.3)."""
     if batch.negative_index is None:
         raise ConfigError("the auxiliary loss 'content-ranking' needs negatives; set the option loss='bpr'")
-    user = embeddings.user[batch.user_index]
+    user = embeddings.of_users(batch.user_index)
     terms = []
     for content in _views(embeddings, "content.", "content-ranking", "freedom").values():
         positive_score = (user * content[batch.item_index]).sum(-1)
@@ -114,7 +114,7 @@ def _view_contrast(embeddings: Embeddings, batch: Batch) -> Tensor:
     """InfoNCE of the side view against behaviour, for users and for items (Yu et al. 2023, MGCN, eq. 16)."""
     behaviour = _views(embeddings, "behaviour", "view-contrast", "mgcn")[""]
     side = _views(embeddings, "side", "view-contrast", "mgcn")[""]
-    item = batch.item_index + len(embeddings.user)
+    item = batch.item_index + len(embeddings.user_mixed)
     return _contrast(side[item], behaviour[item]) + _contrast(side[batch.user_index], behaviour[batch.user_index])
 
 
@@ -124,7 +124,7 @@ def _dropout_contrast(embeddings: Embeddings, batch: Batch) -> Tensor:
     def of(rows: Tensor) -> Tensor:
         return _contrast(F.dropout(rows, batch.view_dropout), F.dropout(rows, batch.view_dropout))
 
-    return (of(embeddings.user[batch.user_index]) + of(embeddings.item[batch.item_index])) / 2
+    return (of(embeddings.of_users(batch.user_index)) + of(embeddings.item[batch.item_index])) / 2
 
 
 def _identity_contrast(embeddings: Embeddings, batch: Batch) -> Tensor:
@@ -161,8 +161,8 @@ AUXILIARY_LOSSES: Mapping[str, Callable[[Embeddings, Batch], Tensor]] = {
 
 
 def _half_squared_length(user: Tensor, item: Tensor, batch: Batch) -> Tensor:
-    """Sums over users, positives and negatives of the batch, per positive."""
-    total = user[batch.user_index].square().sum() + item[batch.item_index].square().sum()
+    """Sums over the user of each pair ``[batch, dim]``, positives and negatives, per positive."""
+    total = user.square().sum() + item[batch.item_index].square().sum()
     if batch.negative_index is not None:
         total = total + item[batch.negative_index].square().sum()
     return total / (2 * len(batch.user_index))

@@ -23,7 +23,7 @@ class LazyAdam(torch.optim.Adam):
     """
 
     def __init__(self, params: Any, lr: float) -> None:
-        super().__init__(params, lr=lr, foreach=True)
+        super().__init__(params, lr=lr, fused=True)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -157,7 +157,7 @@ class Objective:
             raise ConfigError("the loss 'bootstrap' compares views that only the architecture 'bm3' has; set it too")
         user = F.dropout(embeddings.user_mixed[batch.user_index], batch.view_dropout)
         item = F.dropout(embeddings.views["item"][batch.item_index], batch.view_dropout)
-        online_user, online_item = embeddings.user[batch.user_index], embeddings.item[batch.item_index]
+        online_user, online_item = embeddings.of_users(batch.user_index), embeddings.item[batch.item_index]
         return one_minus_cosine(online_user, item) + one_minus_cosine(online_item, user)
 
     def _scores(self, embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -173,4 +173,4 @@ def _users(embeddings: Embeddings, batch: Batch) -> tuple[Tensor, Tensor]:
     if batch.user is not None:  # the same user is another one at another time
         return batch.user, torch.arange(len(batch.user), device=batch.user.device)
     users, row = torch.unique(batch.user_index, return_inverse=True)
-    return embeddings.user.index_select(0, users), row
+    return embeddings.of_users(users), row

@@ -38,7 +38,7 @@ class StepLoss(nn.Module):
             users = None
             if model.reads_order and histories is not None:
                 events = histories.before(step.user_index, step.edge, model.config.sequence_length)
-                users = model.after_events(embeddings.user[step.user_index], embeddings.item, events)
+                users = model.after_events(embeddings.of_users(step.user_index), embeddings.item, events)
             terms = self.objective(
                 embeddings,
                 step.user_index,

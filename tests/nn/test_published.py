@@ -256,6 +256,7 @@ def test_decoding_gives_the_users(architecture: str, media_graph: MakeGraph) -> 
         model = model_of(graph, architecture, decoder=decoder)
         out = model(graph)
         torch.testing.assert_close(model.decode(out.user_mixed), out.user)
+        torch.testing.assert_close(out.of_users(torch.tensor([3, 0, 3])), out.user[[3, 0, 3]])
         lengths = out.user.norm(dim=1)
         assert torch.allclose(lengths, torch.ones(graph.num_users)) == (decoder == "cosine")
 

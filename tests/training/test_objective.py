@@ -51,7 +51,8 @@ def test_sampled_softmax_estimates_the_full_one(
 ) -> None:
     monkeypatch.setattr(objective_module, "_DRAWS", 30)
     # Longer vectors, so that items differ a lot in their share of the normaliser.
-    embeddings = replace(embeddings, user=3 * embeddings.user)
+    decode = embeddings.decode
+    embeddings = replace(embeddings, decode=lambda rows: 3 * decode(rows))
     expected = cross_entropy_over_known_items(graph, embeddings, 0.5)
     sampled = [terms(graph, embeddings, seed, loss="sampled-softmax", temperature=0.5)["ranking"] for seed in range(40)]
     assert torch.stack(sampled).mean().item() == pytest.approx(expected.item(), rel=0.01)
@@ -87,7 +88,7 @@ def test_bootstrap_belongs_to_its_architecture(graph: MessageGraph, embeddings: 
     # Users predict items and items predict users, from decoded vectors to those before decoding.
     item = torch.randn_like(embeddings.item)
     mixed = torch.randn_like(embeddings.user)
-    views = replace(embeddings, user=embeddings.user + 1, user_mixed=mixed, views={"item": item})
+    views = replace(embeddings, user_mixed=mixed, decode=lambda rows: rows.exp(), views={"item": item})
     user_index, item_index = graph.edge_index
     forward = F.cosine_similarity(views.user[user_index], item[item_index]).mean()
     backward = F.cosine_similarity(views.item[item_index], views.user_mixed[user_index]).mean()
