@@ -65,43 +65,51 @@ def in_turns(contenders: Mapping[str, Callable[[], float]], turns: int = _TURNS)
     return seconds
 
 
-def timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any], device: str = "cpu") -> float:
+    """Returns the seconds until the call, and what it started on the device, has ended."""
+    _wait_for(device)
     started = time.perf_counter()
     call()
+    _wait_for(device)
     return time.perf_counter() - started
 
 
-def propagation(num_pairs: int) -> dict[str, Any]:
+def _wait_for(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def propagation(num_pairs: int, device: str = "cpu") -> dict[str, Any]:
     """Times one product, forward and backward, on a log whose popularity falls with the rank."""
     rng = np.random.default_rng(0)
     num_users, num_items = num_pairs // 20, num_pairs // 40
     pairs = np.stack([rng.integers(num_users, size=num_pairs), (num_items * rng.random(num_pairs) ** 2).astype(int)])
     edge_index = torch.from_numpy(np.unique(pairs, axis=1))
-    operator = bipartite_operator(edge_index, num_users, num_items)
+    operator = bipartite_operator(edge_index, num_users, num_items).to(device)
     stored, nodes = operator.num_entries, num_users + num_items
     matrix = operator.forward_matrix
-    row = torch.repeat_interleave(torch.arange(nodes), matrix.crow_indices().long().diff())
+    row = torch.repeat_interleave(torch.arange(nodes, device=device), matrix.crow_indices().long().diff())
     both_ways = torch.stack([matrix.col_indices().long(), row])
     weight, convolution = matrix.values(), LGConv(normalize=False)
-    x = torch.randn(nodes, _DIM, requires_grad=True)
-    gradient = torch.randn(nodes, _DIM)
+    x = torch.randn(nodes, _DIM, device=device, requires_grad=True)
+    gradient = torch.randn(nodes, _DIM, device=device)
 
     def forward_and_backward(product: Callable[[Tensor], Tensor]) -> Callable[[], float]:
         def call() -> None:
             x.grad = None
             product(x).backward(gradient)
 
-        return lambda: timed(call)
+        return lambda: timed(call, device)
 
     # Rows of which each is read once in order, and at random: what a product at best, and at worst, does.
     length = min(stored, 4_000_000)
-    block, anywhere = torch.randn(length, _DIM), torch.randint(length, (length,))
+    block, anywhere = torch.randn(length, _DIM, device=device), torch.randint(length, (length,), device=device)
     target = torch.empty_like(block)
     contenders = {
         "gnnrec": forward_and_backward(lambda x: operator @ x),
         "torch CSR, plain autograd": forward_and_backward(lambda x: matrix @ x),
-        "copying": lambda: timed(lambda: target.copy_(block)),
-        "random rows": lambda: timed(lambda: torch.index_select(block, 0, anywhere, out=target)),
+        "copying": lambda: timed(lambda: target.copy_(block), device),
+        "random rows": lambda: timed(lambda: torch.index_select(block, 0, anywhere, out=target), device),
     }
     if num_pairs <= 1_000_000:  # messages of 10 million pairs do not fit into memory
         contenders["PyG LGConv"] = forward_and_backward(lambda x: convolution(x, both_ways, weight))
