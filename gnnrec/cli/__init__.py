@@ -14,7 +14,7 @@ from gnnrec.cli.answer import evaluate, export, recommend, search
 from gnnrec.cli.catalogue import datasets
 from gnnrec.cli.demo import demo
 from gnnrec.cli.fit import fit
-from gnnrec.cli.processes import first_says_it, part
+from gnnrec.cli.processes import first_has_said_it, part, tell_the_others
 from gnnrec.cli.tune import tune
 from gnnrec.errors import (
     ConfigError,
@@ -48,12 +48,13 @@ class _Group(typer.core.TyperGroup):
         except GnnrecError as error:
             if ctx.params["debug"]:
                 raise
-            if first_says_it():
+            if first_has_said_it():
                 raise typer.Exit(_exit_code(error)) from None
             message = " ".join(str(error).split())
             if part.rank:
                 message = f"in process {part.rank} of {part.size}: {message}"
             Console(stderr=True).print(Text(f"error: {message}", style="bold red"), soft_wrap=True)
+            tell_the_others()
             raise typer.Exit(_exit_code(error)) from None
 
 

@@ -5,15 +5,19 @@ import os
 import signal
 import sys
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gnnrec.errors import ConfigError, GnnrecError
 
-__all__ = ["DistributedOption", "first_says_it", "part", "runs_elsewhere"]
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+__all__ = ["DistributedOption", "first_has_said_it", "part", "runs_elsewhere", "tell_the_others"]
 
 DistributedOption = Annotated[
     str | None,
@@ -70,22 +74,35 @@ def runs_elsewhere(distributed: str | None) -> bool:
     return True
 
 
-def first_says_it() -> bool:
+def tell_the_others() -> None:
+    """Lets the other processes know that the first one has failed and said why."""
+    if part.rank or part.size == 1:
+        return
+    import torch.distributed as dist
+
+    with suppress(dist.DistError):
+        _store().set(_FAILED, "")
+
+
+def first_has_said_it() -> bool:
     """Returns whether the first process fails as well as this one, so that its message need not be repeated."""
-    if part.size == 1:
+    if part.rank == 0:
         return False
     import torch.distributed as dist
 
     try:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=_FOR_THE_FIRST)
-        if part.rank == 0:
-            store.set(_FAILED, "")
-            return False
-        store.wait([_FAILED])
-    except (KeyError, dist.DistError):
+        _store().wait([_FAILED])
+    except dist.DistError:
         return False
     return True
+
+
+def _store() -> "Store":
+    """Connects to the store by which torchrun brought the processes together."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, timeout=_FOR_THE_FIRST)  # type: ignore[attr-defined,no-any-return]
 
 
 def _launch(number: int) -> None:

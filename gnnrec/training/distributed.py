@@ -77,7 +77,9 @@ class Processes:
         if all(name in ignored for name, _ in step_loss.named_parameters()):
             return step_loss
         # torch has no public way yet to leave weights to others; torchrec uses this one, too.
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step_loss, ignored)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+            step_loss, ignored
+        )
         # Which weights have a part in a step depends on the options and on the pairs: on whether any item has media.
         return DistributedDataParallel(step_loss, find_unused_parameters=True)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 
 from gnnrec.nn.message_graph import GraphShape
@@ -52,8 +52,8 @@ class ShardedTables(Tables):
         weights = dict(model.named_parameters())
         tables = {name: weights[name] for name in tables_of_nodes(shape, model.config) if name in weights}
         self.num_rows = {name: len(table) for name, table in tables.items()}
-        self.mesh = DeviceMesh.from_group(dist.group.WORLD, next(iter(weights.values())).device.type)
         self.num_processes = dist.get_world_size()
+        self.mesh = init_device_mesh(next(iter(weights.values())).device.type, (self.num_processes,))
         self._lent: dict[str, _Lent] = {}
         for name, table in tables.items():
             self._put(name, nn.Parameter(self.cut(name, table.detach())))
