@@ -38,7 +38,6 @@ __all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
 logger = logging.getLogger(__name__)
 
 _NOTHING = np.zeros(0, dtype=np.int64)
-_MOST_VALIDATED = 50_000  # users, after every epoch; more change a recall by less than the next seed does
 
 
 @dataclass
@@ -143,7 +142,7 @@ def fit_state(
     validation = None
     if valid_pairs.nnz:
         metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
-        validation = ValidationPairs(valid_pairs, interactions, metrics).of_some_users(_MOST_VALIDATED)
+        validation = ValidationPairs(valid_pairs, interactions, metrics).for_epochs()
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):

@@ -13,7 +13,10 @@ from gnnrec.evaluation.protocol import evaluate_rankings
 
 __all__ = ["ValidationPairs"]
 
-_MOST_SCORES = 2_000_000_000  # of one validation: half a minute on one core
+# Users after an epoch, and scores, which take half a minute on one core; more users change a recall by less than the
+# next seed does. What is settled after training asks forty times, so each time less.
+_MOST_USERS, _MOST_SCORES = 50_000, 2_000_000_000
+_MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE = 10_000, 400_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +54,17 @@ class ValidationPairs:
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
         return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index])
 
-    def of_some_users(self, most: int) -> "ValidationPairs":
-        """Returns the pairs of at most so many users, drawn at random, always the same.
+    def for_epochs(self) -> "ValidationPairs":
+        """Returns the pairs of at most 50,000 users, in a large catalogue fewer: no more than two billion scores."""
+        return self._of_some_users(_MOST_USERS, _MOST_SCORES)
 
-        In a large catalogue they are fewer, so that no more than two billion scores are computed.
-        """
-        most = min(most, max(1, _MOST_SCORES // self.pairs.shape[1]))
+    def for_settling(self) -> "ValidationPairs":
+        """Returns the pairs of at most 10,000 users, in a large catalogue fewer: no more than 400 million scores."""
+        return self._of_some_users(_MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE)
+
+    def _of_some_users(self, most: int, most_scores: int) -> "ValidationPairs":
+        """Returns the pairs of users drawn at random, always the same."""
+        most = min(most, max(1, most_scores // self.pairs.shape[1]))
         users = np.flatnonzero(np.diff(self.pairs.indptr))
         if len(users) <= most:
             return self

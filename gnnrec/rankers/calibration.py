@@ -20,7 +20,6 @@ _POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 _CONTENT_TASTES = (0.0, 0.03, 0.1, 0.3, 1.0)
 _SIMULATED_SHARE = 0.2  # of the known items play new ones
 _BISECTIONS = 8
-_MOST_USERS = 10_000  # of whom one choice costs as much as a validation
 
 
 def best_popularity_weight(validation: ValidationPairs, user: Tensor, item: Tensor, select_by: str) -> float:
@@ -35,7 +34,7 @@ def best_popularity_weight(validation: ValidationPairs, user: Tensor, item: Tens
         select_by: The metric to maximise.
     """
     direction, bias = item[:, :-1], item[:, -1:]
-    validation = validation.of_some_users(_MOST_USERS)
+    validation = validation.for_settling()
 
     def quality(weight: float) -> float:
         return validation(user, torch.cat([direction, weight * bias], dim=1))[select_by]
@@ -70,7 +69,7 @@ def best_content_taste(
         select_by: The metric to maximise.
     """
     generator = torch.Generator().manual_seed(0)
-    validation = validation.of_some_users(_MOST_USERS)
+    validation = validation.for_settling()
     quality = dict.fromkeys(_CONTENT_TASTES, 0.0)
     for fold in torch.randperm(len(known), generator=generator).tensor_split(round(1 / _SIMULATED_SHARE)):
         plays_new = np.zeros(len(content), dtype=np.bool_)
@@ -115,7 +114,7 @@ def best_new_item_offset(
     chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
     plays_new = torch.zeros(len(item), dtype=torch.bool)
     plays_new[known[chosen]] = True
-    of_known = validation.of_some_users(_MOST_USERS).of_items((~plays_new).numpy())
+    of_known = validation.for_settling().of_items((~plays_new).numpy())
     span = float(torch.linalg.vector_norm(item, dim=1).max())
 
     def quality(offset: float) -> float:

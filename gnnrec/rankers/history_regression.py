@@ -22,7 +22,6 @@ __all__ = ["HistoryRegression"]
 logger = logging.getLogger(__name__)
 
 _MOST_PEOPLE = 50_000  # more examples change some thousands of weights no further
-_MOST_VALIDATED = 10_000
 _FEW_EVENTS = (1, 3, 10)
 _PRIORS = (3.0, 0.0, 1.0, 10.0, 30.0)  # the first is taken where nothing tells them apart
 
@@ -81,7 +80,7 @@ class HistoryRegression:
         Known people play new ones of whom only some random events are known. Cost: 15 validations on at most 10,000
         people.
         """
-        validation = validation.of_some_users(_MOST_VALIDATED)
+        validation = validation.for_settling()
         events = interactions.tocoo()
         shuffled = arrivals(
             events.row.astype(np.int64), events.col.astype(np.int64), None, interactions.shape, of="user", more_than=0

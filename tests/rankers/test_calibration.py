@@ -49,14 +49,19 @@ def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs)
     assert validation.pairs.nnz == NUM
 
 
-def test_some_users_are_enough(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = validation.of_some_users(20)
-    assert np.count_nonzero(np.diff(some.pairs.indptr)) == 20
-    assert (some.pairs != validation.pairs.multiply(some.pairs)).nnz == 0
-    assert (some.pairs != validation.of_some_users(20).pairs).nnz == 0
-    assert validation.of_some_users(NUM) is validation
-    monkeypatch.setattr(validation_module, "_MOST_SCORES", 7 * validation.pairs.shape[1])
-    assert (np.diff(validation.of_some_users(20).pairs.indptr) > 0).sum() == 7
+@pytest.mark.parametrize("occasion", ["for_epochs", "for_settling"])
+def test_some_users_are_enough(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch, occasion: str) -> None:
+    def chosen() -> ValidationPairs:
+        return getattr(validation, occasion)()
+
+    assert chosen() is validation
+    end = "_TO_SETTLE" if occasion == "for_settling" else ""
+    monkeypatch.setattr(validation_module, f"_MOST_USERS{end}", 20)
+    assert np.count_nonzero(np.diff(chosen().pairs.indptr)) == 20
+    assert (chosen().pairs != validation.pairs.multiply(chosen().pairs)).nnz == 0
+    assert (chosen().pairs != chosen().pairs).nnz == 0  # always the same ones
+    monkeypatch.setattr(validation_module, f"_MOST_SCORES{end}", 7 * validation.pairs.shape[1])
+    assert (np.diff(chosen().pairs.indptr) > 0).sum() == 7
 
 
 @pytest.mark.parametrize("told", ["by content", "by the vectors", "by both"])
