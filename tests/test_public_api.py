@@ -26,7 +26,7 @@ SIGNATURES = {
     "Dataset.without": "items users",
     "Recommender": "embedding_dim * config **options",
     "Recommender.preset": "name **options",
-    "Recommender.fit": "train valid * refit warm_start run_dir resume cache_dir progress",
+    "Recommender.fit": "train valid * refit warm_start run_dir resume cache_dir progress distributed",
     "Recommender.recommend": "users k * exclude_seen include_items exclude_items on_unknown new_item_share",
     "Recommender.recommend_for": "histories k * profiles user_vectors exclude_seen include_items exclude_items "
     "new_item_share",

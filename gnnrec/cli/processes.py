@@ -15,7 +15,7 @@ import typer
 from gnnrec.errors import ConfigError, GnnrecError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 __all__ = ["DistributedOption", "first_has_said_it", "part", "runs_elsewhere", "tell_the_others"]
 
@@ -102,7 +102,7 @@ def _store() -> "Store":
     import torch.distributed as dist
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, is_master=False, timeout=_FOR_THE_FIRST)  # type: ignore[attr-defined,no-any-return]
+    return dist.TCPStore(address, port, is_master=False, timeout=_FOR_THE_FIRST)  # type: ignore[attr-defined]
 
 
 def _launch(number: int) -> None:
