@@ -61,8 +61,9 @@ class CleanedLog:
 
 @dataclass(frozen=True, eq=False)
 class _SideTable:
-    """A side table without its id column; ``ids[row]`` says whose row it is."""
+    """A side table without its id column, which was called ``column``; ``ids[row]`` says whose row it is."""
 
+    column: str
     ids: IdArray
     frame: pd.DataFrame
 
@@ -108,6 +109,8 @@ def assemble(
         "item": _read_table(items, "item", columns, cleaning, elsewhere),
         "user": _read_table(users, "user", columns, cleaning, elsewhere),
     }
+    for owner, table in tables.items():
+        _check_named_id(owner, columns, log.ids[owner].column, table)
     vectors = {name: _as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
     catalogue = {owner: _catalogue(owner, log.ids[owner], tables[owner], vectors) for owner in tables}
     specs = {
@@ -179,7 +182,17 @@ def _read_table(
     repeated = pd.unique(ids[pd.Series(ids).duplicated().to_numpy()])
     if len(repeated):
         raise DataError(f"{what}: column {name!r} repeats {_listed(repeated)}; keep one row per {owner}")
-    return _SideTable(ids, frame.drop(columns=name).reset_index(drop=True))
+    return _SideTable(name, ids, frame.drop(columns=name).reset_index(drop=True))
+
+
+def _check_named_id(owner: Owner, columns: Mapping[str, str], of_log: str, table: _SideTable | None) -> None:
+    """Refuses a name for the ids that neither the log nor the side table has, instead of taking an alias for it."""
+    name = columns.get(f"{owner}_id")
+    if name is not None and name != of_log and (table is None or name != table.column):
+        beside = "" if table is None else f", and of the {owner} table {table.column!r}"
+        raise DataError(
+            f"columns= says that {owner}_id is {name!r}, which is not there; that of the log is {of_log!r}{beside}"
+        )
 
 
 def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Mapping[str, Vectors]) -> IdMap:

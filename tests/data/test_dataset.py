@@ -59,6 +59,16 @@ def test_named_columns_win_over_aliases_and_the_rest_is_kept():
     assert data.events.columns["user_id"].tolist() == [1, 2]
 
 
+def test_a_named_id_column_that_no_table_has_is_refused():
+    frame = pd.DataFrame({"user_id": [1, 2], "item": ["x", "y"]})
+    with pytest.raises(DataError, match=r"user_id is 'person', which is not there; that of the log is 'user_id'"):
+        Dataset.from_frames(frame, columns={"user_id": "person"})
+    items = pd.DataFrame({"product": ["x", "y"]})
+    assert Dataset.from_frames(frame, items=items, columns={"item_id": "product"}).num_items == 2  # that of one table
+    with pytest.raises(DataError, match=r"'sku'.* log is 'item', and of the item table 'item_id'"):
+        Dataset.from_frames(frame, items=items.rename(columns=lambda _: "item_id"), columns={"item_id": "sku"})
+
+
 def test_of_two_aliases_the_better_is_used_and_said(caplog):
     frame = log(item=["x", "y", "z"])
     data = Dataset.from_frames(frame)
