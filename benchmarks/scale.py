@@ -216,7 +216,10 @@ def write_page(rows: list[dict[str, Any]]) -> None:
         text += [
             f"\n**Extrapolated, not measured**: the figures of {last['events']:,} events and what they become if each "
             f"goes on as from {before['events']:,} to {last['events']:,}, but at least linearly.\n",
-            markdown.table(["events", *_GROWING], [_extrapolated(before, last, events) for events in _EXTRAPOLATED]),
+            markdown.table(
+                ["events", *_GROWING],
+                [_extrapolated(before, last, events) for events in _EXTRAPOLATED if events > last["events"]],
+            ),
         ]
     PAGE.write_text("\n".join(text), encoding="utf-8")
 
@@ -230,7 +233,7 @@ _GROWING: dict[str, Callable[[dict[str, Any]], float]] = {
     "peak GiB": lambda row: row["peak_gib"]["fit"],
 }
 _STAGES = ("dataset", "encode", "prepare", "graph", "train")
-_EXTRAPOLATED = (100_000_000, 1_000_000_000)
+_EXTRAPOLATED = (10_000_000, 100_000_000, 1_000_000_000)
 
 
 def _slope(before: dict[str, Any], after: dict[str, Any], figure: Callable[[dict[str, Any]], float]) -> float:

@@ -76,7 +76,7 @@ def runs_elsewhere(distributed: str | None) -> bool:
 
 def tell_the_others() -> None:
     """Lets the other processes know that the first one has failed and said why."""
-    if part.rank or part.size == 1:
+    if part.rank or part.size == 1 or not _has_store():
         return
     import torch.distributed as dist
 
@@ -86,7 +86,7 @@ def tell_the_others() -> None:
 
 def first_has_said_it() -> bool:
     """Returns whether the first process fails as well as this one, so that its message need not be repeated."""
-    if part.rank == 0:
+    if part.rank == 0 or not _has_store():
         return False
     import torch.distributed as dist
 
@@ -95,6 +95,11 @@ def first_has_said_it() -> bool:
     except dist.DistError:
         return False
     return True
+
+
+def _has_store() -> bool:
+    """Returns whether torchrun set the variables by which processes find each other; others set some of them only."""
+    return "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ
 
 
 def _store() -> "Store":
