@@ -55,7 +55,10 @@ class Embeddings:
         return self.decode(self.user_mixed)
 
     def of_users(self, user_index: Tensor) -> Tensor:
-        """Returns those rows of :attr:`user`: a step decodes the users of its batch and no others."""
+        """Returns the rows ``[batch, dim]`` of :attr:`user` at ``user_index [batch]``.
+
+        Only these are decoded: a step has no use for users outside its batch.
+        """
         return self.decode(self.user_mixed.index_select(0, user_index))
 
 

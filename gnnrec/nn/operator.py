@@ -72,7 +72,12 @@ class _Product(torch.autograd.Function):
 def product(matrix: Tensor, x: Tensor) -> Tensor:
     """Returns ``matrix @ x`` for a matrix of a :class:`SparseOperator`, without a gradient.
 
-    It is computed in float32, since half precision loses small messages, and returned in the precision of ``x``.
+    Args:
+        matrix: ``[num_rows, num_columns]`` CSR, float32.
+        x: ``[num_columns, dim]``.
+
+    Returns:
+        ``[num_rows, dim]`` in the precision of ``x``, computed in float32: half precision loses small messages.
 
     Raises:
         ValueError: ``x`` has another number of rows than the matrix has columns.
