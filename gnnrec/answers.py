@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gnnrec.data.ids import IdArray, IdMap, as_id_array
 from gnnrec.errors import ConfigError
-from gnnrec.retrieval.topk import forbid, top_k_of_scores
+from gnnrec.selection.topk import forbid, top_k_of_scores
 
 __all__ = ["NewItems", "allowed_items", "ranked_frame"]
 
@@ -136,7 +136,7 @@ def _top_k_with_share(scores: Tensor, k: int, new: NewItems) -> tuple[Tensor, Te
         new: Which items are new, and their share.
 
     Returns:
-        As :func:`~gnnrec.retrieval.topk.top_k_of_scores`.
+        As :func:`~gnnrec.selection.topk.top_k_of_scores`.
     """
     values, index = zip(*(top_k_of_scores(scores, k, allowed=kind) for kind in (new.is_new, ~new.is_new)), strict=True)
     num_new, num_others = ((found >= 0).sum(dim=1, keepdim=True) for found in index)

@@ -14,7 +14,7 @@ PACKAGE = Path(gnnrec.__file__).parent
 # From the bottom to the top: a module may import its own row and the rows above it in this list.
 LAYERS = [
     {"errors", "config", "storage", "geometric"},
-    {"data"},
+    {"data", "selection"},
     {"nn", "graph", "modalities"},
     {"retrieval"},
     {"evaluation"},
@@ -103,7 +103,7 @@ import sys
 for name in ("faiss", "polars", "duckdb", "transformers", "torchvision", "PIL", "matplotlib", "sklearn"):
     sys.modules[name] = None  # an import of it now fails
 import importlib, pkgutil
-for part in ("nn", "graph", "training", "evaluation", "retrieval", "rankers"):
+for part in ("selection", "nn", "graph", "training", "evaluation", "retrieval", "rankers"):
     package = importlib.import_module(f"gnnrec.{part}")
     for module in pkgutil.walk_packages(package.__path__, f"gnnrec.{part}."):
         importlib.import_module(module.name)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import METRICS, area_under_curve, parse_metric
-from gnnrec.retrieval.topk import forbid, top_k_of_scores
+from gnnrec.selection.topk import forbid, top_k_of_scores
 
 __all__ = ["DEFAULT_METRICS", "Evaluation", "evaluate_rankings", "find_hits"]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError
 from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.selection.topk import top_k
 
 __all__ = [
     "ItemGraph",
@@ -27,13 +28,13 @@ __all__ = [
 # 3). ``freedom``: the same with 1 instead of the cosine (Zhou & Shen 2023, FREEDOM, section 3.1).
 ItemGraph: TypeAlias = Literal["cosine", "lattice", "freedom"]
 
-_BLOCK_ENTRIES = 4_000_000  # entries of one block of similarities held at once: 16 MB of float32
+_BLOCK_ENTRIES = 4_000_000  # pairs with a user in common that are counted at once
 
 
 def nearest_neighbours(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Finds the base vectors of highest cosine similarity to each query, exactly, in blocks of queries.
+    """Finds the base vectors of highest cosine similarity to each query, exactly; equal ones by index.
 
-    Cost: ``O(num_queries × num_base × dim)`` time, 16 MB of memory beside input and answer.
+    Cost: ``O(num_queries × num_base × dim)`` time, in the blocks of :func:`~gnnrec.retrieval.top_k`.
 
     Args:
         queries: ``[num_queries, dim]``.
@@ -48,15 +49,7 @@ def nearest_neighbours(queries: Tensor, base: Tensor, k: int) -> tuple[Tensor, T
     """
     if k <= 0:
         raise ConfigError(f"the number of neighbours must be positive, not {k}")
-    queries, base = F.normalize(queries.float()), F.normalize(base.float())
-    k = min(k, len(base))
-    similarity = torch.empty(len(queries), k)
-    index = torch.empty(len(queries), k, dtype=torch.int64)
-    rows = max(1, _BLOCK_ENTRIES // max(1, len(base)))
-    for start in range(0, len(queries), rows):
-        block = slice(start, start + rows)
-        similarity[block], index[block] = (queries[block] @ base.T).topk(k, dim=1)
-    return similarity, index
+    return top_k(F.normalize(queries.float()), F.normalize(base.float()), k)
 
 
 def similarity_edges(features: Features, k: int, weights: ItemGraph = "cosine") -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError, MissingPackageError
-from gnnrec.retrieval.topk import top_k
+from gnnrec.selection.topk import top_k
 
 __all__ = ["IndexKind", "ItemIndex"]
 

@@ -18,6 +18,7 @@ from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.distributed import ALONE, Processes
 from gnnrec.training.epoch import epoch_steps
+from gnnrec.training.kept_memory import keep_freed_memory
 from gnnrec.training.lazy_adam import LazyAdam
 from gnnrec.training.objective import Objective
 from gnnrec.training.step_loss import StepLoss
@@ -49,6 +50,7 @@ class TrainingResult:
     chosen: Mapping[str, float] = field(default_factory=dict)
 
 
+@keep_freed_memory()
 def train(
     model: GraphModel,
     graph: MessageGraph,

@@ -6,8 +6,9 @@ import scipy.sparse as sp
 import torch
 
 from gnnrec.errors import DataError
-from gnnrec.retrieval import pruning, top_k
-from gnnrec.retrieval.pruning import Sample, best_above_guess
+from gnnrec.retrieval import top_k
+from gnnrec.selection import pruning
+from gnnrec.selection.pruning import Sample, best_above_guess
 
 NUM_QUERIES, NUM_ITEMS, K = 20, 6000, 10
 INF = float("inf")
@@ -57,7 +58,7 @@ def spied(monkeypatch):
         counts["given back"] += len(answer[2])
         return answer
 
-    monkeypatch.setattr("gnnrec.retrieval.topk.best_above_guess", counting)
+    monkeypatch.setattr("gnnrec.selection.topk.best_above_guess", counting)
     return counts
 
 
@@ -96,7 +97,7 @@ def test_a_guess_hardly_ever_fails(spied):
 
 def test_a_guess_that_fails_costs_nothing_but_time(monkeypatch):
     queries, items = whole_numbers(1000)
-    monkeypatch.setattr("gnnrec.retrieval.topk.Sample.draw", lambda items, k: Sample(items[:100], rank=1))
+    monkeypatch.setattr("gnnrec.selection.topk.Sample.draw", lambda items, k: Sample(items[:100], rank=1))
     exclude = sp.csr_matrix(np.random.default_rng(1).random((NUM_QUERIES, NUM_ITEMS)) < 0.2)
     _, _, given_back = best_above_guess(
         *map(torch.from_numpy, (queries, np.sort(items, axis=0)[::-1].copy())), K, Sample(np.arange(100), rank=1)

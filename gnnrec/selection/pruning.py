@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import DataError
-from gnnrec.retrieval.selection import select_directly
+from gnnrec.selection.rows import select_directly
 
 __all__ = ["Sample", "best_above_guess", "refuse_nan"]
 

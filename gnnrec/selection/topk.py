@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError
-from gnnrec.retrieval.pruning import Sample, best_above_guess, refuse_nan
-from gnnrec.retrieval.selection import select
+from gnnrec.selection.pruning import Sample, best_above_guess, refuse_nan
+from gnnrec.selection.rows import select
 
 __all__ = ["forbid", "top_k", "top_k_of_scores"]
 

@@ -1,0 +1,1 @@
+"""Exact selection of the best items, from vectors or from scores."""
