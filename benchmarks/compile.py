@@ -23,6 +23,7 @@ from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
+from gnnrec.training.steps import Step
 
 _STEPS, _WARM_UP, _BATCH = 20, 3, 2048
 
@@ -40,9 +41,9 @@ def step_function(graph: MessageGraph, *, compiled: bool):
     def step() -> float:
         started = time.perf_counter()
         hidden = torch.rand(graph.num_items, generator=generator) < model.config.identity_dropout
-        user_index, item_index = graph.edge_index[:, order[:_BATCH]]
+        pairs = order[:_BATCH]
         embeddings = forward(graph, hidden_items=hidden)
-        loss = sum(objective(embeddings, user_index, item_index, generator).values())
+        loss = sum(objective(embeddings, Step(graph, pairs, *graph.edge_index[:, pairs])).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

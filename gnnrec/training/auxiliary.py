@@ -39,7 +39,7 @@ class Batch:
         negative_index: ``[batch, num_negatives]`` items, where the ranking loss compares pairs.
         view_dropout: Share of the entries set to zero in views that are compared with each other.
         user: ``[batch, dim]`` the user of each pair as of the moment before it; ``None`` where order does not count.
-        candidates: What a sampled softmax compares with; ``None``: it draws them itself.
+        candidates: What a sampled softmax compares with.
     """
 
     user_index: Tensor

@@ -68,8 +68,8 @@ def epoch_steps(
         config.sampled_neighbours,
         draw_candidates=partial(objective.draw_candidates, generator),
         generator=own,
-        interactions=interactions,
         tables=tables,
+        interactions=interactions,
     )
     for step, (_, weight) in zip(steps, shares, strict=True):
         yield replace(step.hiding(hidden_share, own, device), weight=weight)

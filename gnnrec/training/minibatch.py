@@ -27,8 +27,8 @@ def sampled_steps(
     *,
     draw_candidates: Callable[[], Tensor],
     generator: torch.Generator,
+    tables: Tables,
     interactions: SparseOperator | None = None,
-    tables: Tables | None = None,
 ) -> Iterator[Step]:
     """Embeds every batch on a sample of its own.
 
@@ -50,8 +50,8 @@ def sampled_steps(
             is also how many sources a seed draws in each relation between items, or between users.
         draw_candidates: Returns the items that a batch is compared with, as nodes of the whole graph, ascending.
         generator: Source of randomness, on CPU.
+        tables: Of the model.
         interactions: Another adjacency than the graph's own.
-        tables: Of the model, where they are not as they are in one process.
 
     Raises:
         ConfigError: Not as many hops as the model has, or a model that looks further than these.
@@ -68,7 +68,6 @@ def sampled_steps(
         neg_sampling=SharedNegatives(draw_candidates),
     )
     node_type = tables_of_nodes(graph.shape, model.config)
-    tables = Tables(model) if tables is None else tables
     for edge in batches:
         sample = loader(edge)
         users, items = sample["user"], sample["item"]

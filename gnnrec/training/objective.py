@@ -65,37 +65,29 @@ class Objective:
         never = _DRAWS * (torch.log1p(-share) + math.log1p(-1 / max(len(self.warm_index), 2)))
         self.log_inclusion = (-torch.expm1(never)).log().float()
 
-    def __call__(
-        self,
-        embeddings: Embeddings,
-        user_index: Tensor,
-        item_index: Tensor,
-        generator: torch.Generator | None = None,
-        users: Tensor | None = None,
-        candidates: Candidates | None = None,
-        negative_index: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def __call__(self, embeddings: Embeddings, step: Step, users: Tensor | None = None) -> dict[str, Tensor]:
         """Returns the weighted terms of the loss, to be added up; ``ranking`` is the first.
 
         Args:
-            embeddings: Of the whole graph, or of a sample.
-            user_index: ``[batch]`` users of the positives.
-            item_index: ``[batch]`` items of the positives.
-            generator: Source of negatives, on CPU, where they are not drawn already.
+            embeddings: Of the graph of the step.
+            step: The positives, and what they are compared with.
             users: ``[batch, dim]`` the user of each positive as of the moment before it, where order counts.
-            candidates: What ``sampled-softmax`` compares with, where it is drawn already.
-            negative_index: ``[batch, num_negatives]`` what ``bpr`` and ``bce`` compare with, likewise.
         """
-        if self.negatives is not None and negative_index is None:
-            negative_index = self.negatives.sample(user_index, self.config.negatives, generator)
-        batch = Batch(user_index, item_index, negative_index, self.config.view_dropout, users, candidates)
-        terms = {"ranking": self.ranking_loss(embeddings, batch, generator)}
+        batch = Batch(
+            step.user_index,
+            step.item_index,
+            step.negative_index,
+            self.config.view_dropout,
+            users,
+            self._candidates_of(step),
+        )
+        terms = {"ranking": self.ranking_loss(embeddings, batch)}
         for name, weight in self.config.auxiliary.items():
             if weight:
                 terms[name] = weight * AUXILIARY_LOSSES[name](embeddings, batch)
         return terms
 
-    def draw_candidates(self, generator: torch.Generator | None) -> Tensor:
+    def draw_candidates(self, generator: torch.Generator) -> Tensor:
         """Draws the items of a sampled softmax, half by popularity and half uniformly; returns them once, ascending."""
         pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
         uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
@@ -114,25 +106,23 @@ class Objective:
             return replace(step, candidate_index=candidates, candidate_id=candidates)
         return step
 
-    def candidates_of(self, step: Step) -> Candidates | None:
+    def _candidates_of(self, step: Step) -> Candidates | None:
         """Returns the candidates that a step brings along, as nodes of its graph."""
         if step.candidate_index is None or step.candidate_id is None:
             return None
         return Candidates(step.candidate_index, self.log_inclusion[step.candidate_id].to(step.candidate_index.device))
 
-    def _softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _softmax(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         candidates = embeddings.item
         if len(self.warm_index) < len(candidates):
             candidates = candidates.index_select(0, self.warm_index)
         of_users, row = _users(embeddings, batch)
         return losses.full_softmax(of_users, candidates, row, self.position[batch.item_index], self.temperature)
 
-    def _sampled_softmax(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _sampled_softmax(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Compares with candidates that the whole batch shares."""
         candidates = batch.candidates
-        if candidates is None:
-            drawn = self.draw_candidates(generator)
-            candidates = Candidates(drawn, self.log_inclusion[drawn])
+        assert candidates is not None
         own = torch.searchsorted(candidates.index, batch.item_index).clamp(max=len(candidates.index) - 1)
         of_users, row = _users(embeddings, batch)
         return losses.sampled_softmax(
@@ -145,13 +135,13 @@ class Objective:
             temperature=self.temperature,
         )
 
-    def _bpr(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _bpr(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         return losses.bpr(*self._scores(embeddings, batch))
 
-    def _bce(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _bce(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         return losses.binary_cross_entropy(*self._scores(embeddings, batch))
 
-    def _bootstrap(self, embeddings: Embeddings, batch: Batch, generator: torch.Generator | None) -> Tensor:
+    def _bootstrap(self, embeddings: Embeddings, batch: Batch) -> Tensor:
         """Predicts the item from the user and the user from the item (Zhou et al. 2023, BM3, section 3.3)."""
         if "item" not in embeddings.views:
             raise ConfigError("the loss 'bootstrap' compares views that only the architecture 'bm3' has; set it too")

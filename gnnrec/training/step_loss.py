@@ -39,15 +39,7 @@ class StepLoss(nn.Module):
             if model.reads_order and histories is not None:
                 events = histories.before(step.user_index, step.edge, model.config.sequence_length)
                 users = model.after_events(embeddings.of_users(step.user_index), embeddings.item, events)
-            terms = self.objective(
-                embeddings,
-                step.user_index,
-                step.item_index,
-                None,  # all is drawn
-                users,
-                self.objective.candidates_of(step),
-                step.negative_index,
-            )
+            terms = self.objective(embeddings, step, users)
             aligned = model.alignment_loss(embeddings, step.graph, step.user_index, step.item_index)
             if aligned is not None:
                 terms["modalities"] = aligned

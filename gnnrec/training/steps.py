@@ -26,11 +26,10 @@ class Step:
         item_index: ``[batch]`` their items.
         interactions: Another adjacency than the graph's own.
         rows: Name of a weight with a row for each node → the rows of the nodes of a sample.
-        candidate_index: ``[num_candidates]`` items that all pairs are compared with, ascending; ``None``: it is left to
-            the loss.
+        candidate_index: ``[num_candidates]`` items that all pairs are compared with, ascending; ``None`` where the loss
+            has no use for them.
         candidate_id: ``[num_candidates]`` the same items as nodes of the whole graph, and on its device.
-        negative_index: ``[batch, num_negatives]`` items that each pair is compared with; ``None``: it is left to the
-            loss.
+        negative_index: ``[batch, num_negatives]`` items that each pair is compared with, likewise.
         hidden_items: ``[num_items]`` bool: items of ``graph`` to embed as if they were new.
         weight: How much the mean over these pairs counts in the mean over the processes that share a batch.
     """

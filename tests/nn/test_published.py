@@ -15,6 +15,7 @@ from gnnrec.nn.model_config import ModelConfig
 from gnnrec.presets import RecommenderConfig
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
+from gnnrec.training.steps import Step
 
 MakeGraph = Callable[..., MessageGraph]
 DIM, HOPS = 8, 2
@@ -242,7 +243,9 @@ def test_every_parameter_learns(architecture: str, media_graph: MakeGraph) -> No
     graph = media_graph()
     model = model_of(graph, architecture, fine_tune_features=True).train()
     objective = Objective(graph, TrainingConfig(**TRAINING[architecture]))
-    terms = objective(model(graph), *graph.edge_index, torch.Generator().manual_seed(0))
+    pairs = torch.arange(graph.edge_index.shape[1])
+    step = objective.drawn(Step(graph, pairs, *graph.edge_index), torch.Generator().manual_seed(0))
+    terms = objective(model(graph), step)
     torch.stack(list(terms.values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

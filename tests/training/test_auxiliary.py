@@ -12,6 +12,7 @@ from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training.auxiliary import AUXILIARY_LOSSES, Batch
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
+from gnnrec.training.steps import Step
 
 NEGATIVE = torch.tensor([[5, 1], [2, 2], [0, 3]])
 
@@ -137,10 +138,12 @@ def test_losses_of_other_architectures_are_refused(name: str, embeddings: Embedd
 
 def test_dropout_and_negatives_come_from_the_options(graph: MessageGraph, embeddings: Embeddings) -> None:
     options = TrainingConfig(loss="bpr", negatives=3, auxiliary={"dropout-contrast": 0.5}, view_dropout=0.9)
-    terms = [
-        Objective(graph, config)(embeddings, *graph.edge_index, torch.Generator().manual_seed(0))["dropout-contrast"]
-        for config in (options, replace(options, view_dropout=0.0))
-    ]
+    pairs = torch.arange(graph.edge_index.shape[1])
+    terms = []
+    for config in (options, replace(options, view_dropout=0.0)):
+        objective = Objective(graph, config)
+        step = objective.drawn(Step(graph, pairs, *graph.edge_index), torch.Generator().manual_seed(0))
+        terms.append(objective(embeddings, step)["dropout-contrast"])
     assert terms[0] > terms[1]
 
 

@@ -18,6 +18,7 @@ from gnnrec.training.loop import train
 from gnnrec.training.minibatch import sampled_steps
 from gnnrec.training.objective import Objective
 from gnnrec.training.steps import Step, edge_batches
+from gnnrec.training.tables import Tables
 
 ALL = (-1, -1)
 MODEL = ModelConfig(embedding_dim=8, hops=2)
@@ -44,8 +45,17 @@ def steps(model: GraphModel, graph: MessageGraph, neighbours: tuple[int, ...], b
     generator = torch.Generator().manual_seed(0)
     batches = edge_batches(graph, batch_size, by_user=True, generator=generator)
     candidates = torch.arange(1, graph.num_items, 3)
+    tables = Tables(model)
     return list(
-        sampled_steps(model, graph, batches, neighbours, draw_candidates=lambda: candidates, generator=generator)
+        sampled_steps(
+            model,
+            graph,
+            batches,
+            neighbours,
+            draw_candidates=lambda: candidates,
+            generator=generator,
+            tables=tables,
+        )
     )
 
 
@@ -75,13 +85,12 @@ def test_a_step_on_all_neighbours_is_a_step_on_the_whole_graph(graph: MessageGra
 
     def terms_and_gradient(on_sample: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         model = model_of(graph)
-        generator = torch.Generator().manual_seed(1)
         if on_sample:
             on = steps(model, graph, ALL)[1]
         else:
             user_index, item_index = graph.edge_index[:, step.edge]
             on = Step(graph, step.edge, user_index, item_index, None, {}, step.candidate_id, step.candidate_id)
-        terms = objective(on.embed(model), on.user_index, on.item_index, generator, None, objective.candidates_of(on))
+        terms = objective(on.embed(model), on)
         torch.stack(list(terms.values())).sum().backward()
         weights = model.named_parameters()
         return terms, {name: weight.grad.to_dense() for name, weight in weights if weight.grad is not None}

@@ -14,6 +14,7 @@ from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training import objective as objective_module
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
+from gnnrec.training.steps import Step
 
 
 @pytest.fixture
@@ -25,7 +26,12 @@ def embeddings(model: MultimodalGraphModel, graph: MessageGraph) -> Embeddings:
 def terms(graph: MessageGraph, embeddings: Embeddings, seed: int = 0, **options) -> dict[str, Tensor]:
     """The terms for a batch of all interactions."""
     objective = Objective(graph, TrainingConfig(**options))
-    return objective(embeddings, *graph.edge_index, torch.Generator().manual_seed(seed))
+    return objective(embeddings, step_of_all(objective, graph, seed))
+
+
+def step_of_all(objective: Objective, graph: MessageGraph, seed: int) -> Step:
+    pairs = torch.arange(graph.edge_index.shape[1])
+    return objective.drawn(Step(graph, pairs, *graph.edge_index), torch.Generator().manual_seed(seed))
 
 
 def cross_entropy_over_known_items(graph: MessageGraph, embeddings: Embeddings, temperature: float) -> Tensor:
@@ -79,7 +85,7 @@ def test_pairwise_losses_compare_with_drawn_items(name: str, loss, graph: Messag
     assert (graph.item_degree[negative] > 0).all()
     score = embeddings.user @ embeddings.item.T / 0.4
     expected = loss(score[user, item], score[user[:, None], negative])
-    torch.testing.assert_close(objective(embeddings, user, item, torch.Generator().manual_seed(5))["ranking"], expected)
+    torch.testing.assert_close(objective(embeddings, step_of_all(objective, graph, seed=5))["ranking"], expected)
 
 
 def test_bootstrap_belongs_to_its_architecture(graph: MessageGraph, embeddings: Embeddings) -> None:
