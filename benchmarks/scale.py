@@ -1,6 +1,6 @@
 """Fits the default model on planted logs of growing size and says what that takes, and how much of the truth it finds.
 
-    python benchmarks/scale.py --pairs 100000 1000000 3000000 10000000 [--epochs 3] [--threads 2]
+    python benchmarks/scale.py --pairs 100000 1000000 3000000 10000000 [--epochs 2] [--threads 2]
 
 A log of ``n`` events has ``n / 10`` people, ``n / 50`` items and two modalities. Every item belongs to one taste, and
 within it popularity falls with the rank (Zipf); every person has two tastes, so that the best possible ranking, the
@@ -255,7 +255,7 @@ def _measure_here(num_events: int, options: dict[str, Any], threads: int, path: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000, 3_000_000, 10_000_000])
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     rows = {row["events"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}

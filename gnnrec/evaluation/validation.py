@@ -56,20 +56,28 @@ class ValidationPairs:
 
     def for_epochs(self) -> "ValidationPairs":
         """Returns the pairs of at most 50,000 users, in a large catalogue fewer: no more than two billion scores."""
-        return self._of_some_users(_MOST_USERS, _MOST_SCORES)
-
-    def for_settling(self) -> "ValidationPairs":
-        """Returns the pairs of at most 10,000 users, in a large catalogue fewer: no more than 400 million scores."""
-        return self._of_some_users(_MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE)
-
-    def _of_some_users(self, most: int, most_scores: int) -> "ValidationPairs":
-        """Returns the pairs of users drawn at random, always the same."""
-        most = min(most, max(1, most_scores // self.pairs.shape[1]))
-        users = np.flatnonzero(np.diff(self.pairs.indptr))
-        if len(users) <= most:
+        users = self._some_users(_MOST_USERS, _MOST_SCORES)
+        if len(users) == np.count_nonzero(np.diff(self.pairs.indptr)):
             return self
         kept = np.zeros(self.pairs.shape[0], dtype=np.float32)
-        kept[np.random.default_rng(0).choice(users, most, replace=False)] = 1
+        kept[users] = 1
         pairs = sp.csr_matrix(sp.diags(kept) @ self.pairs)
         pairs.eliminate_zeros()
         return replace(self, pairs=pairs)
+
+    def for_settling(self) -> tuple[NDArray[np.int64], "ValidationPairs"]:
+        """Chooses at most 10,000 users, in a large catalogue fewer: no more than 400 million scores.
+
+        Returns:
+            The users ``[num_chosen]``, ascending, and the pairs with a row for each of those alone.
+        """
+        users = self._some_users(_MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE)
+        return users, replace(self, pairs=self.pairs[users], mask=self.mask[users])
+
+    def _some_users(self, most: int, most_scores: int) -> NDArray[np.int64]:
+        """Returns users with pairs, ascending: all, or some drawn at random, always the same."""
+        most = min(most, max(1, most_scores // self.pairs.shape[1]))
+        users = np.flatnonzero(np.diff(self.pairs.indptr))
+        if len(users) > most:
+            users = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
+        return users

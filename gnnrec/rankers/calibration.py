@@ -34,7 +34,8 @@ def best_popularity_weight(validation: ValidationPairs, user: Tensor, item: Tens
         select_by: The metric to maximise.
     """
     direction, bias = item[:, :-1], item[:, -1:]
-    validation = validation.for_settling()
+    people, validation = validation.for_settling()
+    user = user[torch.from_numpy(people)]
 
     def quality(weight: float) -> float:
         return validation(user, torch.cat([direction, weight * bias], dim=1))[select_by]
@@ -69,7 +70,8 @@ def best_content_taste(
         select_by: The metric to maximise.
     """
     generator = torch.Generator().manual_seed(0)
-    validation = validation.for_settling()
+    people, validation = validation.for_settling()
+    user, interactions = user[torch.from_numpy(people)], interactions[people]
     quality = dict.fromkeys(_CONTENT_TASTES, 0.0)
     for fold in torch.randperm(len(known), generator=generator).tensor_split(round(1 / _SIMULATED_SHARE)):
         plays_new = np.zeros(len(content), dtype=np.bool_)
@@ -114,7 +116,8 @@ def best_new_item_offset(
     chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
     plays_new = torch.zeros(len(item), dtype=torch.bool)
     plays_new[known[chosen]] = True
-    of_known = validation.for_settling().of_items((~plays_new).numpy())
+    people, validation = validation.for_settling()
+    user, of_known = user[torch.from_numpy(people)], validation.of_items((~plays_new).numpy())
     span = float(torch.linalg.vector_norm(item, dim=1).max())
 
     def quality(offset: float) -> float:

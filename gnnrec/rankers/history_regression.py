@@ -80,7 +80,8 @@ class HistoryRegression:
         Known people play new ones of whom only some random events are known. Cost: 15 validations on at most 10,000
         people.
         """
-        validation = validation.for_settling()
+        people, validation = validation.for_settling()
+        interactions = interactions[people]
         events = interactions.tocoo()
         shuffled = arrivals(
             events.row.astype(np.int64), events.col.astype(np.int64), None, interactions.shape, of="user", more_than=0

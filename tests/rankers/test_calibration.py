@@ -49,19 +49,30 @@ def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs)
     assert validation.pairs.nnz == NUM
 
 
-@pytest.mark.parametrize("occasion", ["for_epochs", "for_settling"])
-def test_some_users_are_enough(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch, occasion: str) -> None:
-    def chosen() -> ValidationPairs:
-        return getattr(validation, occasion)()
+def test_some_users_are_enough_to_choose_an_epoch(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert validation.for_epochs() is validation
+    monkeypatch.setattr(validation_module, "_MOST_USERS", 20)
+    chosen = validation.for_epochs().pairs
+    assert np.count_nonzero(np.diff(chosen.indptr)) == 20
+    assert (chosen != validation.pairs.multiply(chosen)).nnz == 0
+    assert (chosen != validation.for_epochs().pairs).nnz == 0  # always the same ones
+    monkeypatch.setattr(validation_module, "_MOST_SCORES", 7 * validation.pairs.shape[1])
+    assert (np.diff(validation.for_epochs().pairs.indptr) > 0).sum() == 7
 
-    assert chosen() is validation
-    end = "_TO_SETTLE" if occasion == "for_settling" else ""
-    monkeypatch.setattr(validation_module, f"_MOST_USERS{end}", 20)
-    assert np.count_nonzero(np.diff(chosen().pairs.indptr)) == 20
-    assert (chosen().pairs != validation.pairs.multiply(chosen().pairs)).nnz == 0
-    assert (chosen().pairs != chosen().pairs).nnz == 0  # always the same ones
-    monkeypatch.setattr(validation_module, f"_MOST_SCORES{end}", 7 * validation.pairs.shape[1])
-    assert (np.diff(chosen().pairs.indptr) > 0).sum() == 7
+
+def test_what_is_settled_needs_the_rows_of_some_users(
+    validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pairs = np.flatnonzero(np.diff(validation.pairs.indptr))
+    monkeypatch.setattr(validation_module, "_MOST_USERS_TO_SETTLE", 20)
+    users, chosen = validation.for_settling()
+    assert len(users) == 20
+    assert np.isin(users, with_pairs).all()
+    assert (np.diff(users) > 0).all()
+    assert (chosen.pairs != validation.pairs[users]).nnz == 0
+    assert (chosen.mask != validation.mask[users]).nnz == 0
+    monkeypatch.setattr(validation_module, "_MOST_SCORES_TO_SETTLE", 7 * validation.pairs.shape[1])
+    assert len(validation.for_settling()[0]) == 7
 
 
 @pytest.mark.parametrize("told", ["by content", "by the vectors", "by both"])
