@@ -4,7 +4,8 @@
 
 - ``propagation``: one product with the normalised adjacency, forward and backward, 64 wide, at 1 and 10 million pairs.
   The bound is the time in which memory is copied: for every entry of the matrix a row of 64 floats and an index are
-  read, and every row of the result is written. All contenders keep freed memory, as training does. Peers: PyG's ``LGConv`` on edges, and torch's CSR under plain autograd.
+  read, and every row of the result is written. All contenders keep freed memory, as training does. Peers: PyG's
+  ``LGConv`` on edges, and torch's CSR under plain autograd.
 - ``epoch``: one pass over TikTok's training pairs with the preset ``lightgcn`` and with PyG's ``LightGCN`` in the loop
   of its example: three layers, 64 wide, BPR with one negative, batches of 2,048.
 - ``quality``: seconds until the validation recall@20 on TikTok at which PyG's ``LightGCN`` stops, for PyG in the loop
