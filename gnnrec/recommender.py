@@ -373,6 +373,8 @@ class Recommender:
     def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:
         """Returns the ids ``[n]`` and vectors ``[n, dim]`` whose inner product is the score; not of removed items.
 
+        A ``linear_part`` adds to that product.
+
         Raises:
             UnsupportedError: The ranker has no vectors.
             ConfigError: ``kind`` is neither ``user`` nor ``item``.

@@ -70,6 +70,19 @@ class TestFit:
         assert rec.state.train.nnz + rec.state.valid.nnz == all_pairs
         assert "recall@20" in rec.history
 
+    def test_refit_takes_over_the_linear_part_and_its_weight(self, tmp_path):
+        train = dataset()
+        options = {**QUICK, "linear_part": "ease"}
+        chosen = gr.Recommender(**options).fit(train, progress=False).state.ranker.config.model.linear_weight
+        assert chosen in (0.05, 0.1, 0.2, 0.4, 0.8)
+        final = gr.Recommender(**options).fit(train, refit=True, progress=False)
+        linear = final.state.ranker.linear
+        assert final.state.ranker.config.model.linear_weight == chosen
+        assert (linear.ranker.interactions != train.interaction_matrix()).nnz == 0
+        final.save(tmp_path / "model")
+        again, users = gr.load(tmp_path / "model"), final.state.users.ids
+        assert again.recommend(users, 5).equals(final.recommend(users, 5))
+
     def test_refit_learns_from_all_pairs_for_the_best_number_of_epochs(self):
         train = dataset()
         chosen = gr.Recommender(**QUICK).fit(train, progress=False)

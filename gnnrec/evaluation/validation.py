@@ -1,6 +1,6 @@
 """Measures user and item vectors on held-out pairs, while a model trains and right after."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,10 @@ class ValidationPairs:
         def score(user_index: Tensor) -> Tensor:
             return user[user_index.to(user.device)] @ item.T
 
+        return self.of_scores(score)
+
+    def of_scores(self, score: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
+        """Returns the same of rankings by any scores: ``user_index [block]`` → ``[block, num_items]``."""
         return evaluate_rankings(score, self.pairs, mask=self.mask, metrics=self.metrics).values
 
     def of_items(self, chosen: NDArray[np.bool_]) -> "ValidationPairs":

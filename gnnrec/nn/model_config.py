@@ -42,6 +42,11 @@ class ModelConfig:
         new_item_price: Share of the recall of known items that places for new ones may cost.
         new_user_prior: As how many events the average person counts in the vector of a new one; ``None``: what ranks
             best for known people on validation when only 1, 3 or 10 of their events are told.
+        linear_part: What a linear model in closed form says of a history is added to the scores: ``ease`` or
+            ``graph-filter`` (``gnnrec.rankers.linear_part``), ``auto``: what ranks the validation pairs best, or
+            ``none``. Scores are then more than the product of the vectors.
+        linear_weight: How much it counts; at 1 it spreads the items of a person as wide as the model does. ``None``:
+            what ranks the validation pairs best.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -72,6 +77,8 @@ class ModelConfig:
     new_item_offset: float | None = None
     new_item_price: float = 0.02
     new_user_prior: float | None = None
+    linear_part: Literal["auto", "none", "graph-filter", "ease"] = "none"
+    linear_weight: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -114,5 +121,7 @@ class ModelConfig:
             raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
         if self.new_user_prior is not None and self.new_user_prior < 0:
             raise ConfigError(f"option 'new_user_prior' must not be negative, got {self.new_user_prior}")
+        if self.linear_weight is not None and self.linear_weight < 0:
+            raise ConfigError(f"option 'linear_weight' must not be negative, got {self.linear_weight}")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")

@@ -73,7 +73,15 @@ def tables_of_nodes(shape: GraphShape, config: ModelConfig) -> Mapping[str, str]
 
 def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig, new_shape: GraphShape) -> None:
     """Allows only the numbers of nodes to differ, and what gives no weight its shape or meaning."""
-    settled_afterwards = ("popularity_weight", "content_taste", "new_item_offset", "new_item_price", "new_user_prior")
+    settled_afterwards = (
+        "popularity_weight",
+        "content_taste",
+        "new_item_offset",
+        "new_item_price",
+        "new_user_prior",
+        "linear_part",
+        "linear_weight",
+    )
     for field in fields(ModelConfig):
         if field.name.endswith("dropout") or field.name in settled_afterwards:
             continue

@@ -26,7 +26,7 @@ class GraphFilterConfig:
 
     Attributes:
         factors: Singular vectors that the ideal low-pass filter lets through, at most the rank of the graph; 256 as
-            published.
+            published, 0 for the linear filter alone.
         ideal_weight: Weight α of the ideal low-pass filter beside the linear one; .3 as published.
         linear_exponent: Exponent β of the item degrees around the linear filter: 0 as published, larger ones lean to
             popular items. At ½ both filters lean alike.
@@ -37,9 +37,7 @@ class GraphFilterConfig:
     linear_exponent: float = searched(0.5, Range(0.0, 1.0))
 
     def __post_init__(self) -> None:
-        if self.factors <= 0:
-            raise ConfigError(f"option 'factors' must be positive, got {self.factors}")
-        for name in ("ideal_weight", "linear_exponent"):
+        for name in ("factors", "ideal_weight", "linear_exponent"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
 
@@ -136,6 +134,8 @@ def _item_degree(graph: sp.csr_matrix) -> NDArray[np.float32]:
 
 def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) -> Tensor:
     """Returns ``[num_items, factors]``; fewer columns if the matrix is of a lower rank."""
+    if factors == 0:
+        return torch.zeros(matrix.shape[1], 0)
     if factors < min(matrix.shape):
         start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
         _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,6 +24,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.linear_part import LinearPart, best_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import as_new_items, learn_newcomers, place_new_items, weigh_popularity
@@ -32,7 +33,10 @@ from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralRanker"]
 
-_SETTLED = ("popularity_weight", "content_taste", "new_item_offset", "new_user_prior")
+_SETTLED = (
+    *("popularity_weight", "content_taste", "new_item_offset", "new_user_prior"),
+    *("linear_part", "linear_weight"),
+)
 
 
 class NeuralRanker(Ranker):
@@ -50,6 +54,7 @@ class NeuralRanker(Ranker):
         shape: Of the training graph.
         attachment: What places new items, where the model leaves that to regression.
         newcomers: From the history of a new person to a vector, likewise.
+        linear: What is added to the products of the vectors.
     """
 
     name: ClassVar[str] = "neural"
@@ -63,6 +68,7 @@ class NeuralRanker(Ranker):
         shape: GraphShape,
         attachment: ContentAttachment | None = None,
         newcomers: HistoryRegression | None = None,
+        linear: LinearPart | None = None,
     ) -> None:
         self.model = model
         self.serving = serving
@@ -70,6 +76,7 @@ class NeuralRanker(Ranker):
         self.shape = shape
         self.attachment = attachment
         self.newcomers = newcomers
+        self.linear = linear
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -116,22 +123,34 @@ class NeuralRanker(Ranker):
             with torch.no_grad():
                 user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
             serving = replace(serving, user=user)
+        linear, name, weight = best_linear_part(
+            config.model.linear_part,
+            config.model.linear_weight,
+            task,
+            serving.user,
+            serving.item,
+            config.training.select_by,
+        )
+        config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight))
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
                 model, graph, serving, task.interactions, config, task.validation
             )
         chosen = {name: getattr(config.model, name) for name in _SETTLED}
-        result = replace(result, chosen={name: value for name, value in chosen.items() if value is not None})
-        return cls(model, serving, config, graph.shape, attachment, newcomers), result
+        result = replace(
+            result, chosen={name: value for name, value in chosen.items() if value is not None and value != "none"}
+        )
+        return cls(model, serving, config, graph.shape, attachment, newcomers, linear), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
         rows = torch.from_numpy(user_index)
-        return self._score(self.serving.user[rows], self.serving.user_taste[rows])
+        scores = self._score(self.serving.user[rows], self.serving.user_taste[rows])
+        return scores if self.linear is None else self.linear.add_to(scores, users=user_index)
 
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items for new people; the average person's scores for an empty history."""
-        return self._score(self._user_vectors(histories, None), self._tastes(histories))
+        return self._score_new(histories, base=None)
 
     @torch.no_grad()
     def fold_in_with_profiles(self, histories: sp.csr_matrix, profiles: Mapping[str, Features]) -> Tensor:
@@ -149,7 +168,7 @@ class NeuralRanker(Ranker):
         x_dict = {name: torch.from_numpy(np.array(profile.values)) for name, profile in described.items()}
         owner_dict = {name: torch.from_numpy(np.array(profile.owner_index)) for name, profile in described.items()}
         base = self.model.new_users(x_dict, owner_dict, torch.from_numpy(np.diff(histories.indptr)))
-        return self._score(self._user_vectors(histories, base), self._tastes(histories))
+        return self._score_new(histories, base)
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Scores all items by the cosine of their embeddings; how popular they are plays no part."""
@@ -157,7 +176,10 @@ class NeuralRanker(Ranker):
         return unit[torch.from_numpy(item_index)] @ unit.T
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
-        """Returns the embeddings whose inner product is the score, with the content if there are new items."""
+        """Returns the embeddings whose inner product is the score, but for the linear part.
+
+        They hold the content if there are new items.
+        """
         serving = self.serving
         if not serving.user_taste.shape[1] or not serving.item_is_new.any():
             return serving.user if kind == "user" else serving.item
@@ -175,7 +197,8 @@ class NeuralRanker(Ranker):
         user[rows] = self._user_vectors(changed, base[rows])
         taste = torch.cat([serving.user_taste, serving.user_taste.new_zeros(num_added, serving.user_taste.shape[1])])
         taste[rows] = self._tastes(changed)
-        return self._with(replace(serving, user=user, user_base=base, user_taste=taste))
+        linear = None if self.linear is None else self.linear.update(_pairs(interactions), changed_users)
+        return self._with(replace(serving, user=user, user_base=base, user_taste=taste), linear)
 
     @torch.no_grad()
     def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
@@ -217,7 +240,8 @@ class NeuralRanker(Ranker):
                 item_degree=torch.cat([serving.item_degree, serving.item_degree.new_ones(num_added)]),
                 item_content=torch.cat([serving.item_content, content]),
                 item_is_new=torch.cat([serving.item_is_new, serving.item_is_new.new_ones(num_added)]),
-            )
+            ),
+            self.linear,
         )
 
     def state(self) -> RankerState:
@@ -228,7 +252,12 @@ class NeuralRanker(Ranker):
             tensors |= {f"attachment.{name}": value for name, value in self.attachment.tensors().items()}
         if self.newcomers is not None:
             tensors |= {f"newcomers.{name}": value for name, value in self.newcomers.tensors().items()}
-        return RankerState(tensors, {"config": to_dict(self.config), "shape": to_dict(self.shape)})
+        facts: dict[str, Any] = {"config": to_dict(self.config), "shape": to_dict(self.shape)}
+        if self.linear is not None:
+            linear = self.linear.state()
+            tensors |= {f"linear.{name}": value for name, value in linear.tensors.items()}
+            facts["linear"] = linear.facts
+        return RankerState(tensors, facts)
 
     @classmethod
     def from_state(cls, state: RankerState) -> Self:
@@ -242,10 +271,13 @@ class NeuralRanker(Ranker):
         if placing := below("attachment.", state.tensors):
             attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
         newcomers = HistoryRegression.restore(of_people) if (of_people := below("newcomers.", state.tensors)) else None
-        return cls(model.eval(), serving, config, shape, attachment, newcomers)
+        linear = None
+        if "linear" in state.facts:
+            linear = LinearPart.from_state(RankerState(below("linear.", state.tensors), state.facts["linear"]))
+        return cls(model.eval(), serving, config, shape, attachment, newcomers, linear)
 
-    def _with(self, serving: ServingTensors) -> Self:
-        return type(self)(self.model, serving, self.config, self.shape, self.attachment, self.newcomers)
+    def _with(self, serving: ServingTensors, linear: LinearPart | None) -> Self:
+        return type(self)(self.model, serving, self.config, self.shape, self.attachment, self.newcomers, linear)
 
     @property
     def _takes_new_items(self) -> bool:
@@ -260,6 +292,11 @@ class NeuralRanker(Ranker):
             new = torch.nonzero(serving.item_is_new).flatten()
             scores[:, new] += taste @ serving.item_content[new].T
         return scores
+
+    def _score_new(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
+        """Scores all items for new people; ``base`` is what they have beside their histories."""
+        scores = self._score(self._user_vectors(histories, base), self._tastes(histories))
+        return scores if self.linear is None else self.linear.add_to_new(scores, histories=_pairs(histories))
 
     def _tastes(self, histories: sp.csr_matrix) -> Tensor:
         return (self.config.model.content_taste or 0.0) * content_tastes(_pairs(histories), self.serving.item_content)

@@ -47,7 +47,7 @@ class TrainingResult:
 
     history: tuple[EpochRecord, ...]
     best_epoch: int
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @keep_freed_memory()

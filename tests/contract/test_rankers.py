@@ -38,11 +38,17 @@ def test_neural_presets(name: str) -> None:
     check_ranker(NeuralRanker, short(NEURAL[name]))
 
 
+@pytest.mark.parametrize("part", ["ease", "graph-filter"])
+def test_the_default_with_a_linear_part(part: str) -> None:
+    options = {"linear_part": part, "linear_weight": 0.5}
+    check_ranker(NeuralRanker, short(NEURAL["gnnrec"].with_options(options)))
+
+
 def test_ease() -> None:
     check_ranker(EaseRanker, EaseConfig())
 
 
-@pytest.mark.parametrize("factors", [4, 256])
+@pytest.mark.parametrize("factors", [0, 4, 256])
 def test_graph_filter(factors: int) -> None:
     check_ranker(GraphFilterRanker, GraphFilterConfig(factors=factors))
 
@@ -149,7 +155,7 @@ def test_a_ranker_that_ignores_its_users_is_found() -> None:
 class MovesKnownItems(NeuralRanker):
     def attach(self, added, known, num_added):
         attached = super().attach(added, known, num_added)
-        return attached._with(replace(attached.serving, user=attached.serving.user * 1.01))
+        return attached._with(replace(attached.serving, user=attached.serving.user * 1.01), attached.linear)
 
 
 class AttachesNothing(NeuralRanker):

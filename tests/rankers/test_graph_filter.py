@@ -48,7 +48,7 @@ def test_the_filter_as_published(task: RankingTask, planted: PlantedGraph) -> No
 def test_at_one_half_the_linear_filter_is_a_random_walk(task: RankingTask, planted: PlantedGraph) -> None:
     train = planted.train.toarray().astype(np.float64)
     to_item, to_user = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1) for matrix in (train, train.T))
-    config = GraphFilterConfig(factors=1, ideal_weight=0.0, linear_exponent=0.5)
+    config = GraphFilterConfig(factors=0, linear_exponent=0.5)
     walk = GraphFilterRanker.fit(task, config)[0].score(EVERYBODY).numpy() / train.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(walk, to_item @ to_user @ to_item, atol=1e-6)
 
@@ -90,7 +90,7 @@ def test_new_events_count_at_once_and_the_filter_stays(fitted: GraphFilterRanker
     assert torch.equal(again.score(np.array([119, 120, 4])), updated.score(np.array([119, 120, 4])))
 
 
-@pytest.mark.parametrize(("option", "value"), [("factors", 0), ("ideal_weight", -0.1), ("linear_exponent", -1.0)])
+@pytest.mark.parametrize(("option", "value"), [("factors", -1), ("ideal_weight", -0.1), ("linear_exponent", -1.0)])
 def test_impossible_options_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=option):
         GraphFilterConfig(**{option: value})

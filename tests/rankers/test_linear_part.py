@@ -1,0 +1,171 @@
+"""What a linear model says of a history is added to what the vectors say, where validation finds that it pays."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.geometric import HeteroData
+from gnnrec.nn.model_config import ModelConfig
+from gnnrec.rankers import EaseRanker, GraphFilterRanker
+from gnnrec.rankers.base import RankingTask
+from gnnrec.rankers.ease import EaseConfig
+from gnnrec.rankers.graph_filter import GraphFilterConfig
+from gnnrec.rankers.linear_part import LinearPart, best_linear_part
+from gnnrec.rankers.neural import NeuralRanker
+from gnnrec.rankers.neural_config import NeuralConfig
+from gnnrec.testing import PlantedGraph
+from gnnrec.training.config import TrainingConfig
+
+NUM_USERS, NUM_PAIRS = 200, 10
+NUM_ITEMS = 2 * NUM_PAIRS
+KINDS = ("ease", "graph-filter")
+
+
+@pytest.fixture(scope="module")
+def task() -> RankingTask:
+    """Items go in pairs: who has one of a pair mostly has the other, which is held out for every third person."""
+    rng = np.random.default_rng(0)
+    pairs = np.argsort(rng.random((NUM_USERS, NUM_PAIRS)), axis=1)[:, :3]
+    had = np.zeros((NUM_USERS, NUM_ITEMS), dtype=np.float32)
+    for half in (0, 1):
+        np.put_along_axis(had, 2 * pairs + half, 1, axis=1)
+    wanted = np.zeros_like(had)
+    held_out = np.arange(0, NUM_USERS, 3)
+    wanted[held_out, 2 * pairs[held_out, 0]] = 1
+    train = sp.csr_matrix(had - wanted)
+    return RankingTask(HeteroData(), train, ValidationPairs(sp.csr_matrix(wanted), train, ("recall@1",)))
+
+
+def vectors(task: RankingTask, *, tell: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors that tell what is held out, or nothing."""
+    assert task.validation is not None
+    noise = torch.from_numpy(np.random.default_rng(1).normal(size=(NUM_USERS, NUM_ITEMS))).float()
+    told = torch.from_numpy(task.validation.pairs.toarray())
+    return (told + 0.01 * noise if tell else noise), torch.eye(NUM_ITEMS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
+    user, item = vectors(task, tell=False)
+    part, name, weight = best_linear_part(kind, None, task, user, item, "recall@1")
+    assert part is not None
+    assert name == part.name == kind
+    assert task.validation is not None
+    alone = task.validation(user, item)["recall@1"]
+    together, linear = (
+        task.validation.of_scores(lambda rows, base=base: part.add_to(base[rows] @ item.T, users=rows.numpy()))[
+            "recall@1"
+        ]
+        for base in (user, torch.zeros_like(user))
+    )
+    assert linear > 0.8
+    assert together > 1.4 * alone
+    assert weight == 0.8  # the more the better, as the vectors tell nothing
+
+
+def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
+    user, item = vectors(task, tell=True)
+    assert best_linear_part("auto", None, task, user, item, "recall@1") == (None, "none", None)
+
+
+def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    user, item = vectors(task, tell=False)
+    recall = {}
+    for kind in KINDS:
+        part = best_linear_part(kind, 0.8, task, user, item, "recall@1")[0]
+        assert part is not None
+        assert task.validation is not None
+
+        def score(rows: torch.Tensor, part: LinearPart = part) -> torch.Tensor:
+            return part.add_to(user[rows] @ item.T, users=rows.numpy())
+
+        recall[kind] = task.validation.of_scores(score)["recall@1"]
+    assert best_linear_part("auto", 0.8, task, user, item, "recall@1")[1] == max(recall, key=lambda kind: recall[kind])
+    monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
+    assert best_linear_part("auto", None, task, user, item, "recall@1")[1] == "graph-filter"
+
+
+def test_without_validation_the_options_decide(task: RankingTask) -> None:
+    user, item = vectors(task, tell=False)
+    blind = replace(task, validation=None)
+    assert best_linear_part("auto", None, blind, user, item, "recall@1")[:2] == (None, "none")
+    part, name, weight = best_linear_part("ease", 0.3, blind, user, item, "recall@1")
+    assert part is not None
+    assert (name, weight) == ("ease", 0.3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str) -> None:
+    user, item = vectors(task, tell=False)
+    part = LinearPart.fit(kind, task, 7 * user, item)
+    everybody = np.arange(NUM_USERS)
+    added = part.add_to(torch.zeros(NUM_USERS, NUM_ITEMS), users=everybody)
+    assert added.std(dim=1).mean().item() == pytest.approx((7 * user @ item.T).std(dim=1).mean().item(), rel=1e-4)
+    reference = {
+        "ease": EaseRanker.fit(task, EaseConfig())[0],
+        "graph-filter": GraphFilterRanker.fit(task, GraphFilterConfig(factors=32, ideal_weight=0.0))[0],
+    }[kind].score(everybody)
+    torch.testing.assert_close(added, part.factor * reference)
+
+
+CONFIG = NeuralConfig(
+    ModelConfig(embedding_dim=16, linear_part="ease", linear_weight=0.5), TrainingConfig(epochs=2, learning_rate=0.02)
+)
+
+
+@pytest.fixture(scope="module")
+def ranker(planted: PlantedGraph) -> NeuralRanker:
+    return NeuralRanker.fit(RankingTask(planted.graph, planted.train), CONFIG)[0]
+
+
+def products(ranker: NeuralRanker, users: np.ndarray) -> torch.Tensor:
+    return ranker.vectors("user")[users] @ ranker.vectors("item").T
+
+
+def test_scores_are_products_and_the_linear_part(ranker: NeuralRanker, planted: PlantedGraph) -> None:
+    users = np.array([3, 1, 60])
+    part = ranker.linear
+    assert part is not None
+    expected = products(ranker, users) + part.factor * part.ranker.score(users)
+    known = planted.train.getnnz(axis=0) > 0  # new items' content counts besides
+    torch.testing.assert_close(ranker.score(users)[:, known], expected[:, known])
+
+
+def test_new_events_and_new_people_reach_the_linear_part(ranker: NeuralRanker, planted: PlantedGraph) -> None:
+    grown = sp.vstack([planted.train, planted.train[5]], format="csr")
+    newcomer = ranker.update(grown, np.array([planted.train.shape[0]]))
+    part, before = newcomer.linear, ranker.linear
+    assert part is not None
+    assert before is not None
+    of_newcomer = part.ranker.score(np.array([planted.train.shape[0]]))
+    torch.testing.assert_close(of_newcomer, before.ranker.score(np.array([5])))
+    told = ranker.fold_in(planted.train[5]) - without_linear_part(ranker).fold_in(planted.train[5])
+    torch.testing.assert_close(told, before.factor * of_newcomer, atol=1e-5, rtol=1e-4)
+
+
+def without_linear_part(ranker: NeuralRanker) -> NeuralRanker:
+    """The same without its linear part."""
+    return NeuralRanker(ranker.model, ranker.serving, ranker.config, ranker.shape, ranker.attachment, ranker.newcomers)
+
+
+def test_items_added_later_are_scored_by_their_vectors(ranker: NeuralRanker, planted: PlantedGraph) -> None:
+    content = planted.features["content"]
+    added = replace(content, values=content.values[:4], owner_index=np.arange(4))
+    grown, plain = (
+        one.attach({"content": added}, planted.features, 4) for one in (ranker, without_linear_part(ranker))
+    )
+    users = np.arange(120)
+    torch.testing.assert_close(grown.score(users)[:, 80:], plain.score(users)[:, 80:])
+    torch.testing.assert_close(grown.score(users)[:, :80], ranker.score(users))
+    # An event on one of them is of no use to the linear part, and does it no harm.
+    wide = sp.csr_matrix((planted.train.data, planted.train.indices, planted.train.indptr), (120, 84)).tolil()
+    wide[7, 82] = 1
+    later = grown.update(sp.csr_matrix(wide), np.array([7]))
+    assert torch.isfinite(later.score(np.array([7]))).all()
+    assert later.linear is not None
+    assert ranker.linear is not None
+    assert torch.equal(later.linear.ranker.score(np.array([7])), ranker.linear.ranker.score(np.array([7])))
