@@ -166,3 +166,9 @@ def test_top_entries_are_the_largest_stored_ones(seed: int, shape: tuple[int, in
         for other in [other for other in np.argsort(-entries, kind="stable") if entries[other]][:k]
     ]
     assert list(zip(row.tolist(), column.tolist(), value.tolist(), strict=True)) == expected
+    # The order in which a row is stored does not matter.
+    stored = sp.csr_matrix(dense)
+    order = np.lexsort((-stored.indices, np.repeat(np.arange(shape[0]), np.diff(stored.indptr))))
+    turned = sp.csr_matrix((stored.data[order], stored.indices[order], stored.indptr), shape)
+    for one, other in zip(top_entries_per_row(turned, k), (row, column, value), strict=True):
+        np.testing.assert_array_equal(one, other)
