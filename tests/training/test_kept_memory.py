@@ -10,7 +10,7 @@ import torch
 
 from gnnrec.training.kept_memory import keep_freed_memory
 
-PAGES = 65_536  # of 4 KiB in the tensor below
+PAGES = 16_384  # of 4 KiB in the tensor below
 SCRIPT = """
 import json, resource
 from pathlib import Path
@@ -22,8 +22,8 @@ def resident():
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(6):
-        torch.ones(256 * 2**20 // 4)
+    for _ in range(30):
+        torch.ones(64 * 2**20 // 4)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 found = {"faults outside": faults()}
@@ -45,11 +45,11 @@ print(json.dumps(found))
 def test_freed_memory_is_kept_inside_and_given_back_afterwards() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert found["faults outside"] > 5.9 * PAGES  # every one of six tensors is taken anew
-    # A small tensor may settle where a large one was, which then needs another place.
-    assert found["faults inside"] < 3.1 * PAGES
+    assert found["faults outside"] > 29 * PAGES  # every one of thirty tensors is taken anew
+    # A small tensor may settle where a large one was, which then needs another place: some of the first ones do.
+    assert found["faults inside"] < 15 * PAGES
     assert found["kept"] > 0.9 * PAGES
-    assert found["kept afterwards"] < 0.1 * PAGES
+    assert found["kept afterwards"] < 0.5 * PAGES
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ def test_the_same_batches_give_the_same_model(graph: MessageGraph, monkeypatch: 
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     call = Objective.__call__
 
-    def recorded(self, embeddings, user_index, item_index, *rest):
-        steps.append((user_index, item_index, rest[-1][:, 0]))  # the negatives
-        return call(self, embeddings, user_index, item_index, *rest)
+    def recorded(self, embeddings, step, users):
+        steps.append((step.user_index, step.item_index, step.negative_index[:, 0]))
+        return call(self, embeddings, step, users)
 
     monkeypatch.setattr(Objective, "__call__", recorded)
     config = replace(PRESET.training, epochs=EPOCHS, auxiliary={"regularisation": 1e-2}, learning_rate=0.01)

@@ -100,9 +100,9 @@ def test_every_pair_is_passed_once_and_those_of_a_user_together_where_they_share
     passed = []
     compute = loop.Objective.__call__
 
-    def spy(self, embeddings, user_index, item_index, generator, *rest):
-        passed.append(torch.stack([user_index, item_index]))
-        return compute(self, embeddings, user_index, item_index, generator, *rest)
+    def spy(self, embeddings, step, users):
+        passed.append(torch.stack([step.user_index, step.item_index]))
+        return compute(self, embeddings, step, users)
 
     monkeypatch.setattr(loop.Objective, "__call__", spy)
     run(graph, TrainingConfig(loss=loss, epochs=1))
