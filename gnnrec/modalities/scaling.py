@@ -14,6 +14,7 @@ __all__ = ["FeatureScaler", "ScalingKind", "fit_scaler", "scale_features"]
 
 ScalingKind: TypeAlias = Literal["none", "standard", "whiten", "robust", "l2"]
 
+_LEAST_SPREAD = 1e-30  # float32 cannot hold the inverse of much less
 _LEAST_VARIANCE = 1e-5  # whitening stretches no direction with less than this share of the largest variance further
 
 
@@ -117,14 +118,14 @@ def _scaler(kind: ScalingKind, **arrays: NDArray[np.float64]) -> FeatureScaler:
 
 def _spread(spread: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replaces a spread that is rounding noise beside the size of the numbers, i.e. of a constant column, by 1."""
-    noise = 10 * np.finfo(np.float32).eps * np.abs(rows).max(axis=0)
+    noise = np.maximum(10 * np.finfo(np.float32).eps * np.abs(rows).max(axis=0), _LEAST_SPREAD)
     return np.where(spread > noise, spread, 1.0)
 
 
 def _whitening(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the inverse square root of the covariance, ``[dim, dim]``."""
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    if variances.max() <= 0:
+    if variances.max() <= _LEAST_SPREAD**2:
         return np.eye(len(variances))
     stretched = directions / np.sqrt(np.maximum(variances, _LEAST_VARIANCE * variances.max()))
     rotation: NDArray[np.float64] = stretched @ directions.T

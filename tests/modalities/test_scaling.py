@@ -88,6 +88,14 @@ def test_result_is_always_finite_and_the_input_untouched(rows, kind):
     assert (rows == before).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("least", [1e-45, 1e-38, 1e-31, 1e-29])
+def test_numbers_next_to_zero_are_a_constant_or_scaled(kind, least):
+    rows = np.zeros((6, 3), dtype=np.float32)
+    rows[0, 0] = least
+    assert np.isfinite(fit_scaler(rows, kind).transform(rows)).all()
+
+
 def test_wrong_use():
     with pytest.raises(ConfigError, match="not 'minmax'"):
         fit_scaler([[1.0]], "minmax")
