@@ -171,7 +171,7 @@ def quality() -> dict[str, Any]:
     for name, options in {"gnnrec": {}, "gnnrec without media": without_media}.items():
         recommender = gr.Recommender(device="cpu", seed=0, **options).fit(train, valid, progress=False)
         assert recommender.fit_report is not None
-        before = sum(recommender.fit_report.stage_seconds[name] for name in ("encode", "prepare", "graph"))
+        before = sum(recommender.fit_report.stage_seconds[stage] for stage in ("encode", "prepare", "graph"))
         history = recommender.history
         curves[name] = list(zip((before + history["seconds"].cumsum()).tolist(), history["recall@20"], strict=True))
     reached = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from gnnrec.config import Choices, Range, searched, suggest
 from gnnrec.errors import ConfigError
@@ -10,7 +10,9 @@ from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.alignment.registry import check_weights
 from gnnrec.nn.fusion import FUSIONS
 
-__all__ = ["ModelConfig"]
+__all__ = ["LinearPartName", "ModelConfig"]
+
+LinearPartName: TypeAlias = Literal["auto", "none", "graph-filter", "ease"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class ModelConfig:
     new_item_offset: float | None = None
     new_item_price: float = 0.02
     new_user_prior: float | None = None
-    linear_part: Literal["auto", "none", "graph-filter", "ease"] = "none"
+    linear_part: LinearPartName = "none"
     linear_weight: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
@@ -123,5 +125,7 @@ class ModelConfig:
             raise ConfigError(f"option 'new_user_prior' must not be negative, got {self.new_user_prior}")
         if self.linear_weight is not None and self.linear_weight < 0:
             raise ConfigError(f"option 'linear_weight' must not be negative, got {self.linear_weight}")
+        if self.linear_weight is not None and self.linear_part == "none":
+            raise ConfigError("option 'linear_weight' weighs a linear part; set linear_part='auto' too")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")

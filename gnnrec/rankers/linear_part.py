@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self, TypeAlias
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.errors import ConfigError
 from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.nn.model_config import LinearPartName
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.rankers.ease import EaseConfig, EaseRanker
 from gnnrec.rankers.graph_filter import GraphFilterConfig, GraphFilterRanker
 
-__all__ = ["LinearPart", "LinearPartName", "best_linear_part"]
+__all__ = ["LinearPart", "best_linear_part", "check_linear_part"]
 
 logger = logging.getLogger(__name__)
-
-LinearPartName: TypeAlias = Literal["auto", "none", "graph-filter", "ease"]
 
 _MOST_ITEMS_FOR_EASE = 5_000  # whose weights are 100 MB
 _WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -33,8 +33,8 @@ class LinearPart:
     """A linear map from histories to scores of items, beside those of a model with vectors.
 
     A vector of some dozen numbers tells the taste of a person, but not every pair of items that go together; a matrix
-    of items × items does. Two kinds: ``ease`` for small and dense logs, and ``graph-filter``, walks of three steps from
-    the person, for any.
+    of items × items does. Two kinds: ``ease`` (Steck 2019, eq. 8) for small and dense logs, and ``graph-filter``, the
+    linear filter of Shen et al. (2021, section 4), for any. How both are added up is ours.
 
     Attributes:
         name: ``ease`` or ``graph-filter``.
@@ -55,6 +55,8 @@ class LinearPart:
             task: The training pairs.
             user: ``[num_users, dim]`` vectors of the model.
             item: ``[num_items, dim]``.
+
+        Cost: that of the linear model, and the scores of 500 people.
         """
         ranker: Ranker
         if name == "ease":
@@ -110,6 +112,20 @@ class LinearPart:
         return scores
 
 
+def check_linear_part(name: LinearPartName, num_items: int) -> None:
+    """Refuses a kind that does not fit the catalogue, before anything is trained.
+
+    Raises:
+        ConfigError: ``ease`` for more items than its weights have room for.
+    """
+    most = EaseConfig().maximum_items
+    if name == "ease" and num_items > most:
+        raise ConfigError(
+            f"option 'linear_part' is 'ease', which serves up to {most} items, and there are {num_items}; choose "
+            "'graph-filter', whose memory grows with the interactions"
+        )
+
+
 def best_linear_part(
     name: LinearPartName,
     weight: float | None,
@@ -134,7 +150,7 @@ def best_linear_part(
         The part, its name and its weight; ``None`` and ``none`` where there is none, or where none pays.
     """
     if name == "none" or (name == "auto" and task.validation is None):
-        return None, "none", weight
+        return None, "none", None
     names: list[LinearPartName] = [name]
     if name == "auto":
         names = ["graph-filter", "ease"] if len(item) <= _MOST_ITEMS_FOR_EASE else ["graph-filter"]
@@ -153,7 +169,7 @@ def best_linear_part(
         without = _quality(validation, people, user, item, None, select_by)
         if weight is None and tried[kind, chosen] <= without:
             logger.info("no linear part: the model alone ranks best on validation")
-            return None, "none", weight
+            return None, "none", None
     logger.info("the linear part %s counts %g times as much as the model", kind, chosen)
     return parts[kind].weighed(chosen), kind, chosen
 

@@ -24,7 +24,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part
+from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import as_new_items, learn_newcomers, place_new_items, weigh_popularity
@@ -91,7 +91,12 @@ class NeuralRanker(Ranker):
 
     @classmethod
     def fit(cls, task: RankingTask, config: NeuralConfig) -> tuple[Self, TrainingResult | None]:
-        """Trains the model on the task's graph."""
+        """Trains the model on the task's graph.
+
+        Raises:
+            ConfigError: An option does not fit the graph.
+        """
+        check_linear_part(config.model.linear_part, task.interactions.shape[1])
         torch.manual_seed(task.seed)
         # Trained on samples, the graph may be too large for the device: only samples go there.
         place = "cpu" if config.training.sampled_neighbours else task.device

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from gnnrec.errors import ConfigError
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.geometric import HeteroData
 from gnnrec.nn.model_config import ModelConfig
@@ -14,13 +15,13 @@ from gnnrec.rankers import EaseRanker, GraphFilterRanker
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part
+from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.testing import PlantedGraph
 from gnnrec.training.config import TrainingConfig
 
-NUM_USERS, NUM_PAIRS = 200, 10
+NUM_USERS, NUM_PAIRS = 400, 20
 NUM_ITEMS = 2 * NUM_PAIRS
 KINDS = ("ease", "graph-filter")
 
@@ -29,7 +30,7 @@ KINDS = ("ease", "graph-filter")
 def task() -> RankingTask:
     """Items go in pairs: who has one of a pair mostly has the other, which is held out for every third person."""
     rng = np.random.default_rng(0)
-    pairs = np.argsort(rng.random((NUM_USERS, NUM_PAIRS)), axis=1)[:, :3]
+    pairs = np.argsort(rng.random((NUM_USERS, NUM_PAIRS)), axis=1)[:, :2]
     had = np.zeros((NUM_USERS, NUM_ITEMS), dtype=np.float32)
     for half in (0, 1):
         np.put_along_axis(had, 2 * pairs + half, 1, axis=1)
@@ -51,20 +52,21 @@ def vectors(task: RankingTask, *, tell: bool) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
     user, item = vectors(task, tell=False)
+    assert task.validation is not None
+    measured = task.validation
+
+    def recall(part: LinearPart, base: torch.Tensor) -> float:
+        return measured.of_scores(lambda rows: part.add_to(base[rows] @ item.T, users=rows.numpy()))["recall@1"]
+
     part, name, weight = best_linear_part(kind, None, task, user, item, "recall@1")
     assert part is not None
     assert name == part.name == kind
-    assert task.validation is not None
-    alone = task.validation(user, item)["recall@1"]
-    together, linear = (
-        task.validation.of_scores(lambda rows, base=base: part.add_to(base[rows] @ item.T, users=rows.numpy()))[
-            "recall@1"
-        ]
-        for base in (user, torch.zeros_like(user))
-    )
-    assert linear > 0.8
-    assert together > 1.4 * alone
     assert weight == 0.8  # the more the better, as the vectors tell nothing
+    alone = measured(user, item)["recall@1"]
+    assert alone < 0.1  # chance is 1 in 37
+    assert recall(part, user) > 2 * alone
+    assert recall(part.weighed(10), user) > 0.8
+    assert recall(part, torch.zeros_like(user)) > 0.9
 
 
 def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
@@ -87,6 +89,22 @@ def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: p
     assert best_linear_part("auto", 0.8, task, user, item, "recall@1")[1] == max(recall, key=lambda kind: recall[kind])
     monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
     assert best_linear_part("auto", None, task, user, item, "recall@1")[1] == "graph-filter"
+
+
+def test_a_catalogue_too_large_for_ease_is_refused_before_the_training() -> None:
+    with pytest.raises(ConfigError, match=r"'linear_part'.*30000 items.*30001.*'graph-filter'"):
+        check_linear_part("ease", 30_001)
+    check_linear_part("auto", 30_001)
+    task = RankingTask(HeteroData(), sp.csr_matrix((2, 30_001), dtype=np.float32))  # no graph to train on
+    with pytest.raises(ConfigError, match="'linear_part'"):
+        NeuralRanker.fit(task, CONFIG)
+
+
+def test_a_weight_needs_something_to_weigh() -> None:
+    with pytest.raises(ConfigError, match=r"'linear_weight'.*linear_part="):
+        ModelConfig(linear_weight=0.5)
+    with pytest.raises(ConfigError, match=r"'linear_weight'.*negative"):
+        ModelConfig(linear_part="auto", linear_weight=-0.5)
 
 
 def test_without_validation_the_options_decide(task: RankingTask) -> None:

@@ -49,7 +49,7 @@ def test_freed_memory_is_kept_inside_and_given_back_afterwards() -> None:
     # A small tensor may settle where a large one was, which then needs another place: some of the first ones do.
     assert found["faults inside"] < 15 * PAGES
     assert found["kept"] > 0.9 * PAGES
-    assert found["kept afterwards"] < 0.5 * PAGES
+    assert found["kept afterwards"] < 0.1 * PAGES
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
