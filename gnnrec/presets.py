@@ -89,7 +89,9 @@ class RecommenderConfig:
         return config
 
 
-# Published models are trained as published: BPR with one negative and Adam at 1e-3, and L2 on the embeddings.
+# Published models stand alone, and rank by inner products.
+_PUBLISHED = ModelConfig(linear_part="none", decoder="dot")
+# They are trained as published: BPR with one negative and Adam at 1e-3, and L2 on the embeddings.
 _PAIRWISE = TrainingConfig(
     loss="bpr",
     temperature=1.0,
@@ -101,39 +103,41 @@ _PAIRWISE = TrainingConfig(
     patience=20,
 )
 # The references for new items learn as the default model does, so that what differs is what they make of new items.
+_REFERENCE = ModelConfig(linear_part="none", hops=0)
 _SOFTMAX = TrainingConfig(edge_dropout=0.0)
 _NO_DERIVED_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
 # Their media are taken as they are, and the mean stands for a missing one.
 _RAW_FEATURES = FeatureConfig(scaling="none", missing="mean")
 
 PRESETS: Mapping[str, RecommenderConfig] = {
-    # The default: attention over modalities, propagation, co-occurrence and content neighbours, softmax on cosines.
+    # The default: attention over modalities, propagation, co-occurrence and content neighbours, softmax on cosines, and
+    # what a linear model says of a history.
     "gnnrec": RecommenderConfig(),
     # He et al. 2020, LightGCN: eq. 3 (propagation), 4 (mean of layers), 15 (BPR with L2).
     "lightgcn": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="lightgcn", hops=3, content="none", decoder="dot"),
+        model=replace(_PUBLISHED, architecture="lightgcn", hops=3, content="none"),
         training=_PAIRWISE,
     ),
     # Rendle et al. 2009, BPR: matrix factorisation under section 4.1's criterion.
     "mf-bpr": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="lightgcn", hops=0, content="none", decoder="dot"),
+        model=replace(_PUBLISHED, architecture="lightgcn", hops=0, content="none"),
         training=_PAIRWISE,
     ),
     # He & McAuley 2016, VBPR: eq. 4, latent and visual factors, item bias and visual bias.
     "vbpr": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="vbpr", hops=0, decoder="dot"),
+        model=replace(_PUBLISHED, architecture="vbpr", hops=0),
         training=_PAIRWISE,
     ),
     # Zhou & Shen 2023, FREEDOM: image share .1, k = 10; of the published grids, rho = .8 and lambda = 1e-4.
     "freedom": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=GraphConfig(similar_items=10, item_graph="freedom", co_occurring_items=0),
-        model=ModelConfig(
-            architecture="freedom", hops=2, decoder="dot", modality_shares={"image": 0.1}, fine_tune_features=True
+        model=replace(
+            _PUBLISHED, architecture="freedom", hops=2, modality_shares={"image": 0.1}, fine_tune_features=True
         ),
         training=replace(_PAIRWISE, auxiliary={"content-ranking": 1e-4}, edge_dropout=0.8),
     ),
@@ -141,7 +145,7 @@ PRESETS: Mapping[str, RecommenderConfig] = {
     "bm3": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="bm3", hops=1, decoder="dot", fine_tune_features=True),
+        model=replace(_PUBLISHED, architecture="bm3", hops=1, fine_tune_features=True),
         training=replace(
             _PAIRWISE,
             loss="bootstrap",
@@ -153,34 +157,32 @@ PRESETS: Mapping[str, RecommenderConfig] = {
     "mgcn": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=GraphConfig(similar_items=10, item_graph="lattice", co_occurring_items=0),
-        model=ModelConfig(architecture="mgcn", hops=2, decoder="dot", fine_tune_features=True),
+        model=replace(_PUBLISHED, architecture="mgcn", hops=2, fine_tune_features=True),
         training=replace(_PAIRWISE, auxiliary={"view-contrast": 0.01, "output-regularisation": 1e-4}),
     ),
     # Yu et al. 2025, PGL, local-aware: 30 % of the edges; contrast .05 and dropout .2 (the authors' for Amazon Baby).
     "pgl": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=GraphConfig(similar_items=10, item_graph="freedom", co_occurring_items=0),
-        model=ModelConfig(
-            architecture="pgl", hops=2, decoder="dot", modality_shares={"image": 0.1}, fine_tune_features=True
-        ),
+        model=replace(_PUBLISHED, architecture="pgl", hops=2, modality_shares={"image": 0.1}, fine_tune_features=True),
         training=replace(_PAIRWISE, auxiliary={"dropout-contrast": 0.05}, edge_dropout=0.7, view_dropout=0.2),
     ),
     # Volkovs et al. 2017, DropoutNet: latent factors of half the items dropped; trained by a softmax on cosines.
     "dropoutnet": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="dropoutnet", hops=0, identity_dropout=0.5),
+        model=replace(_REFERENCE, architecture="dropoutnet", identity_dropout=0.5),
         training=_SOFTMAX,
     ),
     # Wei et al. 2021, CLCRec: both contrasts count alike, half of the items are their content in a step.
     "clcrec": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="clcrec", hops=0, identity_dropout=0.5),
+        model=replace(_REFERENCE, architecture="clcrec", identity_dropout=0.5),
         training=replace(_SOFTMAX, auxiliary={"identity-contrast": 1.0}),
     ),
     # After van den Oord et al. 2013: the identity of a new item is predicted from its content.
     "generative": RecommenderConfig(
         graph=_NO_DERIVED_RELATIONS,
-        model=ModelConfig(architecture="generative", hops=0),
+        model=replace(_REFERENCE, architecture="generative"),
         training=replace(_SOFTMAX, auxiliary={"identity-prediction": 1.0}),
     ),
     # Steck 2019, EASE: eq. 8, a linear autoencoder with a diagonal of zeros, in closed form.

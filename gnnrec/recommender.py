@@ -1,5 +1,6 @@
 """The recommender: from a data set to ranked items, for known and new people and items."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ from gnnrec.training.distributed import ALONE, joined
 from gnnrec.training_bar import training_bar
 
 __all__ = ["Recommender", "load"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_CLEANING = Cleaning()
 
@@ -419,6 +422,8 @@ class Recommender:
     def export(self, path: str | Path, formats: Sequence[str] = ("parquet",)) -> list[Path]:
         """Writes the embeddings for other programs; returns the files.
 
+        The log says if the scores hold a ``linear_part`` that the embeddings lack.
+
         Args:
             path: Folder to write into.
             formats: ``parquet``: ``items.parquet`` and ``users.parquet`` with an id and an ``embedding`` column.
@@ -432,6 +437,11 @@ class Recommender:
             raise ConfigError(f"unknown export format {unknown[0]!r}; choose from parquet")
         if not formats:
             raise ConfigError("formats: name at least one, such as 'parquet'")
+        if "linear" in self.state.ranker.capabilities:
+            logger.warning(
+                "recommend adds a linear part to the products of these vectors; "
+                "fit with linear_part='none' where they have to rank alike"
+            )
         return export_parquet(self.embeddings("user"), self.embeddings("item"), Path(path))
 
     def save(self, path: str | Path) -> None:

@@ -96,6 +96,9 @@ class GraphModel(nn.Module, ABC):
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
 
+    def initialise(self, graph: MessageGraph) -> None:
+        """Replaces what was drawn by what the graph tells before training, where ``initialisation`` asks for that."""
+
     def alignment_loss(
         self, embeddings: Embeddings, graph: MessageGraph, user_index: Tensor, item_index: Tensor
     ) -> Tensor | None:

@@ -33,6 +33,8 @@ class ModelConfig:
         identity_dropout: Share of the items that a training step treats as new: no identity, no interactions, only
             what their media say; in ``dropoutnet`` and ``clcrec`` likewise.
         feature_dropout: Share of the entries of modality vectors set to zero in training.
+        initialisation: Identities before training: ``random``, or ``spectral``: the leading singular vectors of the
+            interactions (``gnnrec.nn.spectral``), which rank well after one epoch.
         decoder: ``cosine`` or ``dot`` product.
         item_bias: Add a learned bias to the scores of each item; it is the last of the ``embedding_dim`` entries.
         popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
@@ -72,6 +74,7 @@ class ModelConfig:
     relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
     identity_dropout: float = 0.1
     feature_dropout: float = searched(0.0, Range(0, 0.5))
+    initialisation: Literal["random", "spectral"] = "random"
     decoder: Literal["cosine", "dot"] = "cosine"
     item_bias: bool = searched(True, Choices((True, False)))
     popularity_weight: float | None = None
@@ -79,7 +82,7 @@ class ModelConfig:
     new_item_offset: float | None = None
     new_item_price: float = 0.02
     new_user_prior: float | None = None
-    linear_part: LinearPartName = "none"
+    linear_part: LinearPartName = "auto"
     linear_weight: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
@@ -107,6 +110,8 @@ class ModelConfig:
             raise ConfigError("option 'modality_alignment' needs architecture='multimodal' and content='add'")
         if self.sequence_encoder != "none" and self.architecture != "multimodal":
             raise ConfigError("option 'sequence_encoder' needs architecture='multimodal'")
+        if self.initialisation != "random" and self.architecture != "multimodal":
+            raise ConfigError("option 'initialisation' needs architecture='multimodal'")
         if self.sequence_length < 1:
             raise ConfigError(f"option 'sequence_length' must be at least 1, got {self.sequence_length}")
         for modality, name in self.projections.items():

@@ -13,10 +13,11 @@ from gnnrec.nn.fusion import ModalityRows
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.node_encoder import NodeEncoder
+from gnnrec.nn.node_encoder import IDENTITY_LENGTH, NodeEncoder
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import RelationMixing, propagate
 from gnnrec.nn.sequence import SEQUENCE_ENCODERS, LastEvents
+from gnnrec.nn.spectral import spectral_embeddings
 
 __all__ = ["MultimodalGraphModel"]
 
@@ -126,6 +127,19 @@ class MultimodalGraphModel(GraphModel):
             item_content=content,
             item_rows=item_rows,
         )
+
+    @torch.no_grad()
+    def initialise(self, graph: MessageGraph) -> None:
+        """Sets the identities to the spectral embeddings of the graph, as long as drawn ones are."""
+        if self.config.initialisation == "random":
+            return
+        degree = torch.cat([graph.user_degree, graph.item_degree])
+        dim = self.users.identity.embedding_dim
+        vectors = IDENTITY_LENGTH * spectral_embeddings(graph.interactions, degree, graph.num_users, dim)
+        for encoder, rows in zip(
+            (self.users, self.items), vectors.split([graph.num_users, graph.num_items]), strict=True
+        ):
+            encoder.identity.weight.copy_(rows)
 
     def alignment_loss(
         self, embeddings: Embeddings, graph: MessageGraph, user_index: Tensor, item_index: Tensor

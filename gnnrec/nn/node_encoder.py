@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from gnnrec.nn.align import Alignment
 from gnnrec.nn.fusion import Fused, ModalityRows, build_fusion
 
-__all__ = ["NodeEncoder"]
+__all__ = ["IDENTITY_LENGTH", "NodeEncoder"]
 
 # Training starts from short identities: what a node is like at first is what its content and its neighbours say, and
 # under a cosine, where only directions count, a short vector also turns with fewer steps.
-_IDENTITY_LENGTH = 0.1
+IDENTITY_LENGTH = 0.1
 
 
 class NodeEncoder(nn.Module):
@@ -56,7 +56,7 @@ class NodeEncoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws short identities, and everything else anew."""
-        nn.init.normal_(self.identity.weight, std=_IDENTITY_LENGTH * self.identity.embedding_dim**-0.5)
+        nn.init.normal_(self.identity.weight, std=IDENTITY_LENGTH * self.identity.embedding_dim**-0.5)
         self.alignment.reset_parameters()
         if self.fusion is not None and self.content_scale is not None and self.log_evidence is not None:
             self.fusion.reset_parameters()

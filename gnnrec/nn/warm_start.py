@@ -73,7 +73,8 @@ def tables_of_nodes(shape: GraphShape, config: ModelConfig) -> Mapping[str, str]
 
 def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig, new_shape: GraphShape) -> None:
     """Allows only the numbers of nodes to differ, and what gives no weight its shape or meaning."""
-    settled_afterwards = (
+    beside_training = (
+        "initialisation",
         "popularity_weight",
         "content_taste",
         "new_item_offset",
@@ -83,7 +84,7 @@ def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig
         "linear_weight",
     )
     for field in fields(ModelConfig):
-        if field.name.endswith("dropout") or field.name in settled_afterwards:
+        if field.name.endswith("dropout") or field.name in beside_training:
             continue
         before, now = getattr(config, field.name), getattr(new_config, field.name)
         if before != now:

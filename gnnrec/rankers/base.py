@@ -20,7 +20,7 @@ from gnnrec.training.loop import EpochRecord, TrainingResult
 
 __all__ = ["Capability", "Ranker", "RankerState", "RankingTask", "WarmStart"]
 
-Capability: TypeAlias = Literal["attach", "order", "profiles", "vectors"]
+Capability: TypeAlias = Literal["attach", "linear", "order", "profiles", "vectors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +91,9 @@ class Ranker(ABC):
     def capabilities(self) -> frozenset[Capability]:
         """What this ranker can do beside scoring.
 
-        ``attach`` new items, hear ``profiles``, give ``vectors``; and ``order``: it reads histories in order, so in
-        :meth:`fold_in`, :meth:`fold_in_with_profiles` and :meth:`update` the entry of a pair is not 1 but its place in
-        the person's history, 1 for the oldest.
+        ``attach`` new items, hear ``profiles``, give ``vectors``; ``linear``: its scores are more than the products of
+        those vectors; and ``order``: it reads histories in order, so in :meth:`fold_in`, :meth:`fold_in_with_profiles`
+        and :meth:`update` the entry of a pair is not 1 but its place in the person's history, 1 for the oldest.
         """
         return frozenset()
 
@@ -164,7 +164,7 @@ class Ranker(ABC):
         )
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
-        """Returns ``[num_users, dim]`` or ``[num_items, dim]`` whose inner product is the score.
+        """Returns ``[num_users, dim]`` or ``[num_items, dim]`` whose inner product is the score, but for ``linear``.
 
         Raises:
             UnsupportedError: The ranker has no vectors.

@@ -84,6 +84,7 @@ class NeuralRanker(Ranker):
         able: dict[Capability, bool] = {
             "vectors": True,
             "attach": self._takes_new_items,
+            "linear": self.linear is not None,
             "order": self.model.reads_order,
             "profiles": self.model.takes_profiles,
         }
@@ -102,7 +103,9 @@ class NeuralRanker(Ranker):
         place = "cpu" if config.training.sampled_neighbours else task.device
         graph = MessageGraph.from_hetero_data(task.graph, place)
         model = build_model(graph.shape, config.model).to(task.device)
-        if task.start is not None:
+        if task.start is None:
+            model.initialise(graph)
+        else:
             _go_on_from(task.start, model, graph.shape)
         result = train(
             model,
