@@ -18,9 +18,9 @@ def spectral_embeddings(interactions: SparseOperator, degree: Tensor, num_users:
     """Embeds all nodes such that those which share many neighbours lie side by side.
 
     The leading singular vectors of the normalised interactions ``D_u^-½ R D_i^-½ ≈ U S Vᵀ`` give ``D_u^½ U S^½`` and
-    ``D_i^½ V S^½``: spectral co-clustering (Dhillon 2001, section 4), with the degrees the other way round, since a node
-    of many interactions has more to say to its neighbours. The decomposition is that of Halko et al. (2011, algorithm
-    4.4), drawn from torch's global stream.
+    ``D_i^½ V S^½``. The directions are those of spectral co-clustering (Dhillon 2001, section 4); the lengths grow with
+    the degree, since a node of many interactions has more to say to its neighbours. The decomposition is that of Halko
+    et al. (2011, algorithm 4.4), drawn from torch's global stream.
 
     Cost: 14 products of the adjacency with ``dim + 16`` columns, and ``O((num_users + num_items) × dim²)``.
 
