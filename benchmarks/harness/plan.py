@@ -70,7 +70,7 @@ COLD_START: Mapping[str, Benchmark] = {
     "tiktok": Benchmark("TikTok", _PUBLISHED, True, "published, new videos in the catalogue of training"),
 }
 
-# The default model, each time without one of its parts.
+# The default model, each time with one of its parts left out, or another in its place.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without media": {"content": "none", "similar_items": 0},
     "without content of its own": {"content": "none"},
@@ -81,7 +81,9 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without hidden items": {"identity_dropout": 0.0},
     "without item bias": {"item_bias": False},
     "popularity as trained": {"popularity_weight": 1.0},
+    "without a linear part": {"linear_part": "none"},
     "BPR for the softmax": {"loss": "bpr"},
+    "spectral initialisation": {"initialisation": "spectral"},
 }
 
 # The default model with each of the other fusions. (Named here, since torch belongs into the process of a fit alone.)
