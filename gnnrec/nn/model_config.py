@@ -131,6 +131,6 @@ class ModelConfig:
         if self.linear_weight is not None and self.linear_weight < 0:
             raise ConfigError(f"option 'linear_weight' must not be negative, got {self.linear_weight}")
         if self.linear_weight is not None and self.linear_part == "none":
-            raise ConfigError("option 'linear_weight' weighs a linear part; set linear_part='auto' too")
+            raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")

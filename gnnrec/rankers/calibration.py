@@ -10,6 +10,7 @@ from torch import Tensor
 from gnnrec.data.pairs import only_items
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.fold_in import content_tastes
+from gnnrec.rankers.linear_part import LinearPart
 
 __all__ = ["best_content_taste", "best_new_item_offset", "best_popularity_weight"]
 
@@ -95,6 +96,7 @@ def best_new_item_offset(
     left_out: Tensor,
     known: Tensor,
     *,
+    linear: LinearPart | None,
     price: float,
     select_by: str,
 ) -> float:
@@ -109,22 +111,28 @@ def best_new_item_offset(
         item: ``[num_items, dim]``, the last entry of which is the bias.
         left_out: ``[num_known, dim]`` predictions for the known items, each without itself.
         known: ``[num_known]`` which items those are.
+        linear: What is added to the scores of known items, and of them alone.
         price: Share of the metric on known items that may be lost.
         select_by: The metric.
     """
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
-    plays_new = torch.zeros(len(item), dtype=torch.bool)
-    plays_new[known[chosen]] = True
+    playing = known[chosen]
+    others = np.ones(len(item), dtype=np.bool_)
+    others[playing.numpy()] = False
     people, validation = validation.for_settling()
-    user, of_known = user[torch.from_numpy(people)], validation.of_items((~plays_new).numpy())
+    user, of_others = user[torch.from_numpy(people)], validation.of_items(others)
     span = float(torch.linalg.vector_norm(item, dim=1).max())
 
     def quality(offset: float) -> float:
-        simulated = item.clone()
-        simulated[known[chosen]] = left_out[chosen]
-        simulated[known[chosen], -1] += offset
-        return of_known(user, simulated)[select_by]
+        def score(rows: Tensor) -> Tensor:
+            scores = user[rows] @ item.T
+            if linear is not None:
+                scores = linear.add_to(scores, users=people[rows.numpy()])
+            scores[:, playing] = user[rows] @ left_out[chosen].T + offset
+            return scores
+
+        return of_others.of_scores(score)[select_by]
 
     low, high = -2 * span, 2 * span  # behind every known item, and before every one
     affordable = (1 - price) * quality(low)

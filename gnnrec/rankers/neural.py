@@ -142,7 +142,7 @@ class NeuralRanker(Ranker):
         config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight))
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
-                model, graph, serving, task.interactions, config, task.validation
+                model, graph, serving, task.interactions, config, task.validation, linear
             )
         chosen = {name: getattr(config.model, name) for name in _SETTLED}
         result = replace(

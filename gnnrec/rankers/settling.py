@@ -13,6 +13,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.linear_part import LinearPart
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors
 
@@ -61,6 +62,7 @@ def place_new_items(
     interactions: sp.csr_matrix,
     config: NeuralConfig,
     validation: ValidationPairs | None,
+    linear: LinearPart | None,
 ) -> tuple[ContentAttachment, ServingTensors, NeuralConfig]:
     """Learns to place new items, places those that are in the catalogue already, and says how far they are moved."""
     modalities = graph.shape.item_modalities
@@ -105,6 +107,7 @@ def place_new_items(
                 torch.cat([nothing, serving.item], dim=1),
                 torch.cat([serving.item_content[examples], left_out], dim=1),
                 examples,
+                linear=linear,
                 price=config.model.new_item_price,
                 select_by=select_by,
             )

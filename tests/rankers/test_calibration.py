@@ -6,6 +6,8 @@ import torch
 from gnnrec.evaluation import validation as validation_module
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
+from gnnrec.rankers.ease import EaseRanker
+from gnnrec.rankers.linear_part import LinearPart
 
 NUM = 50
 
@@ -33,12 +35,19 @@ def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPa
     user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
     item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
     left_out = torch.zeros(NUM, NUM + 1)
-    known = torch.arange(NUM)
-    offset = best_new_item_offset(validation, user, item, left_out, known, price=0.02, select_by="recall@1")
-    assert offset == pytest.approx(1, abs=4 / 2**8 + 1e-6)
-    assert offset < 1
-    free = best_new_item_offset(validation, user, item, left_out, known, price=1.0, select_by="recall@1")
-    assert free == pytest.approx(2, abs=4 / 2**8)
+
+    def offset(price: float, linear: LinearPart | None = None) -> float:
+        return best_new_item_offset(
+            validation, user, item, left_out, torch.arange(NUM), linear=linear, price=price, select_by="recall@1"
+        )
+
+    step = 4 / 2**8
+    assert offset(0.02) == pytest.approx(1, abs=step + 1e-6)
+    assert offset(0.02) < 1
+    assert offset(1.0) == pytest.approx(2, abs=step)
+    # A linear part that adds .5 to the item of each person leaves as much more room.
+    linear = LinearPart("ease", EaseRanker(torch.eye(NUM), sp.identity(NUM, format="csr")), 0.5)
+    assert offset(0.02, linear) == pytest.approx(1.5, abs=step + 1e-6)
 
 
 def test_the_unseen_items_are_hidden_from_the_price(validation: ValidationPairs) -> None:

@@ -102,7 +102,7 @@ def test_a_catalogue_too_large_for_ease_is_refused_before_the_training() -> None
 
 def test_a_weight_needs_something_to_weigh() -> None:
     with pytest.raises(ConfigError, match=r"'linear_weight'.*linear_part="):
-        ModelConfig(linear_weight=0.5)
+        ModelConfig(linear_part="none", linear_weight=0.5)
     with pytest.raises(ConfigError, match=r"'linear_weight'.*negative"):
         ModelConfig(linear_part="auto", linear_weight=-0.5)
 
