@@ -74,7 +74,7 @@ class ModelConfig:
     relation_weight: float = searched(0.1, Range(0.01, 1, log=True))
     identity_dropout: float = 0.1
     feature_dropout: float = searched(0.0, Range(0, 0.5))
-    initialisation: Literal["random", "spectral"] = "random"
+    initialisation: Literal["random", "spectral"] = searched("random", Choices(("random", "spectral")))
     decoder: Literal["cosine", "dot"] = "cosine"
     item_bias: bool = searched(True, Choices((True, False)))
     popularity_weight: float | None = None

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 SearchSpace: TypeAlias = dict[str, Range | Choices]
 # Options that only the architecture ``multimodal`` reads.
-_MULTIMODAL = frozenset({"content_scale", "feature_dropout", "item_bias", "relation_weight"})
+_MULTIMODAL = frozenset({"content_scale", "feature_dropout", "initialisation", "item_bias", "relation_weight"})
 # One value for each option of a space.
 Point: TypeAlias = dict[str, Any]
 # Names whose declared range is meant, or name → (low, high), list of choices, or None for the declared range.
