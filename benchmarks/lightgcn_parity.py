@@ -5,7 +5,8 @@
 needs GNNREC_DATA_DIR. Both draw from N(0, .1²), take the options of the preset (BPR, one uniform negative per positive,
 L2, Adam) and the same validation pairs, a tenth of the training part; each has its own training loop and random
 numbers, so their curves should agree within the noise of the seed. PyG's model gets its adjacency normalised once, as a
-sparse matrix. Writes ``benchmarks/results/lightgcn-parity.json``. The test set is not read.
+sparse matrix. Writes ``benchmarks/results/lightgcn-parity.json`` and ``docs/benchmarks-lightgcn.md`` after each
+curve; curves that are there are not trained again. The test set is not read.
 """
 
 import argparse
@@ -14,7 +15,10 @@ import json
 import os
 import platform
 import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +31,12 @@ from gnnrec.data.split import holdout
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.presets import PRESETS
 from gnnrec.training.negatives import UniformNegatives
+from harness import markdown
 
 PRESET = PRESETS["lightgcn"]
 METRIC = "recall@20"
+RESULTS = Path(__file__).parent / "results" / "lightgcn-parity.json"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-lightgcn.md"
 
 
 def of_gnnrec(train: gr.Dataset, valid: gr.Dataset, epochs: int, seed: int) -> list[float]:
@@ -96,30 +103,72 @@ def main() -> None:
     train, _, _ = gr.datasets.load(arguments.dataset).split(gr.split.column("x_label"))
     train, valid = holdout(train, fraction=0.1, seed=0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    curves: dict[str, list[list[float]]] = {"gnnrec": [], "pyg": []}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    result = results.setdefault(arguments.dataset, {"curves": {"gnnrec": {}, "pyg": {}}})
+    curves: dict[str, dict[str, list[float]]] = result["curves"]
     for seed in arguments.seeds:
-        curves["gnnrec"].append(of_gnnrec(train, valid, arguments.epochs, seed))
-        curves["pyg"].append(of_pyg(train, valid, arguments.epochs, seed, device))
-        print(seed, {name: [round(value, 4) for value in rows[-1]] for name, rows in curves.items()}, flush=True)
-    mean = {name: np.mean(rows, axis=0) for name, rows in curves.items()}
-    result = {
-        "dataset": arguments.dataset,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
-        "versions": {
-            "gnnrec": gr.__version__,
-            "torch": torch.__version__,
-            "torch-geometric": torch_geometric.__version__,
-        },
-        "seeds": arguments.seeds,
-        f"valid {METRIC} per epoch": curves,
-        "mean difference per epoch": (mean["gnnrec"] - mean["pyg"]).tolist(),
-    }
-    if len(arguments.seeds) > 1:
-        noise = [np.std(rows, axis=0, ddof=1) for rows in curves.values()]
-        result["deviation over seeds per epoch"] = np.sqrt(np.mean(np.square(noise), axis=0)).tolist()
-    path = Path(__file__).parent / "results" / "lightgcn-parity.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        for name, rows in curves.items():
+            if len(rows.get(str(seed), [])) >= arguments.epochs:
+                continue
+            if name == "gnnrec":
+                rows[str(seed)] = of_gnnrec(train, valid, arguments.epochs, seed)
+            else:
+                rows[str(seed)] = of_pyg(train, valid, arguments.epochs, seed, device)
+            print(arguments.dataset, seed, name, [round(value, 4) for value in rows[str(seed)]], flush=True)
+            result |= compared(curves) | {
+                "metric": f"valid {METRIC} per epoch",
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
+                "versions": {name: version(name) for name in ("gnnrec", "torch", "torch-geometric")},
+            }
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            write_page(results)
+
+
+def compared(curves: Mapping[str, Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """Returns, per epoch, how far the means of both lie apart, and the deviation over seeds, pooled over both."""
+    epochs = min((len(curve) for rows in curves.values() for curve in rows.values()), default=0)
+    table = {name: np.array([curve[:epochs] for curve in rows.values()]) for name, rows in curves.items()}
+    if not all(len(rows) for rows in table.values()):
+        return {}
+    facts = {"mean difference": (table["gnnrec"].mean(axis=0) - table["pyg"].mean(axis=0)).tolist()}
+    if all(len(rows) > 1 for rows in table.values()):
+        variance = np.mean([rows.var(axis=0, ddof=1) for rows in table.values()], axis=0)
+        facts["deviation over seeds"] = np.sqrt(variance).tolist()
+    return facts
+
+
+def write_page(results: Mapping[str, Any]) -> None:
+    """Writes a table for each data set that both have a curve on."""
+    text = [
+        "# LightGCN beside PyG's\n\n`benchmarks/lightgcn_parity.py` wrote this page from "
+        "`benchmarks/results/lightgcn-parity.json`; its head says how both are trained. Means over seeds; the "
+        "deviation is that of one seed, pooled over both.\n"
+    ]
+    for dataset, result in results.items():
+        if "mean difference" not in result:
+            continue
+        difference, curves = result["mean difference"], result["curves"]
+        deviation = result.get("deviation over seeds")
+        shown = sorted({1, 2, 3, *range(5, len(difference) + 1, 5), len(difference)})
+        lines = [
+            [
+                epoch,
+                *(markdown.number(np.mean([curve[epoch - 1] for curve in rows.values()])) for rows in curves.values()),
+                f"{difference[epoch - 1]:+.4f}",
+                markdown.number(deviation[epoch - 1]) if deviation else "",
+            ]
+            for epoch in shown
+        ]
+        seeds = ", ".join(f"{len(rows)} of {name}" for name, rows in curves.items())
+        header = ["epoch", "preset `lightgcn`", "PyG's LightGCN", "difference", "deviation over seeds"]
+        versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+        text += [
+            f"## {dataset}\n\n{result['metric']}; seeds: {seeds}.\n",
+            markdown.table(header, lines),
+            f"\n{result['machine']}; {versions}; {result['date']}.\n",
+        ]
+    PAGE.write_text("\n".join(text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import pandas as pd
 
 from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
+from harness.overview import beside_published, variants_of_all
 from harness.pictures import draw_quality
-from harness.plan import ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, Benchmark
+from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
     MASKS,
     RESULTS,
@@ -33,7 +34,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 _INTRODUCTION = """# Benchmarks
 
 `benchmarks/tables.py` wrote this page from the rows in `benchmarks/results/quality`, which `benchmarks/quality.py`
-measured: one row per data set, model and seed. No figure on it was typed by hand, but those of the last section.
+measured: one row per data set, model and seed. No figure on it was typed by hand, but the published ones.
 
 ## How it was measured
 
@@ -55,24 +56,6 @@ measured: one row per data set, model and seed. No figure on it was typed by han
   without encoding media and without the other candidates of the grid. Its memory is the peak of the process.
 """
 
-_ALTERNATIVES = """## Fusions and alignment objectives side by side
-
-The default model with every other fusion, and with every alignment objective at the weight .03 beside the ranking loss.
-"Against the default" is the mean difference in validation recall@20 on the same seeds, which is what may choose a
-default: seeds of the default itself differ by several thousandths on TikTok. No fusion and no objective is ahead of the
-default on both data sets by more than that, so the default stays the simplest that is as good: attention, which also
-explains itself, and no alignment loss, since the ranking loss brings the modalities together as far as ranking needs
-it. Where retrieval across modalities is wanted, the space of search is aligned apart
-([benchmarks-alignment.md](benchmarks-alignment.md)).
-"""
-
-_MMREC = """## Outside this harness
-
-MMRec is a collection of research scripts and not a package, so it does not run here. Its own code, run once on TikTok's
-published split with training items masked and its model chosen on validation, gave recall@20 / ndcg@20 of
-.0880 / .0388 for FREEDOM and .0922 / .0419 for LightGCN.
-"""
-
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         of_dataset = rows[rows["dataset"] == name]
         if len(of_dataset):
             sections.append(section(name, benchmark, of_dataset, chosen.docs))
-    sections += [_alternatives(rows), _models(rows), _readings(readings), surroundings(rows), _MMREC]
+    sections += [*variants_of_all(rows), beside_published(rows), _models(rows), _readings(readings), surroundings(rows)]
     (chosen.docs / "benchmarks.md").write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -189,41 +172,6 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
     header += [f"recall@20 against `{model}`", "options"]
     return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + markdown.table(header, lines)
-
-
-def _alternatives(rows: pd.DataFrame) -> str:
-    """Sets the fusions and the alignment objectives side by side on all data sets that they were measured on."""
-    of_default = rows[(rows["model"] == "gnnrec") & (rows["status"] == "ok")]
-    named = {**OTHER_FUSIONS, **ALIGNMENTS}
-    names = [name for name in BENCHMARKS if set(of_default.loc[of_default["dataset"] == name, "variant"]) & set(named)]
-    if not names:
-        return ""
-    lines = []
-    for variant in ("", *named):
-        cells: list[str] = [variant or "`gnnrec`: fusion attention, no alignment"]
-        for name in names:
-            cells += _beside_default(of_default[of_default["dataset"] == name], variant)
-        lines.append(cells)
-    header = ["variant"]
-    for name in names:
-        title = BENCHMARKS[name].title
-        header += [f"{title}: seeds", "validation recall@20", "against the default", "test recall@20"]
-    return f"{_ALTERNATIVES}\n{markdown.table(header, lines)}"
-
-
-def _beside_default(rows: pd.DataFrame, variant: str) -> list[str]:
-    """Returns seeds, validation recall, its difference from that of the default on the same seeds, and test recall."""
-    default, changed = (rows[rows["variant"] == name].set_index("seed")["valid recall@20"] for name in ("", variant))
-    if not len(changed):
-        return [""] * 4
-    difference = (changed - default).dropna()
-    summary = summarise(rows[rows["variant"] == variant], by="variant").loc[variant]
-    return [
-        str(len(changed)),
-        markdown.number(changed.mean()),
-        f"{difference.mean():+.4f}".replace("0.", ".") if variant and len(difference) else "",
-        markdown.mean(summary, test_column("recall@20", MASKS[0])),
-    ]
 
 
 def failed(rows: pd.DataFrame) -> str:

@@ -166,14 +166,19 @@ class TestRecommend:
         assert len(again) == 3 * 80
         assert seen & set(pairs(again))
 
-    def test_score_is_the_inner_product_of_the_embeddings(self, fitted):
-        users, user_vectors = fitted.embeddings("user")
-        items, item_vectors = fitted.embeddings("item")
-        answer = fitted.recommend(users[:4], k=3)
-        expected = [
-            user_vectors[list(users).index(user)] @ item_vectors[list(items).index(item)]
-            for user, item in pairs(answer)
-        ]
+    @pytest.mark.parametrize("part", ["none", "ease"])
+    def test_score_is_the_inner_product_of_the_embeddings_and_the_linear_part(self, parts, part):
+        rec = gr.Recommender(**QUICK, linear_part=part).fit(parts[0], parts[1], progress=False)
+        (users, user_vectors), (items, item_vectors) = rec.embeddings("user"), rec.embeddings("item")
+        answer = rec.recommend(users[:4], k=3)
+        user = [list(users).index(user) for user in answer["user_id"]]
+        item = [list(items).index(item) for item in answer["item_id"]]
+        expected = (user_vectors[user] * item_vectors[item]).sum(axis=1)
+        if part == "ease":
+            linear = rec.state.ranker.linear
+            added = linear.factor * linear.ranker.score(np.array(user))[range(len(item)), item].numpy()
+            assert np.abs(added).max() > 0.01
+            expected = expected + added
         np.testing.assert_allclose(answer["score"], expected, atol=1e-6)
 
     def test_filters(self, fitted):
@@ -348,7 +353,7 @@ class TestEvaluate:
 
     def test_the_model_is_that_of_the_best_epoch(self, parts):
         train, valid, _ = parts
-        rec = gr.Recommender(**QUICK, popularity_weight=1.0).fit(train, valid, progress=False)
+        rec = gr.Recommender(**QUICK, popularity_weight=1.0, linear_part="none").fit(train, valid, progress=False)
         best = rec.history["recall@20"].max()
         assert rec.evaluate(valid, mask="train").values["recall@20"] == pytest.approx(best, abs=1e-6)
 
@@ -408,6 +413,12 @@ class TestEmbeddingsAndExport:
         ids, vectors = fitted.embeddings("item")
         assert list(frame["item_id"]) == list(ids)
         np.testing.assert_array_equal(np.stack(frame["embedding"]), vectors)
+
+    def test_export_says_what_the_vectors_lack(self, parts, tmp_path, caplog):
+        for part, said in (("none", False), ("ease", True)):
+            caplog.clear()
+            gr.Recommender(**QUICK, linear_part=part).fit(*parts[:2], progress=False).export(tmp_path / part)
+            assert ("fit with linear_part='none'" in caplog.text) == said
 
     def test_bad_requests(self, fitted, tmp_path):
         with pytest.raises(gr.errors.ConfigError, match="'pickle'"):

@@ -335,14 +335,27 @@ def test_variants_stand_beside_the_default_of_the_same_seeds(tmp_path):
     _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "alignment infonce"), [0.25] * 5, valid=0.31)
     tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    lines = [line.strip("|").split("|") for line in page[page.index("side by side") :].splitlines() if "|" in line]
-    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
-    assert cells["`gnnrec`: fusion attention, no alignment"] == [
-        *("2", ".4000", "", ".3500 ± .0000"),
-        *("1", ".3000", "", ".1500"),
-    ]
-    assert cells["fusion mean"] == ["1", ".4500", "-.0500", ".5500", "", "", "", ""]
-    assert cells["alignment infonce"] == ["", "", "", "", "1", ".3100", "+.0100", ".2000"]
+    cells = _cells(page, "## Fusions and alignment objectives")
+    assert cells["`gnnrec`"] == [".4000", ".3500 ± .0000 (2)", ".3000", ".1500 (1)"]
+    assert cells["fusion mean"] == ["-.0500", ".5500 (1)", "", ""]
+    assert cells["alignment infonce"] == ["", "", "+.0100", ".2000 (1)"]
+    assert len(cells) == 5  # with the header; variants that nobody measured have no line
+    assert "## Parts of the default model" not in page
+
+
+def test_presets_stand_beside_published_figures(tmp_path):
+    _given_row(tmp_path, Fit("tiktok", "vbpr", 0), [0.1] * 5, shift=0.0)
+    tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
+    cells = _cells((tmp_path / "benchmarks.md").read_text(encoding="utf-8"), "## Presets beside published figures", 1)
+    assert cells["`vbpr`"][:5] == ["1", ".1000", ".1000", ".0380", ".0134"]
+    assert cells["`bm3`"][:3] == ["0", "not measured", ""]
+
+
+def _cells(page: str, title: str, named_by: int = 0) -> dict[str, list[str]]:
+    """Returns the lines of the table below a title, by one of their cells."""
+    section = page[page.index(title) :].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
+    return {line[named_by]: line[named_by + 1 :] for line in lines}
 
 
 def test_maskings_that_agree_are_shown_once(tmp_path):

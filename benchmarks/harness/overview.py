@@ -1,0 +1,88 @@
+"""Writes what spans all data sets: variants of the default model side by side, and presets beside published figures."""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from harness import markdown
+from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, PUBLISHED
+from harness.rows import MASKS, test_column
+from harness.summary import summarise
+
+_PARTS = """## Parts of the default model
+
+The default model with one of its parts left out, or another in its place. Validation recall@20 is what may choose a
+default: of the variants its difference from the default on the same seeds, where seeds of the default itself differ by
+several thousandths on TikTok. It is absent where there is no validation part. Beside it recall@20 on test, training
+pairs masked.
+"""
+
+_ALTERNATIVES = """## Fusions and alignment objectives
+
+The default model with every other fusion, and with every alignment objective at the weight .03 beside the ranking loss.
+A part that is not ahead on every data set by more than seeds differ is not worth being the default: attention, which
+also explains itself, and no alignment loss, since the ranking loss brings the modalities together as far as ranking
+needs it. Where retrieval across modalities is wanted, the space of search is aligned apart
+([benchmarks-alignment.md](benchmarks-alignment.md)).
+"""
+
+_PUBLISHED = """## Presets beside published figures
+
+Training pairs masked, as in the publications. Published figures stand in `benchmarks/harness/plan.py`.
+"""
+
+
+def variants_of_all(rows: pd.DataFrame) -> list[str]:
+    """Returns the sections on the parts of the default model and on what could stand in their places."""
+    return [
+        _side_by_side(rows, _PARTS, ABLATIONS),
+        _side_by_side(rows, _ALTERNATIVES, {**OTHER_FUSIONS, **ALIGNMENTS}),
+    ]
+
+
+def beside_published(rows: pd.DataFrame) -> str:
+    """Returns the section on presets that others have measured too, on the same split."""
+    column = test_column("recall@20", MASKS[0]), test_column("ndcg@20", MASKS[0])
+    lines = []
+    for one in PUBLISHED:
+        of_preset = rows[(rows["dataset"] == one.dataset) & (rows["model"] == one.preset) & (rows["variant"] == "")]
+        of_preset = of_preset[of_preset["status"] == "ok"]
+        ours = ["not measured", ""]
+        if len(of_preset):
+            summary = summarise(of_preset).loc[one.preset]
+            ours = [markdown.mean(summary, name) for name in column]
+        theirs = [markdown.number(one.recall), markdown.number(one.ndcg)]
+        lines.append([BENCHMARKS[one.dataset].title, f"`{one.preset}`", len(of_preset), *ours, *theirs, one.source])
+    header = ["data set", "preset", "seeds", "recall@20", "ndcg@20", "published recall@20", "ndcg@20", "by"]
+    return f"{_PUBLISHED}\n{markdown.table(header, lines)}"
+
+
+def _side_by_side(rows: pd.DataFrame, introduction: str, named: Collection[str]) -> str:
+    of_default = rows[(rows["model"] == "gnnrec") & (rows["status"] == "ok")]
+    measured = {name: set(of_default.loc[of_default["dataset"] == name, "variant"]) & set(named) for name in BENCHMARKS}
+    names = [name for name, variants in measured.items() if variants]
+    if not names:
+        return ""
+    lines = []
+    for variant in ("", *named):
+        cells = [cell for name in names for cell in _beside_default(of_default[of_default["dataset"] == name], variant)]
+        if any(cells):
+            lines.append([variant or "`gnnrec`", *cells])
+    header = ["variant"]
+    for name in names:
+        header += [f"{BENCHMARKS[name].title}: validation", "test (seeds)"]
+    return f"{introduction}\n{markdown.table(header, lines)}"
+
+
+def _beside_default(rows: pd.DataFrame, variant: str) -> list[str]:
+    """Returns how far validation recall lies from that of the default on the same seeds, and test recall."""
+    default, changed = (rows[rows["variant"] == name].set_index("seed")["valid recall@20"] for name in ("", variant))
+    if not len(changed):
+        return ["", ""]
+    if variant:
+        difference = (changed - default).dropna()
+        validation = f"{difference.mean():+.4f}".replace("0.", ".") if len(difference) else ""
+    else:
+        validation = markdown.number(changed.mean())
+    summary = summarise(rows[rows["variant"] == variant], by="variant").loc[variant]
+    return [validation, f"{markdown.mean(summary, test_column('recall@20', MASKS[0]))} ({len(changed)})"]
