@@ -437,12 +437,13 @@ class Recommender:
             raise ConfigError(f"unknown export format {unknown[0]!r}; choose from parquet")
         if not formats:
             raise ConfigError("formats: name at least one, such as 'parquet'")
+        files = export_parquet(self.embeddings("user"), self.embeddings("item"), Path(path))
         if "linear" in self.state.ranker.capabilities:
             logger.warning(
                 "recommend adds a linear part to the products of these vectors; "
                 "fit with linear_part='none' where they have to rank alike"
             )
-        return export_parquet(self.embeddings("user"), self.embeddings("item"), Path(path))
+        return files
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted recommender as a folder of safetensors, Parquet and JSON files, all or nothing.

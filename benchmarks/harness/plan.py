@@ -120,33 +120,36 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "spectral initialisation": {"initialisation": "spectral"},
 }
 
+# What follows changes the vectors, so it is measured on them alone: a linear part would hide some of the difference.
+VECTORS_ALONE = "without a linear part"
+_VECTORS_ALONE = ABLATIONS[VECTORS_ALONE]
+
 # The default model with each of the other fusions. (Named here, since torch belongs into the process of a fit alone.)
 OTHER_FUSIONS: Mapping[str, Mapping[str, Any]] = {
-    f"fusion {name}": {"fusion": name}
+    f"fusion {name}": {**_VECTORS_ALONE, "fusion": name}
     for name in ("mean", "weighted", "concatenation", "stacking", "gated", "transformer")
 }
 
 # The default model that also reads the last events of each person in order.
 SEQUENCES: Mapping[str, Mapping[str, Any]] = {
-    f"sequence {name}": {"sequence_encoder": name} for name in ("gru", "transformer")
+    f"sequence {name}": {**_VECTORS_ALONE, "sequence_encoder": name} for name in ("gru", "transformer")
 }
 
 # The default model with each alignment objective beside the ranking loss, at a weight usual for contrastive terms.
 _WEIGHT = 0.03
+_LABELS = {"multi-task": {"labels": ["genres"]}}
 ALIGNMENTS: Mapping[str, Mapping[str, Any]] = {
-    **{
-        f"alignment {name}": {"modality_alignment": {name: _WEIGHT}}
-        for name in (
-            "distance",
-            "infonce",
-            "concatenation",
-            "cross-attention",
-            "adversarial",
-            "generative",
-            "optimal-transport",
-            "distribution",
-            "co-training",
-        )
-    },
-    "alignment multi-task": {"modality_alignment": {"multi-task": _WEIGHT}, "labels": ["genres"]},
+    f"alignment {name}": {**_VECTORS_ALONE, "modality_alignment": {name: _WEIGHT}, **_LABELS.get(name, {})}
+    for name in (
+        "distance",
+        "infonce",
+        "concatenation",
+        "cross-attention",
+        "adversarial",
+        "generative",
+        "optimal-transport",
+        "distribution",
+        "co-training",
+        "multi-task",
+    )
 }
