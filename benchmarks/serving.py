@@ -3,7 +3,8 @@
     python benchmarks/serving.py [--users 50000] [--items 100000] [--pairs 1000000]
 
 prints the medians and writes them to ``benchmarks/results/serving.json``. The shop is fitted for one epoch, with a
-cheap loss and nothing chosen on validation, but with a linear part, as a large log has: none of what is timed then depends on how good the weights are.
+cheap loss, a linear part and nothing chosen on validation: none of what is timed then depends on how good the weights
+are.
 """
 
 import argparse
