@@ -88,7 +88,8 @@ def validation_parts(dataset: gr.Dataset, splitter: Splitter) -> tuple[gr.Datase
 
 
 def _of_drawn_owners(owners: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:
-    order = np.random.default_rng([seed, 0]).permutation(np.unique(owners))
+    # Not [seed, 0], which numpy takes for the seed itself: splits draw their new items with that.
+    order = np.random.default_rng([seed, 2]).permutation(np.unique(owners))
     return np.isin(owners, order[: round(share * len(order))])
 
 

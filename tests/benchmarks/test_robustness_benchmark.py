@@ -102,6 +102,15 @@ def test_the_ends_are_nothing_done_and_the_modality_gone(media):
     assert list(damaged(media, Damage("look", "noise", 1), 0).modalities) == ["sound", "look"]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_damage_does_not_choose_the_items_that_the_split_calls_new(media, seed):
+    data = damaged(media, Damage("look", "missing", 0.5), seed)
+    train, valid, _ = data.split(gr.split.cold_items(valid=0.2, test=0.3, seed=seed))
+    new = np.setdiff1d(valid.items.ids, train.items.ids)
+    assert 0.3 < np.isin(new, data.modalities["look"].ids).mean() < 0.7
+    assert 0.3 < np.isin(train.items.ids, data.modalities["look"].ids).mean() < 0.7
+
+
 def test_new_items_are_damaged_like_known_ones(tiktok):
     data = damaged(measuring.with_vectors(tiktok), Damage("image", "missing", 0.5), 0)
     train, valid, _ = data.split(gr.split.column("x_label", cold="item"))
