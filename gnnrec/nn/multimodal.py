@@ -136,9 +136,7 @@ class MultimodalGraphModel(GraphModel):
         degree = torch.cat([graph.user_degree, graph.item_degree])
         dim = self.users.identity.embedding_dim
         vectors = IDENTITY_LENGTH * spectral_embeddings(graph.interactions, degree, graph.num_users, dim)
-        for encoder, rows in zip(
-            (self.users, self.items), vectors.split([graph.num_users, graph.num_items]), strict=True
-        ):
+        for encoder, rows in zip((self.users, self.items), vectors.tensor_split([graph.num_users]), strict=True):
             encoder.identity.weight.copy_(rows)
 
     def alignment_loss(

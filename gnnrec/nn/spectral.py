@@ -50,9 +50,7 @@ def spectral_embeddings(interactions: SparseOperator, degree: Tensor, num_users:
     kept = min(dim, rank)
     root = value[:kept].sqrt()
     sides = user[:, :kept] * root, (basis @ mixture.T)[:, :kept] * root
-    embedded = [
-        side * weight.sqrt()[:, None]
-        for side, weight in zip(sides, degree.float().split([num_users, num_items]), strict=True)
-    ]
-    unit = torch.cat([side / side.norm(dim=1).mean().clamp(min=1e-12) for side in embedded])
+    lengths = degree.float().sqrt()[:, None].tensor_split([num_users])
+    longer = [side * length for side, length in zip(sides, lengths, strict=True)]
+    unit = torch.cat([side / side.norm(dim=1).mean().clamp(min=1e-12) for side in longer])
     return torch.nn.functional.pad(unit, (0, dim - kept))
