@@ -1,7 +1,9 @@
 """Ranks items by smoothing histories over the user–item graph with a fixed filter; nothing is trained."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,11 +15,17 @@ from torch import Tensor
 
 from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
+from gnnrec.nn.operator import SparseOperator
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
+
+# Measured on Gowalla, TikTok, Amazon Baby and MovieLens 1M: a step of a sparse product takes as long as this many
+# multiplications of a dense one, which needs so many columns to be fast.
+_COST_OF_A_LOOKUP = 20
+_FEWEST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class GraphFilterRanker(Ranker):
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
         linear = self._around(self._linear, histories, self.config.linear_exponent)
-        return linear + self._around(self._ideal, histories, 0.5)
+        return linear + self._around(self._ideal, histories, 0.5) if self.basis.shape[1] else linear
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Returns rows of ``R̃ᵀR̃ + α V Vᵀ``, which is symmetric: both filters without their leaning to popular items."""
@@ -91,8 +99,10 @@ class GraphFilterRanker(Ranker):
         return self._linear(signals) + self._ideal(signals)
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories; the filter stays as fitted."""
-        return type(self)(self.graph, self.basis, interactions, self.config)
+        """Takes the new histories; the filter, and what was derived from it, stays as fitted."""
+        updated = copy(self)
+        updated.interactions = interactions
+        return updated
 
     def state(self) -> RankerState:
         """Returns the fitted graph, its basis and the histories."""
@@ -112,8 +122,28 @@ class GraphFilterRanker(Ranker):
         return smooth(sp.csr_matrix(histories.multiply(1 / weight))) * torch.from_numpy(weight)
 
     def _linear(self, signals: sp.csr_matrix) -> Tensor:
-        """Applies ``R̃ᵀR̃`` from left to right, so that nothing of size items × items is formed."""
-        return torch.from_numpy((signals @ self.normalised.T @ self.normalised).toarray())
+        """Applies ``R̃ᵀR̃`` from left to right, so that nothing of size items × items is formed.
+
+        A product of two sparse matrices looks up each of its steps. Where the signals reach many people, adding up
+        whole rows of the transposed graph, most of them zeros, is done sooner.
+        """
+        reached = signals @ self._people_of_items
+        steps = np.diff(self.normalised.indptr)[reached.indices].sum()
+        if _COST_OF_A_LOOKUP * steps < max(reached.shape[0], _FEWEST_AT_ONCE) * self.normalised.nnz:
+            return torch.from_numpy((reached @ self.normalised).toarray())
+        return (self._sums_of_rows @ torch.from_numpy(reached.T.toarray())).T.contiguous()
+
+    @cached_property
+    def _people_of_items(self) -> sp.csr_matrix:
+        """``R̃ᵀ``, ``[num_items, num_users]``, row by row: else each product would sort it anew."""
+        return sp.csr_matrix(self.normalised.T)
+
+    @cached_property
+    def _sums_of_rows(self) -> SparseOperator:
+        """The same, to be multiplied by dense columns."""
+        pairs = self.normalised.tocoo()
+        edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
+        return SparseOperator(edge_index, torch.from_numpy(pairs.data), pairs.shape)
 
     def _ideal(self, signals: sp.csr_matrix) -> Tensor:
         """Applies ``α V Vᵀ``."""

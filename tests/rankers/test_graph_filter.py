@@ -29,7 +29,12 @@ def fitted(task: RankingTask) -> GraphFilterRanker:
     return GraphFilterRanker.fit(task, CONFIG)[0]
 
 
-def test_scores_equal_the_dense_filter(fitted: GraphFilterRanker, planted: PlantedGraph) -> None:
+@pytest.mark.parametrize("cost", [0, 1_000_000])
+def test_scores_equal_the_dense_filter(
+    fitted: GraphFilterRanker, planted: PlantedGraph, cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the walks are added up: by looking up each step, or by whole rows."""
+    monkeypatch.setattr("gnnrec.rankers.graph_filter._COST_OF_A_LOOKUP", cost)
     expected = planted.train.toarray() @ dense_filters(planted.train, CONFIG)[0]
     np.testing.assert_allclose(fitted.score(EVERYBODY), expected, atol=1e-5)
     np.testing.assert_allclose(fitted.fold_in(planted.train[[5, 2]]), expected[[5, 2]], atol=1e-5)
