@@ -135,7 +135,7 @@ PRESETS: Mapping[str, RecommenderConfig] = {
         training=_PAIRWISE,
     ),
     # Zhou & Shen 2023, FREEDOM: image share .1, k = 10; of the published grids, rho = .8 and lambda = 1e-4.
-    # Recall@20 on TikTok: .0912, by its authors' code on the same features .0880.
+    # Recall@20 on TikTok: .0912, by MMRec's code on the same features .0880.
     "freedom": RecommenderConfig(
         features=_RAW_FEATURES,
         graph=GraphConfig(similar_items=10, item_graph="freedom", co_occurring_items=0),
