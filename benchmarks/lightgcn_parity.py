@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import platform
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_geometric
-from torch import Tensor
 from torch_geometric.nn.models import LightGCN
 
 import gnnrec as gr
@@ -32,6 +29,7 @@ from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.presets import PRESETS
 from gnnrec.training.negatives import UniformNegatives
 from harness import markdown
+from peers.pyg_models import normalised_adjacency
 
 PRESET = PRESETS["lightgcn"]
 METRIC = "recall@20"
@@ -51,7 +49,7 @@ def of_pyg(train: gr.Dataset, valid: gr.Dataset, epochs: int, seed: int, device:
     known, pairs = train.interaction_matrix(), train.interaction_matrix().tocoo()
     num_users, num_items = known.shape
     edge_index = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
-    adjacency = normalised_adjacency(edge_index, num_users, num_items).to(device)
+    adjacency = normalised_adjacency(edge_index[0], num_users + edge_index[1], num_users + num_items).to(device)
     negatives = UniformNegatives(edge_index, edge_index[1].unique(), num_items)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -82,16 +80,6 @@ def of_pyg(train: gr.Dataset, valid: gr.Dataset, epochs: int, seed: int, device:
         )
         recall.append(ranking.values[METRIC])
     return recall
-
-
-def normalised_adjacency(edge_index: Tensor, num_users: int, num_items: int) -> Tensor:
-    """Returns ``D^-1/2 A D^-1/2`` in CSR form, by PyG's own normalisation."""
-    forth = torch.stack([edge_index[0], edge_index[1] + num_users])
-    both_ways, size = torch.cat([forth, forth.flip(0)], dim=1), num_users + num_items
-    both_ways, weight = torch_geometric.nn.conv.gcn_conv.gcn_norm(both_ways, num_nodes=size, add_self_loops=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse")  # torch calls its CSR tensors beta
-        return torch.sparse_coo_tensor(both_ways, weight, (size, size)).to_sparse_csr()
 
 
 def main() -> None:
