@@ -40,7 +40,8 @@ class ModelConfig:
         popularity_weight: How many times the biases count after training, beside the directions; ``None``: what ranks
             the validation pairs best.
         content_taste: How much the likeness of a new item's content to that of a history counts in its score, beside
-            what its vector says; ``None``: what ranks known items best on validation when they play new ones.
+            what its vector says; at 1 it spreads items as wide. ``None``: what ranks known items best on validation
+            when they play new ones.
         new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
             measured on validation pairs with a fifth of the known items in the part of new ones.
         new_item_price: Share of the recall of known items that places for new ones may cost.

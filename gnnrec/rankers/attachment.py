@@ -8,15 +8,18 @@ Beside its content, the map hears what the most similar known items are like: on
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gnnrec.graph.neighbours import nearest_neighbours
+from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.ridge import RidgeRegression
+from gnnrec.rankers.spread import score_spread, some_people
 from gnnrec.storage import below
 
 __all__ = ["ContentAttachment", "ModalitySpace"]
@@ -27,6 +30,10 @@ _MOST_EXAMPLES = 20_000  # more of them move hundreds of weights no further
 _PRESENT = 0.3  # tells an item without a modality from one whose vector is average
 _MOST_DIRECTIONS = 256
 _DIRECTIONS_OF_SEARCH = 64
+_DIRECTIONS_OF_TASTE = 256
+_LEAST_SPREAD = 0.1  # of the widest direction; what spreads less is hardly told from noise, and is not stretched to 1
+_PEOPLE_WITH_TASTES = 20_000
+_MEASURED_PEOPLE = 500
 _TRUST = (1.0, 0.5, 0.25, 0.0)
 
 
@@ -77,12 +84,15 @@ class ModalitySpace:
             neighbours: How many items to hear.
             itself: ``[num_given]`` the known item that each row is, which must not hear itself.
         """
-        present = unit.square().sum(dim=1, keepdim=True) > 0
-        place = ((unit - self.mean) @ self.basis) * present
+        place, present = self.place(unit), _present(unit)
         columns = [place, _PRESENT * present]
         if neighbours:
             columns.append(self._hear(place[:, :_DIRECTIONS_OF_SEARCH], sent, neighbours, itself))
         return torch.cat(columns, dim=1)
+
+    def place(self, unit: Tensor) -> Tensor:
+        """Returns where items lie ``[num_given, at most 256]``; zeros for those that lack the modality."""
+        return ((unit - self.mean) @ self.basis) * _present(unit)
 
     def _hear(self, place: Tensor, sent: Tensor, neighbours: int, itself: Tensor | None) -> Tensor:
         if not len(self.owner):
@@ -105,12 +115,15 @@ class ContentAttachment:
         trust: ``[num_modalities]`` how much each modality counts: 1, .5, .25, or 0 where it only misleads.
         regression: From content and neighbours to what training learned.
         neighbours: How many known items a new one hears of in each modality; 0 for none.
+        directions: ``[sum of the widths of all bases, at most 256]`` from where items lie to the content that tastes
+            are compared with.
     """
 
     spaces: Mapping[str, ModalitySpace]
     trust: Tensor
     regression: RidgeRegression
     neighbours: int
+    directions: Tensor
 
     @classmethod
     def fit(
@@ -166,7 +179,8 @@ class ContentAttachment:
         logger.info(
             "new items: trust in %s", ", ".join(f"{name} {one:g}" for name, one in zip(spaces, trust, strict=True))
         )
-        return cls(spaces, torch.tensor(trust), best[0], neighbours), examples, best[1]
+        nothing = target.new_zeros(sum(space.basis.shape[1] for space in spaces.values()), 0)
+        return cls(spaces, torch.tensor(trust), best[0], neighbours, nothing), examples, best[1]
 
     def __call__(
         self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int, sent: Tensor
@@ -187,32 +201,66 @@ class ContentAttachment:
             columns.append(trust * space.describe(unit, sent, self.neighbours))
         return self.regression(torch.cat(columns, dim=1))
 
+    def learn_tastes(
+        self,
+        x_dict: Mapping[str, Tensor],
+        owner_dict: Mapping[str, Tensor],
+        interactions: sp.csr_matrix,
+        user: Tensor,
+        item: Tensor,
+    ) -> Self:
+        """Finds the directions of content in which tastes differ most, over all modalities together.
+
+        Every main direction is stretched to the same spread over the items that have the modality, and each modality
+        counts as far as it is trusted. The taste of a person is the mean over the history, and the principal directions
+        of all tastes are kept. Their scale lets the product of taste and content spread items as wide as the model
+        does. Cost: that of describing all items, plus ``O(20,000 × width² + width³)`` for the width of all modalities.
+
+        Args:
+            x_dict: As in :meth:`fit`.
+            owner_dict: As in :meth:`fit`.
+            interactions: ``[num_users, num_items]`` binary.
+            user: ``[num_users, dim]`` vectors of the model.
+            item: ``[any, dim]`` vectors of items as the model scores them.
+        """
+        num_items = interactions.shape[1]
+        people = some_people(interactions, _PEOPLE_WITH_TASTES)
+        stretch, tastes = [], []
+        for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
+            place = space.place(_unit_vectors(x_dict[name], owner_dict[name], num_items))
+            variance = place[space.owner].square().sum(dim=0) / max(len(space.owner), 1)
+            spread = (variance + _LEAST_SPREAD**2 * variance.max()).sqrt().clamp(min=1e-6)
+            stretch.append(trust / spread)
+            tastes.append(content_tastes(interactions[people], place * stretch[-1]))
+        taste = torch.cat(tastes, dim=1)
+        centred = (taste - taste.mean(dim=0)).double()
+        principal = torch.linalg.eigh(centred.T @ centred)[1].to(taste.dtype).flip(1)[:, :_DIRECTIONS_OF_TASTE]
+        unscaled = replace(self, directions=torch.cat(stretch)[:, None] * principal)
+        content = unscaled.content(x_dict, owner_dict, num_items)
+        measured = some_people(interactions, _MEASURED_PEOPLE)
+        product = content_tastes(interactions[measured], content) @ content.T
+        scale = score_spread(user[torch.from_numpy(measured)] @ item.T) / max(score_spread(product), 1e-12)
+        return replace(unscaled, directions=scale**0.5 * unscaled.directions)
+
     def content(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int) -> Tensor:
-        """Describes items by where they lie in the main directions, each stretched to the same spread.
+        """Describes items by where they lie in the directions of tastes ``[num_items, at most 256]``.
 
         Args:
             x_dict: Modality → ``[num_rows, width]``; any may be absent.
             owner_dict: Modality → ``[num_rows]`` item of each row.
             num_items: How many items.
-
-        Returns:
-            ``[num_items, num_modalities × at most 64]``: the modalities side by side, each as long as it is trusted;
-            zeros where absent.
         """
-        columns = []
-        for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
-            place = space.position.new_zeros(num_items, space.position.shape[1])
-            if name in x_dict and len(space.position):
-                unit = _unit_vectors(x_dict[name], owner_dict[name], num_items)
-                present = unit.square().sum(dim=1, keepdim=True) > 0
-                spread = space.position.square().mean(dim=0).sqrt().clamp(min=1e-6)
-                place = present * ((unit - space.mean) @ space.basis[:, : place.shape[1]]) / spread
-            columns.append(trust * F.normalize(place))
-        return torch.cat(columns, dim=1)
+        content = self.directions.new_zeros(num_items, self.directions.shape[1])
+        widths = [space.basis.shape[1] for space in self.spaces.values()]
+        for (name, space), directions in zip(self.spaces.items(), self.directions.split(widths), strict=True):
+            if name in x_dict:
+                content += space.place(_unit_vectors(x_dict[name], owner_dict[name], num_items)) @ directions
+        return content
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns all numbers, to be saved."""
-        saved = {f"regression.{name}": value for name, value in vars(self.regression).items()} | {"trust": self.trust}
+        saved = {f"regression.{name}": value for name, value in vars(self.regression).items()}
+        saved |= {"trust": self.trust, "directions": self.directions}
         for position, space in enumerate(self.spaces.values()):
             saved |= {f"space.{position}.{name}": value for name, value in vars(space).items()}
         return saved
@@ -223,7 +271,15 @@ class ContentAttachment:
         spaces = {
             name: ModalitySpace(**below(f"space.{position}.", tensors)) for position, name in enumerate(modalities)
         }
-        return cls(spaces, tensors["trust"], RidgeRegression(**below("regression.", tensors)), neighbours)
+        directions = tensors.get("directions")
+        if directions is None:  # of a format before 4, which compared content otherwise: further items are not compared
+            width = sum(space.position.shape[1] for space in spaces.values())
+            directions = torch.zeros(sum(space.basis.shape[1] for space in spaces.values()), width)
+        return cls(spaces, tensors["trust"], RidgeRegression(**below("regression.", tensors)), neighbours, directions)
+
+
+def _present(unit: Tensor) -> Tensor:
+    return unit.square().sum(dim=1, keepdim=True) > 0
 
 
 def _unit_vectors(x: Tensor, owner: Tensor, num_items: int) -> Tensor:

@@ -17,6 +17,7 @@ from gnnrec.nn.model_config import LinearPartName
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.rankers.ease import EaseConfig, EaseRanker
 from gnnrec.rankers.graph_filter import GraphFilterConfig, GraphFilterRanker
+from gnnrec.rankers.spread import score_spread, some_people
 
 __all__ = ["LinearPart", "best_linear_part", "check_linear_part"]
 
@@ -63,11 +64,9 @@ class LinearPart:
             ranker, _ = EaseRanker.fit(task, EaseConfig())
         else:
             ranker, _ = GraphFilterRanker.fit(task, GraphFilterConfig(factors=0))
-        people = np.flatnonzero(np.diff(task.interactions.indptr))
-        if len(people) > _MEASURED_PEOPLE:
-            people = np.sort(np.random.default_rng(0).choice(people, _MEASURED_PEOPLE, replace=False))
-        spread = _spread(user[torch.from_numpy(people)] @ item.T) / _spread(ranker.score(people)).clamp(min=1e-12)
-        return cls(name, ranker, float(spread))
+        people = some_people(task.interactions, _MEASURED_PEOPLE)
+        spread = score_spread(user[torch.from_numpy(people)] @ item.T)
+        return cls(name, ranker, spread / max(score_spread(ranker.score(people)), 1e-12))
 
     def weighed(self, weight: float) -> Self:
         """Returns the same, counting so many times as much."""
@@ -188,7 +187,3 @@ def _quality(
         return scores if part is None else part.add_to(scores, users=chosen)
 
     return validation.of_scores(score)[select_by]
-
-
-def _spread(scores: Tensor) -> Tensor:
-    return scores.std(dim=1).mean()

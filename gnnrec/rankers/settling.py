@@ -79,6 +79,7 @@ def place_new_items(
         config.similar_items,
     )
     left_out = left_out[:, : serving.item.shape[1]]
+    attachment = attachment.learn_tastes(x_dict, owner_dict, interactions, serving.user, left_out)
     content = attachment.content(x_dict, owner_dict, len(degree))
     select_by = config.training.select_by
 

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
+from gnnrec.rankers import attachment as attachment_module
 from gnnrec.rankers.attachment import ContentAttachment, ModalitySpace
 from gnnrec.rankers.fold_in import content_tastes
 
@@ -106,25 +109,70 @@ def test_a_modality_of_noise_is_not_trusted() -> None:
 
 def test_restored_it_says_the_same(media: tuple) -> None:
     attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 6, seed=8), neighbours=2)
-    again = ContentAttachment.restore(attachment.tensors(), WIDTHS, 2)
+    histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
+    attachment = attachment.learn_tastes(*media, histories, unit(30, 4), unit(50, 4))
+    saved = attachment.tensors()
+    again = ContentAttachment.restore(saved, WIDTHS, 2)
     x_dict, owner_dict = media
     assert torch.equal(again(x_dict, owner_dict, 50, unit(50, 4)), attachment(x_dict, owner_dict, 50, unit(50, 4)))
+    assert torch.equal(again.content(*media, 50), attachment.content(*media, 50))
+    # Before format 4 content was compared in up to 64 directions of each modality: their place stays empty.
+    del saved["directions"]
+    older = ContentAttachment.restore(saved, WIDTHS, 2)
+    assert torch.equal(older.content(*media, 50), torch.zeros(50, 15))
 
 
-def test_content_is_stretched_alike_and_as_long_as_trusted(media: tuple) -> None:
+def test_tastes_are_compared_in_stretched_directions_as_far_as_modalities_are_trusted(media: tuple) -> None:
+    """With fewer directions than are kept, the product is that of all main directions, each at the same spread."""
     x_dict, owner_dict = media
-    x_dict = x_dict | {"text": x_dict["text"] * torch.logspace(-1, 1, 10)}  # one direction is seen by most cosines
-    fitted, _, _ = ContentAttachment.fit(x_dict, owner_dict, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
-    half = ContentAttachment(fitted.spaces, torch.tensor([1.0, 0.5]), fitted.regression, 0)
+    x_dict = x_dict | {"text": x_dict["text"] * torch.logspace(-1, 1, 10)}  # most of a cosine lies in one direction
+    histories = sp.random(30, 50, density=0.2, format="csr", dtype=np.float32, random_state=0)
+    histories.data[:] = 1
+    fitted, _, left_out = ContentAttachment.fit(x_dict, owner_dict, torch.arange(50), unit(50, 4), unit(50, 4), 0)
+    half = replace(fitted, trust=torch.tensor([1.0, 0.5]))
+    half = half.learn_tastes(x_dict, owner_dict, histories, unit(30, 4, seed=3), left_out)
     content = half.content(x_dict, owner_dict, 50)
-    text, image = content.split([10, 5], dim=1)
-    torch.testing.assert_close(text.norm(dim=1), torch.ones(50))
-    torch.testing.assert_close(image.norm(dim=1), 0.5 * (torch.arange(50) % 2 == 0).float())
-    spread = text.square().mean(dim=0)
-    assert spread.max() < 4 * spread.min()
+
+    expected = []
+    for trust, (name, space) in zip((1.0, 0.5), half.spaces.items(), strict=True):
+        vectors = torch.zeros(50, WIDTHS[name])
+        vectors.index_add_(0, owner_dict[name], F.normalize(x_dict[name]))
+        place = (F.normalize(vectors) - space.mean) @ space.basis
+        place[vectors.abs().sum(dim=1) == 0] = 0
+        variance = place[space.owner].var(dim=0, correction=0)
+        expected.append(trust * place / (variance + 0.01 * variance.max()).sqrt())
+    expected = torch.cat(expected, dim=1)
+    product, wanted = content @ content.T, expected @ expected.T
+    scale = float(product[0, 0] / wanted[0, 0])
+    torch.testing.assert_close(product, scale * wanted, atol=1e-4, rtol=1e-3)
     few = half.content({"text": x_dict["text"][:4]}, {"text": torch.arange(4) // 2}, 2)
-    torch.testing.assert_close(few[:, :10], text[:2])
-    assert not few[:, 10:].any()
+    only_text, _ = half.directions.split([10, 5])
+    text = half.spaces["text"].place(F.normalize(F.normalize(x_dict["text"][:4]).view(2, 2, 10).sum(dim=1)))
+    torch.testing.assert_close(few, text @ only_text)
+
+
+def test_tastes_spread_items_as_wide_as_the_model_does(media: tuple) -> None:
+    histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
+    fitted, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
+    user, item = 3 * unit(30, 4, seed=4), unit(50, 4, seed=5)
+    content = fitted.learn_tastes(*media, histories, user, item).content(*media, 50)
+    product = content_tastes(histories, content) @ content.T
+    torch.testing.assert_close(product.std(dim=1).mean(), (user @ item.T).std(dim=1).mean())
+
+
+def test_the_directions_that_are_kept_are_those_in_which_tastes_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items vary most in the first direction, people choose by the third: one direction has to hold that."""
+    monkeypatch.setattr(attachment_module, "_DIRECTIONS_OF_TASTE", 1)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(80, 4))).float() * torch.tensor([4.0, 2.0, 1.0, 0.5])
+    order = x[:, 2].argsort().numpy()
+    chosen = np.zeros((20, 80), dtype=np.float32)
+    for person in range(20):
+        chosen[person, order[person * 4 : person * 4 + 4]] = 1
+    media = {"look": x}, {"look": torch.arange(80)}
+    fitted, _, _ = ContentAttachment.fit(*media, torch.arange(80), x, x, 0)
+    content = fitted.learn_tastes(*media, sp.csr_matrix(chosen), unit(20, 4), unit(80, 4)).content(*media, 80)
+    correlation = np.corrcoef(np.concatenate([content.numpy().T, F.normalize(x).numpy().T]))[0, 1:]
+    assert abs(correlation[2]) > 0.9 > 0.3 > abs(correlation[[0, 1, 3]]).max()
 
 
 def test_tastes_are_the_mean_content_of_a_history() -> None:
