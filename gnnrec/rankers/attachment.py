@@ -252,7 +252,7 @@ class ContentAttachment:
         """
         content = self.directions.new_zeros(num_items, self.directions.shape[1])
         widths = [space.basis.shape[1] for space in self.spaces.values()]
-        for (name, space), directions in zip(self.spaces.items(), self.directions.split(widths), strict=True):
+        for (name, space), directions in zip(self.spaces.items(), torch.split(self.directions, widths), strict=True):
             if name in x_dict:
                 content += space.place(_unit_vectors(x_dict[name], owner_dict[name], num_items)) @ directions
         return content
