@@ -183,15 +183,12 @@ def _print_new_film(console: Console, recommender: Recommender, films: _Films, t
     similar = recommender.similar_items([new], k=_SHOWN)["item_id"]
     neighbours = [f"{films.title[item]}: {films.genres[item]}" for item in similar]
 
-    users, user_vectors = recommender.embeddings("user")
-    _, item_vectors = recommender.embeddings("item")
-    scores = user_vectors @ item_vectors.T
-    rank = (scores > scores[:, -1:]).sum(axis=1) + 1  # of the new film, among all films, for each user
-    audience = np.argsort(rank, kind="stable")
+    num_items = len(recommender.state.items)
+    everything = recommender.recommend(train.users.ids, k=num_items, exclude_seen=False)
+    audience = everything[everything["item_id"] == new].sort_values("rank", kind="stable")
     people = [
-        f"user {users[person]} (rank {rank[person]:,} of {len(item_vectors):,}): "
-        + "; ".join(films.liked(train, users[person])[:2])
-        for person in audience[:_SHOWN]
+        f"user {user} (rank {rank:,} of {num_items:,}): " + "; ".join(films.liked(train, user)[:2])
+        for user, rank in audience[["user_id", "rank"]].head(_SHOWN).itertuples(index=False)
     ]
     title = f'An invented new film: "{_INVENTED["title"]}" ({_INVENTED["genres"]}). Nobody has seen it.'
     console.print(
@@ -199,7 +196,7 @@ def _print_new_film(console: Console, recommender: Recommender, films: _Films, t
     )
     genre = _INVENTED["genres"].split(", ")[1]
     share = _share_of(genre, films, train)
-    first = audience[: max(1, len(audience) // 10)]
+    first = train.users.find(audience["user_id"].head(max(1, len(audience) // 10)).to_numpy())
     console.print(
         f"{genre} makes up {share[first].mean():.0%} of the histories of the tenth of the people for whom it ranks "
         f"highest, and {share.mean():.0%} of all histories.\n",
