@@ -6,8 +6,9 @@ needs GNNREC_DATA_DIR. Both draw from N(0, .1²), take the options of the preset
 L2, Adam) and the same validation pairs, a tenth of the training part; each has its own training loop and random
 numbers, so their curves should agree within the noise of the seed. PyG's convolution multiplies by gnnrec's operator,
 which the tests compare with PyG's own: on the CPU that one takes ten minutes for an epoch of Gowalla, most of them for
-gradients. All else of its side is PyG's: layers and their mean, scores, loss and regularisation. Writes ``benchmarks/results/lightgcn-parity.json`` and ``docs/benchmarks-lightgcn.md`` after each
-curve; curves that are there are not trained again. The test set is not read.
+gradients. All else of its side is PyG's: layers and their mean, scores, loss and regularisation. Writes
+``benchmarks/results/lightgcn-parity.json`` and ``docs/benchmarks-lightgcn.md`` after each curve; curves that are there
+are not trained again. The test set is not read.
 """
 
 import argparse
