@@ -10,6 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gnnrec.data.cleaning import is_positive
+from gnnrec.data.dataset import Events
 from gnnrec.data.ids import IdArray, IdMap
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
@@ -18,7 +20,7 @@ from gnnrec.modalities.features import Features
 from gnnrec.newcomers import appended, encode_media, given_media, read_new_items
 from gnnrec.state import RecommenderState
 
-__all__ = ["with_events", "with_items", "with_new_items", "without_items"]
+__all__ = ["positive_events", "with_events", "with_items", "with_new_items", "without_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ def with_new_items(
     state: RecommenderState, frame: Any, vectors: Mapping[str, Vectors] | None, *, device: str = "cpu"
 ) -> RecommenderState:
     """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
+    if "attach" not in state.ranker.capabilities:
+        state.ranker.attach({}, {}, 0)  # says why it cannot
     vectors = vectors or {}
     ids, table = read_new_items(state, frame, vectors)
     features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
@@ -136,6 +140,15 @@ def with_events(
         last_event=_last_event(state.last_event, timestamp),
         version=state.version + 1,
     )
+
+
+def positive_events(events: Events, positive_from: float | None) -> Events:
+    """Leaves out events of smaller weight; without a threshold, or without weights, all events are positive."""
+    if positive_from is None or events.weight is None:
+        return events
+    positive = is_positive(events.weight, positive_from, len(events))
+    logger.info("%d of %d events are not positive: weight below %g", (~positive).sum(), len(events), positive_from)
+    return events.take(positive)
 
 
 def _check_described(state: RecommenderState, ids: IdMap, features: Mapping[str, Features]) -> None:

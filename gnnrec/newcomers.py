@@ -82,7 +82,10 @@ def read_profiles(
     Raises:
         DataError: A profile of nobody in ``names``, no medium that the model knows, an unknown modality, or vectors of
             another width.
+        UnsupportedError: The model has no use for profiles.
     """
+    if "profiles" not in state.ranker.capabilities:
+        state.ranker.fold_in_with_profiles(state.train[:0], {})  # says why it cannot
     people, vectors = IdMap(list(names), "user"), vectors or {}
     table = None
     if frame is not None:

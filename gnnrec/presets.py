@@ -27,7 +27,7 @@ class RecommenderConfig:
     Attributes:
         ranker: ``neural`` (the graph model), ``ease``, ``graph-filter``, ``item-knn``, ``content-knn`` or
             ``popularity``.
-        seed: Fixes everything random.
+        seed: Fixes everything random; from 0 to 2⁶³ - 1.
         device: Where to encode and train: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         features: How modality vectors are scaled, and what stands for missing ones.
         alignment: The common space in which media are searched; given as a whole, ``alignment={"dim": 32}``.
@@ -55,6 +55,8 @@ class RecommenderConfig:
 
     def __post_init__(self) -> None:
         architecture(self.model.architecture)  # a misspelt one is named before any media are encoded
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"option 'seed' lies between 0 and 2**63 - 1, got {self.seed}")
 
     def with_options(self, options: Mapping[str, Any]) -> "RecommenderConfig":
         """Returns a configuration in which single options are changed, whatever group they belong to.

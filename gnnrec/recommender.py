@@ -20,7 +20,7 @@ from gnnrec.errors import ConfigError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
 from gnnrec.export.parquet import export_parquet
 from gnnrec.fitting import FitReport, fit_state, resolve_device
-from gnnrec.growth import with_events, with_new_items, without_items
+from gnnrec.growth import positive_events, with_events, with_new_items, without_items
 from gnnrec.held_out import evaluate_state
 from gnnrec.presets import RecommenderConfig, preset
 from gnnrec.ranking import rank_beside_items, rank_for_histories, rank_for_users
@@ -352,6 +352,8 @@ class Recommender:
         Users with new pairs get new vectors, as one propagation step from their whole history gives them; item vectors
         stay as they are until the next fit. Events that repeat a known pair change nothing, and late events count like
         all others; the log says how many there were. With a ``sequence_encoder`` new events come behind all older ones.
+        Where the fitted log had ``positive_from``, events of smaller weight are left out here as well; in a log without
+        weights all events are positive.
 
         Args:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
@@ -367,10 +369,11 @@ class Recommender:
         """
         state = self.state
         log = Dataset.from_frames(interactions, cleaning=cleaning, columns=columns)
+        events = positive_events(log.events, state.catalogue.positive_from)
         if items is not None or vectors is not None:
             state = with_new_items(state, items, vectors, device=resolve_device(self.config.device))
-        user_ids, item_ids = log.users.ids_of(log.events.user_index), log.items.ids_of(log.events.item_index)
-        self._state = with_events(state, user_ids, item_ids, log.events.timestamp)
+        user_ids, item_ids = log.users.ids_of(events.user_index), log.items.ids_of(events.item_index)
+        self._state = with_events(state, user_ids, item_ids, events.timestamp)
         return self
 
     def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:
@@ -465,13 +468,24 @@ class Recommender:
 def load(path: str | Path) -> Recommender:
     """Reads a recommender that :meth:`Recommender.save` wrote; it answers bit for bit as before.
 
+    One that was fitted on a device that is not here goes on with ``device="auto"``, and the log says so.
+
     Raises:
         StorageError: The folder is absent, damaged, altered, or of a newer format.
     """
     state, config = load_state(path)
-    recommender = Recommender(config=from_dict(RecommenderConfig, config))
+    recommender = Recommender(config=_for_this_machine(from_dict(RecommenderConfig, config)))
     recommender._state = state
     return recommender
+
+
+def _for_this_machine(config: RecommenderConfig) -> RecommenderConfig:
+    try:
+        resolve_device(config.device)
+    except ConfigError:
+        logger.warning("fitted with device=%r, which is not here; going on with device='auto'", config.device)
+        return config.with_options({"device": "auto"})
+    return config
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -85,7 +85,7 @@ def build_dataset(
     dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root)
     if interactions is None and dataset.num_items == 0:
         raise DataError("without interactions a data set needs items: give items= or vectors of items")
-    return dataset
+    return replace(dataset, positive_from=positive_from)
 
 
 def assemble(

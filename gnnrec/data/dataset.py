@@ -86,6 +86,7 @@ class Dataset:
         relations: Name → edges beside the log.
         frame_library: ``pandas``, ``polars`` or ``pyarrow``: what answers are given in.
         cleaning_report: What was removed when the data set was built; ``None`` if it was not built from frames.
+        positive_from: Weight from which an event was positive when the data set was built; ``None``: every event was.
     """
 
     users: IdMap
@@ -97,6 +98,7 @@ class Dataset:
     relations: Mapping[str, RelationEdges] = field(default_factory=dict)
     frame_library: str = "pandas"
     cleaning_report: CleaningReport | None = None
+    positive_from: float | None = None
 
     @classmethod
     def from_frames(

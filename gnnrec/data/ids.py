@@ -34,6 +34,8 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
         if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
             raise DataError(f"{what}: {values.max()} does not fit into 64 bits with sign; use strings")
         return values.astype(np.int64, copy=False)
+    if hasattr(values, "to_pylist"):  # a column of pyarrow, whose items are no plain values
+        values = values.to_pylist()
     series = pd.Series(values if isinstance(values, pd.Series | pd.Index | np.ndarray | Sequence) else list(values))
     if len(series) == 0:
         return np.empty(0, dtype=np.int64)

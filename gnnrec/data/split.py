@@ -42,9 +42,10 @@ def random(valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Splitter:
         seed: Seed of the choice.
 
     Raises:
-        ConfigError: The fractions are negative or leave nothing to train on.
+        ConfigError: The fractions are negative or leave nothing to train on, or the seed is negative.
     """
     _check_fractions(valid, test)
+    _check_seed(seed)
     return partial(_split_random, valid=valid, test=test, seed=seed)
 
 
@@ -59,10 +60,10 @@ def leave_last(valid: int = 1, test: int = 1) -> Splitter:
         test: Test events per user.
 
     Raises:
-        ConfigError: A number is negative.
+        ConfigError: A number is negative or not whole.
     """
-    if valid < 0 or test < 0:
-        raise ConfigError(f"leave_last needs numbers of events, got valid={valid!r}, test={test!r}")
+    if not all(isinstance(number, int | np.integer) and number >= 0 for number in (valid, test)):
+        raise ConfigError(f"leave_last needs whole numbers of events from 0, got valid={valid!r}, test={test!r}")
     return partial(_split_last, valid=valid, test=test)
 
 
@@ -100,15 +101,17 @@ def cold_items(valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Splitter
         seed: Seed of the choice.
 
     Raises:
-        ConfigError: The fractions are negative or leave nothing to train on.
+        ConfigError: The fractions are negative or leave nothing to train on, or the seed is negative.
     """
     _check_fractions(valid, test)
+    _check_seed(seed)
     return partial(_split_cold, owner="item", valid=valid, test=test, seed=seed)
 
 
 def cold_users(valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Splitter:
     """Holds out whole users with all their events; otherwise as :func:`cold_items`."""
     _check_fractions(valid, test)
+    _check_seed(seed)
     return partial(_split_cold, owner="user", valid=valid, test=test, seed=seed)
 
 
@@ -122,7 +125,12 @@ def column(name: str, train: Any = 0, valid: Any = 1, test: Any = 2, *, cold: Ow
         test: Its value in test rows.
         cold: ``"item"`` or ``"user"`` for published cold-start splits: those that occur only in later
             parts leave the earlier ones, as :func:`cold_items` and :func:`cold_users` do it.
+
+    Raises:
+        ConfigError: ``cold`` is neither.
     """
+    if cold not in (None, "item", "user"):
+        raise ConfigError(f"column: cold is 'item' or 'user', not {cold!r}")
     return partial(_split_column, name=name, labels=(train, valid, test), cold=cold)
 
 
@@ -138,6 +146,7 @@ def holdout(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dat
         (train, valid): train keeps every event, repeats included, of the pairs that stay.
     """
     _check_fractions(fraction, 0.0)
+    _check_seed(seed)
     pair, first = _pairs(dataset)
     order = first[np.random.default_rng(seed).permutation(len(first))]
     user, item = dataset.events.user_index[order], dataset.events.item_index[order]
@@ -268,7 +277,7 @@ def _timestamps(dataset: Dataset) -> NDArray[np.float64]:
 
 
 def _is_fraction(bound: Bound) -> bool:
-    return isinstance(bound, int | float) and 0 <= bound < 1
+    return isinstance(bound, int | float | np.integer | np.floating) and bool(0 <= bound < 1)
 
 
 def _seconds(time: Bound) -> float:
@@ -279,5 +288,12 @@ def _seconds(time: Bound) -> float:
 
 
 def _check_fractions(valid: float, test: float) -> None:
-    if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
-        raise ConfigError(f"fractions must not be negative and add up to less than 1, got {valid!r} and {test!r}")
+    if not (_is_fraction(valid) and _is_fraction(test) and valid + test < 1):
+        raise ConfigError(
+            f"fractions must be numbers, not negative, and add up to less than 1, got {valid!r} and {test!r}"
+        )
+
+
+def _check_seed(seed: int) -> None:
+    if not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ConfigError(f"a seed is a whole number from 0, got {seed!r}")

@@ -77,6 +77,7 @@ def save_in_pieces(
         "frame_library": dataset.frame_library,
         "modalities": {name: _spec_facts(spec) for name, spec in dataset.modalities.items()},
         "relations": {name: edges.between for name, edges in dataset.relations.items()},
+        "positive_from": dataset.positive_from,
         "cleaning_report": None if dataset.cleaning_report is None else dataclasses.asdict(dataset.cleaning_report),
     }
     write_folder(path, write, _KIND, FORMAT_VERSION, facts)
@@ -121,6 +122,7 @@ def load_dataset(path: str | Path) -> Dataset:
         },
         frame_library=facts["frame_library"],
         cleaning_report=None if report is None else CleaningReport(**report),
+        positive_from=facts.get("positive_from"),  # saved by an early version it was not noted
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def ingest(
         further = log.further(keep_columns)
         numbered = number_log(log, workplace / "numbered", cleaning, database)
         kept, positive, report = _clean(log, numbered, cleaning, positive_from)
-        dataset = build(_cleaned(log, numbered, kept, report))
+        dataset = replace(build(_cleaned(log, numbered, kept, report)), positive_from=positive_from)
         pieces = _pieces(log, numbered, kept & positive, dataset, further)
         save_in_pieces(dataset, folder, pieces, report.rows_out)
     shutil.rmtree(workplace, ignore_errors=True)

@@ -75,6 +75,7 @@ class MultimodalGraphModel(GraphModel):
         self.item_relations = RelationMixing(shape.item_relations, config.relation_weight)
         self.item_bias = nn.Parameter(torch.zeros(shape.num_items))
         self.new_item_bias = nn.Parameter(torch.zeros(()))
+        self.popularity_weight = 1.0
         self.alignment_objectives: WeightedObjectives | None = None
         if config.modality_alignment.get("multi-task") and not shape.tasks:
             raise ConfigError(
@@ -178,11 +179,9 @@ class MultimodalGraphModel(GraphModel):
         vectors = super().decode(mixed)
         return torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1) if self.has_item_bias else vectors
 
-    @torch.no_grad()
     def weigh_popularity(self, weight: float) -> None:
-        """Multiplies all biases."""
-        self.item_bias.mul_(weight)
-        self.new_item_bias.mul_(weight)
+        """Multiplies all biases from now on; they stay what training made of them."""
+        self.popularity_weight = weight
 
     @property
     def weighs_popularity(self) -> bool:
@@ -248,7 +247,7 @@ class MultimodalGraphModel(GraphModel):
         # Where no media speak for new items they rank behind all others.
         of_new = self.new_item_bias if self.hides_items else self.item_bias.min().detach()
         bias = of_new.expand(len(new)) if new.all() else torch.where(new, of_new, self.item_bias)
-        return torch.cat([vectors, _UNIT_OF_BIAS * bias[:, None]], dim=1)
+        return torch.cat([vectors, _UNIT_OF_BIAS * (self.popularity_weight * bias)[:, None]], dim=1)
 
     def _aligned(self, encoder: NodeEncoder, graph: MessageGraph, kind: str) -> ModalityRows | None:
         """Projects the media of one node type, with feature dropout while training."""

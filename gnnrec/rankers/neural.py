@@ -33,10 +33,8 @@ from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralRanker"]
 
-_SETTLED = (
-    *("popularity_weight", "content_taste", "new_item_offset", "new_user_prior"),
-    *("linear_part", "linear_weight"),
-)
+_SETTLED_BY_VALIDATION = ("popularity_weight", "content_taste", "new_item_offset", "new_user_prior")
+_SETTLED = (*_SETTLED_BY_VALIDATION, "linear_part", "linear_weight")
 
 
 class NeuralRanker(Ranker):
@@ -139,15 +137,15 @@ class NeuralRanker(Ranker):
             serving.item,
             config.training.select_by,
         )
+        left_open = config.model.linear_part == "auto"
         config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight))
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
                 model, graph, serving, task.interactions, config, task.validation, linear
             )
-        chosen = {name: getattr(config.model, name) for name in _SETTLED}
-        result = replace(
-            result, chosen={name: value for name, value in chosen.items() if value is not None and value != "none"}
-        )
+        settled = _SETTLED if left_open or name != "none" else _SETTLED_BY_VALIDATION
+        chosen = {option: getattr(config.model, option) for option in settled}
+        result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
         return cls(model, serving, config, graph.shape, attachment, newcomers, linear), result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
@@ -260,7 +258,7 @@ class NeuralRanker(Ranker):
             tensors |= {f"attachment.{name}": value for name, value in self.attachment.tensors().items()}
         if self.newcomers is not None:
             tensors |= {f"newcomers.{name}": value for name, value in self.newcomers.tensors().items()}
-        facts: dict[str, Any] = {"config": to_dict(self.config), "shape": to_dict(self.shape)}
+        facts: dict[str, Any] = {"config": to_dict(self.config), "shape": to_dict(self.shape), "biases": "as trained"}
         if self.linear is not None:
             linear = self.linear.state()
             tensors |= {f"linear.{name}": value for name, value in linear.tensors.items()}
@@ -274,6 +272,9 @@ class NeuralRanker(Ranker):
         shape = from_dict(GraphShape, state.facts["shape"])
         model = build_model(shape, config.model)
         model.load_state_dict(below("model.", state.tensors))
+        weight = config.model.popularity_weight
+        if weight is not None and state.facts.get("biases") == "as trained":  # before format 4 they came weighed
+            model.weigh_popularity(weight)
         serving = _serving(below("serving.", state.tensors))
         attachment = None
         if placing := below("attachment.", state.tensors):
@@ -376,11 +377,8 @@ def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:
 
 
 def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
-    """Takes over the weights of an earlier fit, with the biases as they were before popularity was weighed."""
+    """Takes over the weights of an earlier fit."""
     before = start.ranker
     if not isinstance(before, NeuralRanker):
         raise UnsupportedError(f"the ranker {before.name!r} has no weights that a training could go on from")
     carry_over(before.model, before.shape, model, shape, start.user_index, start.item_index)
-    weight = before.config.model.popularity_weight
-    if weight and model.weighs_popularity:
-        model.weigh_popularity(1 / weight)

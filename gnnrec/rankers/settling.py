@@ -81,6 +81,13 @@ def place_new_items(
     left_out = left_out[:, : serving.item.shape[1]]
     attachment = attachment.learn_tastes(x_dict, owner_dict, interactions, serving.user, left_out)
     content = attachment.content(x_dict, owner_dict, len(degree))
+    rows = {name: torch.isin(owner, unknown) for name, owner in owner_dict.items()}
+    placed = attachment(
+        {name: x_dict[name][kept] for name, kept in rows.items()},
+        {name: torch.searchsorted(unknown, owner_dict[name][kept]) for name, kept in rows.items()},
+        len(unknown),
+        serving.item_propagated,
+    )
     select_by = config.training.select_by
 
     taste = config.model.content_taste
@@ -88,7 +95,15 @@ def place_new_items(
         taste = 0.0
         if validation is not None:
             taste = best_content_taste(
-                validation, serving.user, left_out, content, examples, interactions, select_by=select_by
+                validation,
+                serving.user,
+                content,
+                interactions,
+                known=examples,
+                left_out=left_out,
+                new=unknown,
+                placed=placed[:, : serving.item.shape[1]],
+                select_by=select_by,
             )
     if taste:
         serving = replace(
@@ -113,20 +128,12 @@ def place_new_items(
                 select_by=select_by,
             )
     config = replace(config, model=replace(config.model, content_taste=taste, new_item_offset=offset))
-    if len(unknown):
-        rows = {name: torch.isin(owner, unknown) for name, owner in owner_dict.items()}
-        placed = attachment(
-            {name: x_dict[name][kept] for name, kept in rows.items()},
-            {name: torch.searchsorted(unknown, owner_dict[name][kept]) for name, kept in rows.items()},
-            len(unknown),
-            serving.item_propagated,
-        )
-        new = as_new_items(placed, serving, config)
-        serving = replace(
-            serving,
-            item=serving.item.index_copy(0, unknown, new.item),
-            item_messages=serving.item_messages.index_copy(0, unknown, new.messages),
-        )
+    new = as_new_items(placed, serving, config)
+    serving = replace(
+        serving,
+        item=serving.item.index_copy(0, unknown, new.item),
+        item_messages=serving.item_messages.index_copy(0, unknown, new.messages),
+    )
     return attachment, serving, config
 
 

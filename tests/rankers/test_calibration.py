@@ -5,6 +5,7 @@ import torch
 
 from gnnrec.evaluation import validation as validation_module
 from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.rankers import calibration as calibration_module
 from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
 from gnnrec.rankers.ease import EaseRanker
 from gnnrec.rankers.linear_part import LinearPart
@@ -98,13 +99,42 @@ def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
     weight = best_content_taste(
         ValidationPairs(wanted, had, ("recall@1",)),
         told_by_vectors,
-        0.1 * vectors,
         content,
-        torch.arange(NUM),
         had,
+        known=torch.arange(NUM),
+        left_out=0.1 * vectors,
+        new=torch.arange(0),
+        placed=torch.zeros(0, NUM // 2),
         select_by="recall@1",
     )
     assert (weight > 0) == (told == "by content")
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_pairs_on_new_items_tell_how_content_counts_if_there_are_enough(
+    enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content tells what people want of known items, and misleads about new ones, of which vectors tell all."""
+    people, half = np.arange(NUM // 2), NUM // 2
+    monkeypatch.setattr(calibration_module, "_ENOUGH_PAIRS_ON_NEW_ITEMS", half if enough else half + 1)
+    # Items: first halves of pairs, which everybody had one of; known second halves; new second halves.
+    had = sp.csr_matrix((np.ones(half, np.float32), (people, people)), (half, 3 * half))
+    wanted = sp.csr_matrix(
+        (np.ones(NUM, np.float32), (np.tile(people, 2), np.arange(half, 3 * half))), (half, 3 * half)
+    )
+    eye = torch.eye(half)
+    weight = best_content_taste(
+        ValidationPairs(wanted, had, ("recall@1",)),
+        eye,
+        torch.cat([eye, eye, eye.roll(1, dims=0)]),
+        had,
+        known=torch.arange(2 * half),
+        left_out=torch.zeros(2 * half, half),
+        new=torch.arange(2 * half, 3 * half),
+        placed=0.05 * eye,
+        select_by="recall@1",
+    )
+    assert (weight == 0) == enough
 
 
 def test_candidates_are_ranked_among_themselves(validation: ValidationPairs) -> None:
