@@ -70,6 +70,16 @@ class TestFit:
         assert rec.state.train.nnz + rec.state.valid.nnz == all_pairs
         assert "recall@20" in rec.history
 
+    def test_a_pair_of_training_is_no_pair_of_validation(self):
+        log = SHOP.interactions.sort_values("user_id", kind="stable").reset_index(drop=True)
+        log["timestamp"] = np.arange(len(log))
+        first_again = log.drop_duplicates("user_id").assign(timestamp=len(log))
+        train, valid, _ = gr.Dataset.from_frames(pd.concat([log, first_again])).split(gr.split.leave_last(2, 0))
+        state = gr.Recommender.preset("popularity").fit(train, valid, progress=False).state
+        assert state.train.multiply(valid.interaction_matrix()).nnz > 0
+        assert state.train.multiply(state.valid).nnz == 0
+        assert state.valid.nnz > 0
+
     def test_refit_takes_over_the_linear_part_and_its_weight(self, tmp_path):
         train = dataset()
         options = {**QUICK, "linear_part": "ease"}
@@ -307,8 +317,10 @@ class TestGrow:
 
     def test_presets_that_cannot_add_items_say_which_can(self, parts):
         knn = gr.Recommender.preset("item-knn").fit(parts[0], parts[1], progress=False)
-        with pytest.raises(gr.errors.DataError, match="was not there"):
+        with pytest.raises(gr.errors.UnsupportedError, match=r"cannot add items.*'neural' can"):
             knn.add_items(vectors={"look": gr.Vectors(VECTORS.matrix[:1], ["x"])})
+        with pytest.raises(gr.errors.UnsupportedError, match=r"cannot add items.*'neural' can"):
+            knn.add_items(SHOP.items.head(1).assign(item_id="x"))
         with pytest.raises(gr.errors.UnsupportedError, match="neural"):
             knn.embeddings("user")
 
@@ -324,6 +336,18 @@ class TestGrow:
         after = rec.recommend([user], k=10)["item_id"].isin(SHOP.items["item_id"][SHOP.item_taste == other]).mean()
         assert after > before
         pd.testing.assert_frame_equal(others, rec.recommend(rec.state.users.ids[1:], k=5))
+
+    def test_update_takes_the_threshold_of_the_fit(self, tmp_path):
+        log = SHOP.interactions.assign(weight=5.0)
+        log.loc[::3, "weight"] = 1.0
+        data = gr.Dataset.from_frames(log, positive_from=4)
+        gr.Recommender.preset("popularity").fit(data, progress=False).save(tmp_path / "model")
+        rec = gr.load(tmp_path / "model")
+        events = pd.DataFrame({"user_id": "new", "item_id": ["i01", "i02", "i03"], "weight": [1.0, 4.0, 3.5]})
+        rec.update(events)
+        assert rec.state.train[rec.state.users.index_of(["new"])].indices == rec.state.items.index_of(["i02"])
+        rec.update(events.drop(columns="weight"))  # what is not weighed is positive
+        assert rec.state.train[rec.state.users.index_of(["new"])].nnz == 3
 
     def test_update_with_a_new_user_equals_fold_in(self, rec):
         history = SHOP.items["item_id"].tolist()[:4]
@@ -428,3 +452,34 @@ class TestEmbeddingsAndExport:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(gr.errors.StorageError, match="cannot write"):
             fitted.export(tmp_path / "file")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_what_was_fitted_on_a_gpu_goes_on_without_one(parts, tmp_path, caplog):
+    fitted = gr.Recommender.preset("popularity").fit(*parts[:2], progress=False)
+    fitted.config = fitted.config.with_options({"device": "cuda"})
+    fitted.save(tmp_path / "model")
+    with caplog.at_level("WARNING"):
+        rec = gr.load(tmp_path / "model")
+    assert "device='cuda', which is not here" in caplog.text
+    assert rec.config.device == "auto"
+    assert rec.evaluate(parts[2], ("recall@5",)).values == pytest.approx(
+        fitted_on_cpu(parts).evaluate(parts[2], ("recall@5",)).values
+    )
+
+
+def fitted_on_cpu(parts):
+    return gr.Recommender.preset("popularity", device="cpu").fit(*parts[:2], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "'seed' lies between 0"),
+        ({"seed": 2**63}, "'seed' lies between 0"),
+        ({"learning_rate": np.nan}, "nan"),
+    ],
+)
+def test_options_that_are_no_numbers_are_refused(options, message):
+    with pytest.raises(gr.errors.ConfigError, match=message):
+        gr.Recommender(**options)

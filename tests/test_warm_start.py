@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import gnnrec as gr
 from gnnrec.errors import ConfigError, NotFittedError, UnsupportedError
@@ -58,7 +59,13 @@ def test_untouched_people_stay_near(fitted):
 
 @pytest.mark.parametrize(
     ("preset", "options"),
-    [("gnnrec", {"popularity_weight": 3.0}), ("gnnrec", {"popularity_weight": None}), ("vbpr", {}), ("mgcn", {})],
+    [
+        ("gnnrec", {"popularity_weight": 3.0}),
+        ("gnnrec", {"popularity_weight": 0.0}),
+        ("gnnrec", {"popularity_weight": None}),
+        ("vbpr", {}),
+        ("mgcn", {}),
+    ],
 )
 def test_without_a_step_it_is_the_model_that_it_started_from(preset, options):
     """Popularity, weighed after training, is not weighed twice; ids may have moved."""
@@ -68,6 +75,19 @@ def test_without_a_step_it_is_the_model_that_it_started_from(preset, options):
     again.fit(dataset(shuffled), dataset(LATER), warm_start=True, progress=False)
     for kind in ("user", "item"):
         np.testing.assert_allclose(again.embeddings(kind)[1], rec.embeddings(kind)[1], atol=1e-4)
+
+
+def test_biases_outlive_a_fit_in_which_popularity_counted_nothing(tmp_path):
+    rec = gr.Recommender(**QUICK, popularity_weight=0.0).fit(dataset(OLD), progress=False)
+    assert not rec.state.ranker.vectors("item")[:, -1].any()
+    rec.save(tmp_path / "model")
+    again = going_on(gr.load(tmp_path / "model"), learning_rate=1e-12, epochs=1, popularity_weight=2.0)
+    again.fit(dataset(OLD), warm_start=True, progress=False)
+    trained = rec.state.ranker.model.item_bias.detach()
+    assert trained.std() > 0
+    assert torch.equal(gr.load(tmp_path / "model").state.ranker.model.item_bias, trained)
+    biases = again.state.ranker.vectors("item")[:, -1]
+    np.testing.assert_allclose(np.corrcoef(biases, trained)[0, 1], 1, atol=1e-6)
 
 
 def test_items_and_people_that_came_between_the_fits(fitted):

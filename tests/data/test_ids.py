@@ -1,5 +1,7 @@
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,9 @@ from gnnrec.errors import DataError, UnknownIdError
         (pd.Categorical(["b", "a"]), ["b", "a"]),
         (np.array(["b", "a"]), ["b", "a"]),
         ({"b": 0, "a": 1}.keys(), ["b", "a"]),
+        (pa.array(["b", "a"]), ["b", "a"]),
+        (pa.chunked_array([[3], [1]]), [3, 1]),
+        (pl.Series(["b", "a"]), ["b", "a"]),
         ([], []),
     ],
 )

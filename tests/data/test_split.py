@@ -221,6 +221,13 @@ def test_holdout_takes_the_whole_fraction_where_it_can():
         lambda: split.by_time("2024-01-02", "2024-01-01"),
         lambda: split.by_time("soon", "later"),
         lambda: split.by_time(0.5, 0.6),
+        lambda: split.random("a tenth"),
+        lambda: split.cold_items(float("nan")),
+        lambda: split.leave_last("one"),
+        lambda: split.leave_last(0.1, 0.2),
+        lambda: split.random(seed=-1),
+        lambda: split.cold_users(seed=0.5),
+        lambda: split.column("x_label", cold="items"),
     ],
 )
 def test_impossible_splits_are_refused_when_they_are_named(make):

@@ -107,6 +107,14 @@ def test_a_modality_of_noise_is_not_trusted() -> None:
     assert error[2] < 1.02 * error[1]
 
 
+def test_an_item_that_is_left_out_does_not_hear_itself() -> None:
+    """Items of random content send what is to be predicted of them: whoever hears itself knows it."""
+    x, target = unit(60, 10, seed=5), unit(60, 4)
+    media = {"text": x}, {"text": torch.arange(60)}
+    _, _, left_out = ContentAttachment.fit(*media, torch.arange(60), target, target, neighbours=1)
+    assert F.mse_loss(left_out, target) > 0.9 * target.var()
+
+
 def test_restored_it_says_the_same(media: tuple) -> None:
     attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 6, seed=8), neighbours=2)
     histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))

@@ -74,6 +74,13 @@ def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
     assert best_linear_part("auto", None, task, user, item, "recall@1") == (None, "none", None)
 
 
+def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all(task: RankingTask) -> None:
+    user, item = vectors(task, tell=True)
+    part, name, weight = best_linear_part("ease", None, task, user, item, "recall@1")
+    assert part is not None
+    assert (name, weight) == ("ease", 0.05)
+
+
 def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     user, item = vectors(task, tell=False)
     recall = {}

@@ -1,10 +1,12 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from gnnrec.errors import UnsupportedError
 from gnnrec.evaluation.validation import ValidationPairs
@@ -12,7 +14,9 @@ from gnnrec.graph.build import GraphConfig, build_graph
 from gnnrec.modalities.features import Features
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
+from gnnrec.rankers import settling
 from gnnrec.rankers.base import RankerState, RankingTask
+from gnnrec.rankers.calibration import best_new_item_offset
 from gnnrec.rankers.fold_in import fold_in_by_least_squares
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
@@ -320,6 +324,41 @@ def test_validation_chooses_what_is_settled_after_training(task: RankingTask, pl
     _, result_of_generous = NeuralRanker.fit(replace(task, validation=validation), generous)
     assert result_of_generous is not None
     assert result_of_generous.chosen["new_item_offset"] > result.chosen["new_item_offset"]
+
+
+def test_the_offset_is_settled_with_everything_that_scores_hold(
+    task: RankingTask, planted: PlantedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: dict[str, Any] = {}
+
+    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, left_out: Tensor, known: Tensor, **how: Any):
+        measured.update(how, user=user, item=item, left_out=left_out, known=known)
+        return best_new_item_offset(validation, user, item, left_out, known, **how)
+
+    monkeypatch.setattr(settling, "best_new_item_offset", offset)
+    options = {"content_taste": 0.7, "linear_part": "ease", "linear_weight": 0.8, "new_item_price": 0.3}
+    config = replace(CONFIG, model=replace(CONFIG.model, **options), training=TrainingConfig(epochs=2))
+    validation = ValidationPairs(planted.test, planted.train, ("recall@20",))
+    ranker, result = NeuralRanker.fit(replace(task, validation=validation), config)
+    assert result is not None
+    assert result.chosen["new_item_offset"] != 0
+    serving, known = ranker.serving, measured["known"]
+    width = serving.item_content.shape[1]
+    assert measured["linear"] is ranker.linear
+    assert measured["price"] == 0.3
+    torch.testing.assert_close(measured["user"], torch.cat([serving.user_taste, serving.user], dim=1))
+    assert not measured["item"][:, :width].any()  # content counts for new items alone
+    torch.testing.assert_close(measured["item"][known, width:], serving.item[known])
+    torch.testing.assert_close(measured["left_out"][:, :width], serving.item_content[known])
+
+
+def test_tastes_do_not_depend_on_the_order_of_a_history(task: RankingTask, planted: PlantedGraph) -> None:
+    config = replace(CONFIG, model=replace(CONFIG.model, content_taste=0.5), training=TrainingConfig(epochs=1))
+    ranker, _ = NeuralRanker.fit(task, config)
+    places = planted.train.copy()
+    places.data = np.arange(1, places.nnz + 1, dtype=np.float32)
+    assert ranker.serving.user_taste.any()
+    torch.testing.assert_close(ranker._tastes(places), ranker.serving.user_taste)
 
 
 def test_newcomers_are_placed_nearer_to_their_fitted_vectors_than_propagation_alone_does(
