@@ -10,7 +10,7 @@ __all__ = ["score_spread", "some_people"]
 
 def score_spread(scores: Tensor) -> float:
     """Returns the standard deviation of a person's scores ``[num_people, num_items]``, on average over people."""
-    return float(scores.std(dim=1).mean())
+    return float(scores.std(dim=1, correction=0).mean())
 
 
 def some_people(interactions: sp.csr_matrix, most: int) -> NDArray[np.int64]:

@@ -163,9 +163,15 @@ def test_tastes_spread_items_as_wide_as_the_model_does(media: tuple) -> None:
     histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
     fitted, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
     user, item = 3 * unit(30, 4, seed=4), unit(50, 4, seed=5)
+    x_dict, _ = media
     content = fitted.learn_tastes(*media, histories, user, item).content(*media, 50)
     product = content_tastes(histories, content) @ content.T
     torch.testing.assert_close(product.std(dim=1).mean(), (user @ item.T).std(dim=1).mean())
+    # A catalogue of one item has no spread, and nothing to compare.
+    one = {"text": x_dict["text"][:1]}, {"text": torch.zeros(1, dtype=torch.int64)}
+    single, _, _ = ContentAttachment.fit(*one, torch.arange(1), unit(1, 4), unit(1, 4), 0)
+    single = single.learn_tastes(*one, sp.csr_matrix(np.ones((3, 1), np.float32)), unit(3, 4), unit(1, 4))
+    assert not single.content({"text": x_dict["text"][1:2]}, one[1], 1).any()
 
 
 def test_the_directions_that_are_kept_are_those_in_which_tastes_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from gnnrec.rankers.spread import score_spread, some_people
 
 def test_the_spread_is_that_within_a_person() -> None:
     scores = torch.tensor([[0.0, 2.0, 4.0], [100.0, 101.0, 102.0]])
-    assert score_spread(scores) == pytest.approx((2 + 1) / 2)
+    assert score_spread(scores) == pytest.approx((2 + 1) / 2 * np.sqrt(2 / 3))
+    assert score_spread(scores[:, :1]) == 0
 
 
 def test_people_without_a_history_are_never_among_some() -> None:
