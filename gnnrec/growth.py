@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import is_positive
 from gnnrec.data.dataset import Events
-from gnnrec.data.ids import IdArray, IdMap
+from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError, UnknownIdError
@@ -23,8 +23,6 @@ from gnnrec.state import RecommenderState
 __all__ = ["positive_events", "with_events", "with_items", "with_new_items", "without_items"]
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5  # how many offending ids an error message lists
 
 
 def with_new_items(
@@ -84,7 +82,7 @@ def without_items(state: RecommenderState, item_ids: Any) -> RecommenderState:
     index = np.unique(state.items.index_of(item_ids))
     again = np.intersect1d(index, state.removed)
     if len(again):
-        shown = ", ".join(map(repr, state.items.ids_of(again[:_SHOWN]).tolist()))
+        shown = listed(state.items.ids_of(again))
         raise UnknownIdError(f"{len(again)} of these items were removed already: {shown}; leave them out")
     return replace(state, removed=np.union1d(state.removed, index), version=state.version + 1)
 
@@ -158,7 +156,7 @@ def _check_described(state: RecommenderState, ids: IdMap, features: Mapping[str,
     if len(bare) == 0:
         return
     known = ", ".join(name for name, feature in state.features.items() if feature.of == "item") or "none"
-    shown = ", ".join(map(repr, ids.ids[bare[:_SHOWN]].tolist()))
+    shown = listed(ids.ids[bare])
     unreadable = "; ".join(example for feature in features.values() for example in feature.report.examples)
     raise DataError(
         f"{len(bare)} of {len(ids)} new items have no medium that the model knows ({known}), e.g. {shown}; "

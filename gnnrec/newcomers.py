@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.data.frames import read_frame
-from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
 from gnnrec.modalities.encode import encode_modality
@@ -21,8 +21,6 @@ from gnnrec.modalities.vectors import features_from_vectors
 from gnnrec.state import RecommenderState
 
 __all__ = ["appended", "encode_media", "given_media", "owned_by", "read_new_items", "read_profiles"]
-
-_SHOWN = 5  # how many offending ids an error message lists
 
 
 def read_new_items(
@@ -52,7 +50,7 @@ def read_new_items(
     gone = ids.ids[np.isin(state.items.find(ids.ids), state.removed)]
     if len(gone):
         raise DataError(
-            f"item ids were removed, and histories still mean the removed items by them: {_shown(gone)}; "
+            f"item ids were removed, and histories still mean the removed items by them: {listed(gone)}; "
             "add the items under other ids, or fit again"
         )
     state.items.extend(ids.ids)  # refuses ids that exist already, or are of another kind
@@ -220,8 +218,4 @@ def _read_table(frame: Any, what: str, column: str) -> tuple[IdArray, pd.DataFra
 def _check_known(owners: IdArray, people: IdMap, what: str) -> None:
     unknown = owners[people.find(owners) < 0]
     if len(unknown):
-        raise DataError(f"{what}: there is no history of {_shown(unknown)}; give an empty one to who has none")
-
-
-def _shown(ids: IdArray) -> str:
-    return ", ".join(map(repr, ids[:_SHOWN].tolist()))
+        raise DataError(f"{what}: there is no history of {listed(unknown)}; give an empty one to who has none")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, clean_log
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
 from gnnrec.data.frames import read_frame
-from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
@@ -23,7 +23,6 @@ __all__ = ["CleanedLog", "LogIds", "assemble", "build_dataset"]
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 5  # how many offending ids an error message lists
 _RESERVED = ("user", "item")  # node types of the graph, so no modality can be called that
 
 
@@ -181,7 +180,7 @@ def _read_table(
     ids = as_id_array(frame[name], f"{what}, column {name!r}")
     repeated = pd.unique(ids[pd.Series(ids).duplicated().to_numpy()])
     if len(repeated):
-        raise DataError(f"{what}: column {name!r} repeats {_listed(repeated)}; keep one row per {owner}")
+        raise DataError(f"{what}: column {name!r} repeats {listed(repeated)}; keep one row per {owner}")
     return _SideTable(name, ids, frame.drop(columns=name).reset_index(drop=True))
 
 
@@ -209,7 +208,7 @@ def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Map
             if len(unknown):
                 raise DataError(
                     f"modality {name!r}: vectors of {owner}s that are neither in the {owner} table nor in the log: "
-                    f"{_listed(pd.unique(unknown))}"
+                    f"{listed(pd.unique(unknown))}"
                 )
     return IdMap.from_values([*sources, *(spec.ids for spec in own_vectors.values())], owner)
 
@@ -343,8 +342,3 @@ def _aligned(table: _SideTable | None, ids: IdMap) -> pd.DataFrame | None:
     if absent:
         logger.info("%d %ss of the log have no row in the %s table", absent, ids.what, ids.what)
     return table.frame.reindex(np.where(rows < 0, len(table.frame), rows)).reset_index(drop=True)
-
-
-def _listed(ids: NDArray[Any]) -> str:
-    shown = ", ".join(repr(value) for value in ids[:_SHOWN].tolist())
-    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gnnrec.errors import DataError, UnknownIdError
 
-__all__ = ["IdArray", "IdMap", "as_id_array"]
+__all__ = ["IdArray", "IdMap", "as_id_array", "listed"]
 
 # Either int64 or object holding only ``str``.
 IdArray: TypeAlias = NDArray[Any]
@@ -59,6 +59,11 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
     raise DataError(f"{what}: ids must be all integers or all strings, these are {kind}")
 
 
+def listed(ids: IdArray | pd.Index) -> str:
+    """Returns the first five ids as a message shows them, and how many more there are."""
+    return ", ".join(map(repr, ids[:_SHOWN].tolist())) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
 class IdMap:
     """An immutable list of distinct ids; the position of an id is its index.
 
@@ -76,8 +81,8 @@ class IdMap:
         self.ids.setflags(write=False)
         self._index = pd.Index(self.ids, dtype=self.ids.dtype)
         if not self._index.is_unique:
-            repeated = list(self._index[self._index.duplicated()].unique()[:_SHOWN])
-            raise DataError(f"{what} ids must be distinct; repeated: {_listed(repeated)}")
+            repeated = self._index[self._index.duplicated()].unique()
+            raise DataError(f"{what} ids must be distinct; repeated: {listed(repeated)}")
 
     @classmethod
     def from_values(cls, values: Iterable[IdArray], what: str) -> "IdMap":
@@ -120,11 +125,11 @@ class IdMap:
         wanted = as_id_array(ids, f"{self.what} ids")
         index = self.find(wanted)
         if (index < 0).any():
-            unknown = list(pd.unique(wanted[index < 0]))
+            unknown = pd.unique(wanted[index < 0])
             hint = ""
             if len(self) and wanted.dtype.kind != self.ids.dtype.kind:
                 hint = f" (known {self.what} ids are {'integers' if self.kind == 'int' else 'strings'})"
-            raise UnknownIdError(f"unknown {self.what} ids: {_listed(unknown[:_SHOWN], len(unknown))}{hint}")
+            raise UnknownIdError(f"unknown {self.what} ids: {listed(unknown)}{hint}")
         return index
 
     def ids_of(self, index: Any) -> IdArray:
@@ -144,10 +149,5 @@ class IdMap:
             )
         known = added[self.find(added) >= 0]
         if len(known):
-            raise DataError(f"{self.what} ids exist already: {_listed(list(known[:_SHOWN]), len(known))}")
+            raise DataError(f"{self.what} ids exist already: {listed(known)}")
         return IdMap(np.concatenate([self.ids, added]) if len(self) else added, self.what)
-
-
-def _listed(ids: list[Any], total: int | None = None) -> str:
-    shown = ", ".join(repr(value.item() if isinstance(value, np.generic) else value) for value in ids)
-    return shown + (f" and {total - len(ids)} more" if total is not None and total > len(ids) else "")

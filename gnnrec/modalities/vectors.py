@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from gnnrec.data.ids import IdMap, as_id_array
+from gnnrec.data.ids import IdMap, as_id_array, listed
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError
 from gnnrec.modalities.features import Features, MediaReport
@@ -12,8 +12,6 @@ from gnnrec.modalities.features import Features, MediaReport
 __all__ = ["features_from_vectors"]
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5  # how many offending ids an error message lists
 
 
 def features_from_vectors(name: str, spec: Vectors, ids: IdMap) -> Features:
@@ -42,9 +40,8 @@ def features_from_vectors(name: str, spec: Vectors, ids: IdMap) -> Features:
     owner_index = ids.find(owners)
     if (owner_index < 0).any():
         unknown = owners[owner_index < 0]
-        shown = ", ".join(repr(value) for value in unknown[:_SHOWN].tolist())
         raise DataError(
-            f"modality {name!r}: {len(unknown)} rows belong to unknown {ids.what}s, e.g. {shown}; "
+            f"modality {name!r}: {len(unknown)} rows belong to unknown {ids.what}s, e.g. {listed(unknown)}; "
             f"leave them out or add them to the {ids.what} table"
         )
     order = np.argsort(owner_index, kind="stable")
