@@ -146,8 +146,8 @@ def best_linear_part(
         select_by: The metric to maximise.
 
     Returns:
-        The part, its name and its weight; ``None`` and ``none`` where there is none, or where ``auto`` finds that none
-        pays.
+        The part, its name and its weight; ``None`` and ``none`` where there is none, or where ``auto``, without a
+        weight, finds that none pays.
     """
     if name == "none" or (name == "auto" and task.validation is None):
         return None, "none", None
@@ -166,7 +166,8 @@ def best_linear_part(
             for one in weights
         }
         kind, chosen = max(tried, key=lambda pair: tried[pair])
-        if name == "auto" and tried[kind, chosen] <= _quality(validation, people, user, item, None, select_by):
+        left_open = name == "auto" and weight is None
+        if left_open and tried[kind, chosen] <= _quality(validation, people, user, item, None, select_by):
             logger.info("no linear part: the model alone ranks best on validation")
             return None, "none", None
     logger.info("the linear part %s counts %g times as much as the model", kind, chosen)

@@ -79,6 +79,7 @@ def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all
     part, name, weight = best_linear_part("ease", None, task, user, item, "recall@1")
     assert part is not None
     assert (name, weight) == ("ease", 0.05)
+    assert best_linear_part("auto", 0.3, task, user, item, "recall@1")[2] == 0.3  # nor is a weight dropped
 
 
 def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
