@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError, UnknownIdError
-from gnnrec.modalities.features import Features
-from gnnrec.newcomers import appended, encode_media, given_media, read_new_items
+from gnnrec.modalities.features import Features, appended
+from gnnrec.newcomers import encode_media, given_media, read_new_items
+from gnnrec.related import read_relations
 from gnnrec.state import RecommenderState
 
 __all__ = ["positive_events", "with_events", "with_items", "with_new_items", "without_items"]
@@ -26,7 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 def with_new_items(
-    state: RecommenderState, frame: Any, vectors: Mapping[str, Vectors] | None, *, device: str = "cpu"
+    state: RecommenderState,
+    frame: Any,
+    vectors: Mapping[str, Vectors] | None,
+    relations: Mapping[str, Any] | None = None,
+    *,
+    device: str = "cpu",
 ) -> RecommenderState:
     """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
     if "attach" not in state.ranker.capabilities:
@@ -34,12 +41,17 @@ def with_new_items(
     vectors = vectors or {}
     ids, table = read_new_items(state, frame, vectors)
     features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
-    _check_described(state, ids, features)
-    return with_items(state, ids, table, features)
+    related = read_relations(state, ids, relations)
+    _check_described(state, ids, features, related)
+    return with_items(state, ids, table, features, related)
 
 
 def with_items(
-    state: RecommenderState, ids: IdMap, table: pd.DataFrame | None, features: Mapping[str, Features]
+    state: RecommenderState,
+    ids: IdMap,
+    table: pd.DataFrame | None,
+    features: Mapping[str, Features],
+    related: Mapping[str, sp.csr_matrix] = MappingProxyType({}),
 ) -> RecommenderState:
     """Returns a state whose catalogue ends in new items.
 
@@ -48,12 +60,13 @@ def with_items(
         ids: The new items.
         table: One row per new item, or ``None``.
         features: Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
+        related: Relation that the ranker reads → ``[num_new, num_known + num_new]`` weights of its edges.
 
     Raises:
         UnsupportedError: The ranker needs a refit to know new items.
     """
     num_known, num_users = len(state.items), len(state.users)
-    ranker = state.ranker.attach(features, state.features, len(ids))
+    ranker = state.ranker.attach(features, state.features, len(ids), related)
     merged = {name: appended(known, features.get(name), num_known) for name, known in state.features.items()}
     item_table = state.catalogue.item_table
     if item_table is not None:
@@ -149,10 +162,19 @@ def positive_events(events: Events, positive_from: float | None) -> Events:
     return events.take(positive)
 
 
-def _check_described(state: RecommenderState, ids: IdMap, features: Mapping[str, Features]) -> None:
-    """Refuses items without any medium, of which nothing could be said."""
-    owners = [feature.owner_index for feature in features.values()]
-    bare = np.setdiff1d(np.arange(len(ids)), np.concatenate([np.zeros(0, np.int64), *owners]))
+def _check_described(
+    state: RecommenderState, ids: IdMap, features: Mapping[str, Features], related: Mapping[str, sp.csr_matrix]
+) -> None:
+    """Refuses items of which nothing could be said: without any medium, and not related to an item that has one."""
+    num_known = len(state.items)
+    having = np.zeros(num_known + len(ids), dtype=np.float32)
+    for feature in state.features.values():
+        if feature.of == "item":
+            having[feature.owner_index] = 1
+    for feature in features.values():
+        having[feature.owner_index + num_known] = 1
+    heard = [edges @ having for name, edges in related.items() if state.ranker.relations[name]]
+    bare = np.flatnonzero(sum(heard, start=having[num_known:]) == 0)
     if len(bare) == 0:
         return
     known = ", ".join(name for name, feature in state.features.items() if feature.of == "item") or "none"
@@ -160,7 +182,8 @@ def _check_described(state: RecommenderState, ids: IdMap, features: Mapping[str,
     unreadable = "; ".join(example for feature in features.values() for example in feature.report.examples)
     raise DataError(
         f"{len(bare)} of {len(ids)} new items have no medium that the model knows ({known}), e.g. {shown}; "
-        f"give them one or leave them out{' (unreadable: ' + unreadable + ')' if unreadable else ''}"
+        f"give them one{' or relate them to items that have one' if any(state.ranker.relations.values()) else ''}, "
+        f"or leave them out{' (unreadable: ' + unreadable + ')' if unreadable else ''}"
     )
 
 

@@ -17,8 +17,9 @@ from gnnrec.errors import ConfigError, DataError, UnsupportedError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.fitting import pairs_between
 from gnnrec.growth import with_events, with_items
-from gnnrec.modalities.features import Features
-from gnnrec.newcomers import encode_media, owned_by
+from gnnrec.modalities.features import Features, owned_by
+from gnnrec.newcomers import encode_media
+from gnnrec.related import edges_of_new_items
 from gnnrec.state import RecommenderState
 
 __all__ = ["HeldOut", "evaluate_state", "take_in"]
@@ -127,7 +128,7 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
     specs = {name: spec for name, spec in only_new.modalities.items() if spec.of == "item" and name in state.features}
     try:
         features = encode_media(state, "item", ids, only_new.item_table, specs, device=device)
-        return with_items(state, ids, only_new.item_table, features)
+        return with_items(state, ids, only_new.item_table, features, edges_of_new_items(state, ids, test))
     except UnsupportedError:
         logger.warning(
             "the ranker %r cannot take in %d items of the test set; events on them count as missed",

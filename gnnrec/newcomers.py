@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gnnrec.data.frames import read_frame
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
 from gnnrec.modalities.encode import encode_modality
-from gnnrec.modalities.features import Features
+from gnnrec.modalities.features import Features, appended
 from gnnrec.modalities.imputation import impute
 from gnnrec.modalities.store import open_store
 from gnnrec.modalities.vectors import features_from_vectors
 from gnnrec.state import RecommenderState
 
-__all__ = ["appended", "encode_media", "given_media", "owned_by", "read_new_items", "read_profiles"]
+__all__ = ["encode_media", "given_media", "read_new_items", "read_profiles"]
 
 
 def read_new_items(
@@ -163,24 +162,6 @@ def encode_media(
             raw = encode_modality(name, spec, table, ids, store=open_store(cache_dir), device=device, expected=encoder)
         features[name] = state.preparation.scale(raw)
     return _completed(state, of, features, len(ids))
-
-
-def appended(known: Features, added: Features | None, num_known: int) -> Features:
-    """Returns the rows of known owners and, behind them, those of added ones, who are counted from ``num_known``."""
-    if added is None:
-        return known
-    return replace(
-        known,
-        values=np.concatenate([known.values, added.values]),
-        owner_index=np.concatenate([known.owner_index, added.owner_index + num_known]),
-    )
-
-
-def owned_by(feature: Features, owners: NDArray[np.int64]) -> Features:
-    """Returns the rows of some owners ``[num_owners]``, ascending, who are counted from 0."""
-    rows = np.isin(feature.owner_index, owners)
-    owner_index = np.searchsorted(owners, feature.owner_index[rows])
-    return replace(feature, values=feature.values[rows], owner_index=owner_index)
 
 
 def _completed(state: RecommenderState, of: Owner, added: dict[str, Features], num_added: int) -> dict[str, Features]:

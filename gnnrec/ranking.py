@@ -15,7 +15,8 @@ from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError
 from gnnrec.fitting import resolve_device
-from gnnrec.newcomers import owned_by, read_profiles
+from gnnrec.modalities.features import owned_by
+from gnnrec.newcomers import read_profiles
 from gnnrec.state import RecommenderState
 
 __all__ = ["rank_beside_items", "rank_for_histories", "rank_for_users"]

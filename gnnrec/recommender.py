@@ -16,7 +16,7 @@ from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
 from gnnrec.data.ids import IdArray
 from gnnrec.data.schema import Vectors
-from gnnrec.errors import ConfigError, NotFittedError
+from gnnrec.errors import ConfigError, DataError, NotFittedError
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation
 from gnnrec.export.parquet import export_parquet
 from gnnrec.fitting import FitReport, fit_state, resolve_device
@@ -305,7 +305,12 @@ class Recommender:
         )
         return to_library(frame.infer_objects(), state.catalogue.frame_library)
 
-    def add_items(self, items: Any = None, vectors: Mapping[str, Vectors] | None = None) -> Self:
+    def add_items(
+        self,
+        items: Any = None,
+        vectors: Mapping[str, Vectors] | None = None,
+        relations: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Adds items that have media but no interactions; they can be recommended at once, without retraining.
 
         Answers for the items known before do not change.
@@ -313,14 +318,17 @@ class Recommender:
         Args:
             items: A frame or path with ``item_id`` and the media columns of the fitted item table.
             vectors: Modality → vectors of the new items, instead of or beside the columns.
+            relations: Relation between items that the fit knew → a frame or path with ``source_id``, ``target_id`` and
+                optionally ``weight``: what new items have to do with known ones and with each other. Edges with an
+                unknown end, and those between known items, have no effect; the log says how many there were.
 
         Raises:
-            DataError: An id that exists or was removed, an unknown modality, vectors of another width, or an item
-                without media.
+            DataError: An id that exists or was removed, an unknown modality or relation, vectors of another width, or
+                an item without media that is not related to one with media either.
             EncoderError: The encoder of the fit is not to be had.
-            UnsupportedError: The ranker cannot add items.
+            UnsupportedError: The ranker cannot add items, or not by relations.
         """
-        self._state = with_new_items(self.state, items, vectors, device=resolve_device(self.config.device))
+        self._state = with_new_items(self.state, items, vectors, relations, device=resolve_device(self.config.device))
         return self
 
     def remove_items(self, item_ids: Iterable[Any]) -> Self:
@@ -343,6 +351,7 @@ class Recommender:
         interactions: Any,
         items: Any = None,
         vectors: Mapping[str, Vectors] | None = None,
+        relations: Mapping[str, Any] | None = None,
         *,
         cleaning: Cleaning | None = _DEFAULT_CLEANING,
         columns: Mapping[str, str] | None = None,
@@ -359,6 +368,7 @@ class Recommender:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
             items: New items that the events may be on, as for :meth:`add_items`; all or nothing is taken in.
             vectors: Their vectors, as for :meth:`add_items`.
+            relations: What they have to do with other items, as for :meth:`add_items`.
             cleaning: What to remove from the log; ``None`` makes an invalid row an error.
             columns: Role → column name, where it is not a known alias.
 
@@ -371,7 +381,10 @@ class Recommender:
         log = Dataset.from_frames(interactions, cleaning=cleaning, columns=columns)
         events = positive_events(log.events, state.catalogue.positive_from)
         if items is not None or vectors is not None:
-            state = with_new_items(state, items, vectors, device=resolve_device(self.config.device))
+            device = resolve_device(self.config.device)
+            state = with_new_items(state, items, vectors, relations, device=device)
+        elif relations is not None:
+            raise DataError("relations= are those of new items; give items= or vectors= beside them")
         user_ids, item_ids = log.users.ids_of(events.user_index), log.items.ids_of(events.item_index)
         self._state = with_events(state, user_ids, item_ids, events.timestamp)
         return self

@@ -21,7 +21,7 @@ LAYERS = [
     {"training"},
     {"rankers"},
     {"state", "testing"},
-    {"presets", "export", "newcomers"},
+    {"presets", "export", "newcomers", "related"},
     {"fitting", "growth", "held_out", "cold_start_report", "answers", "matching", "training_bar"},
     {"ranking", "search"},
     {"recommender"},

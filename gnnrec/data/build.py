@@ -118,7 +118,7 @@ def assemble(
         else _checked_media(name, spec, tables, media_root)
         for name, spec in modalities.items()
     }
-    edges = {name: _edges(name, given, catalogue, cleaning, elsewhere) for name, given in (relations or {}).items()}
+    edges = {name: read_edges(name, given, catalogue, cleaning, elsewhere) for name, given in (relations or {}).items()}
     if elsewhere:
         logger.warning("removed rows outside the log: %s", elsewhere)
     dataset = Dataset(
@@ -288,10 +288,21 @@ def _check_name(name: str) -> None:
         raise DataError(f"a modality cannot be called {name!r}; choose another name than {' and '.join(_RESERVED)}")
 
 
-def _edges(
+def read_edges(
     name: str, given: Any, catalogue: Mapping[Owner, IdMap], cleaning: Cleaning, elsewhere: dict[str, int]
 ) -> RelationEdges:
-    """Reads a relation; edges with an unknown end or an unreadable weight are dropped and counted."""
+    """Reads a relation; edges with an unknown end or an unreadable weight are dropped and counted.
+
+    Args:
+        name: What it is called.
+        given: A :class:`Relation`, or a frame or path of one between users.
+        catalogue: Owner → the ids that its ends may have.
+        cleaning: Whether a bad edge is an error.
+        elsewhere: Reason → number of dropped rows, to be added to.
+
+    Raises:
+        DataError: A column is missing or, with ``invalid="error"``, an edge is bad.
+    """
     relation = given if isinstance(given, Relation) else Relation(given)
     what = f"relation {name!r}"
     frame, _ = read_frame(relation.frame, what)

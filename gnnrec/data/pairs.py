@@ -1,10 +1,10 @@
-"""Turns lists of (user, item) positions into sparse matrices, and enlarges or restricts such matrices."""
+"""Turns lists of pairs of positions into sparse matrices, and enlarges or restricts such matrices."""
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["enlarged", "only_items", "pair_matrix", "place_matrix", "places_within"]
+__all__ = ["enlarged", "only_items", "pair_matrix", "place_matrix", "places_within", "relation_matrix"]
 
 
 def pair_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
@@ -34,6 +34,24 @@ def place_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], s
     kept = np.sort(len(user_index) - 1 - latest)
     place = places_within(user_index[kept], shape[0]) + 1
     return sp.csr_matrix((place.astype(np.float32), (user_index[kept], item_index[kept])), shape=shape)
+
+
+def relation_matrix(
+    source_index: NDArray[np.int64], target_index: NDArray[np.int64], weight: NDArray[np.float32], num_nodes: int
+) -> sp.csr_matrix:
+    """Returns the edges of a relation in both directions ``[num_nodes, num_nodes]``; repeated ones add up.
+
+    Loops, and edges whose weight is not above 0, join nothing.
+
+    Args:
+        source_index: ``[num_edges]``.
+        target_index: ``[num_edges]``.
+        weight: ``[num_edges]``.
+        num_nodes: How many nodes.
+    """
+    kept = (source_index != target_index) & (weight > 0)
+    one_way = sp.csr_matrix((weight[kept], (source_index[kept], target_index[kept])), shape=(num_nodes, num_nodes))
+    return sp.csr_matrix(one_way + one_way.T)
 
 
 def places_within(owner: NDArray[np.int64], num_owners: int) -> NDArray[np.int64]:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from gnnrec.config import Range, searched
 from gnnrec.data.dataset import RelationEdges
+from gnnrec.data.pairs import relation_matrix
 from gnnrec.errors import ConfigError
 from gnnrec.geometric import HeteroData
 from gnnrec.graph.neighbours import ItemGraph, co_occurrence_edges, similarity_edges
 from gnnrec.modalities.features import Features
 
-__all__ = ["GraphConfig", "build_graph"]
+__all__ = ["GraphConfig", "build_graph", "given_item_relations"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,26 @@ def build_graph(
         graph[edge_type].edge_weight = torch.from_numpy(edges.weight)
     logger.info("graph: %s", _summary(graph))
     return graph
+
+
+def given_item_relations(graph: HeteroData) -> dict[str, sp.csr_matrix]:
+    """Returns the edges between items that were given, and not derived from interactions or media.
+
+    Returns:
+        Relation → ``[num_items, num_items]`` weights, in both directions.
+    """
+    derived = {"co_occurs", *(f"similar_by_{kind}" for kind in graph.node_types)}
+    stores = {
+        name: graph[source, name, target]
+        for source, name, target in graph.edge_types
+        if source == target == "item" and name not in derived
+    }
+    num_items = int(graph["item"].num_nodes)
+    relations = {}
+    for name, store in stores.items():
+        source, target = store.edge_index.numpy()
+        relations[name] = relation_matrix(source, target, store.edge_weight.numpy(), num_items)
+    return relations
 
 
 def _add_modality(graph: HeteroData, name: str, feature: Features, config: GraphConfig) -> None:

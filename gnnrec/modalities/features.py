@@ -1,6 +1,6 @@
 """The vectors of one modality, with the owner of each row and a report of what was absent."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnnrec.data.schema import Owner
 
-__all__ = ["EncoderCard", "Features", "MediaReport", "mean_per_owner"]
+__all__ = ["EncoderCard", "Features", "MediaReport", "appended", "mean_per_owner", "owned_by"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,21 @@ def mean_per_owner(features: Features) -> tuple[Tensor, Tensor]:
     owners, position = torch.unique(owner_index, return_inverse=True)
     unit = F.normalize(torch.from_numpy(np.array(features.values)))
     return torch.zeros(len(owners), features.dim).index_add_(0, position, unit), owners
+
+
+def appended(known: Features, added: Features | None, num_known: int) -> Features:
+    """Returns the rows of known owners and, behind them, those of added ones, who are counted from ``num_known``."""
+    if added is None:
+        return known
+    return replace(
+        known,
+        values=np.concatenate([known.values, added.values]),
+        owner_index=np.concatenate([known.owner_index, added.owner_index + num_known]),
+    )
+
+
+def owned_by(feature: Features, owners: NDArray[np.int64]) -> Features:
+    """Returns the rows of some owners ``[num_owners]``, ascending, who are counted from 0."""
+    rows = np.isin(feature.owner_index, owners)
+    owner_index = np.searchsorted(owners, feature.owner_index[rows])
+    return replace(feature, values=feature.values[rows], owner_index=owner_index)

@@ -3,7 +3,8 @@
 A network that reads content has as many examples as there are items, some thousands, each of hundreds of numbers, and
 learns them by heart. Ridge regression shrinks what the examples do not tell. Mapping content to the vectors of a
 trained model is due to Gantner et al. 2010, "Learning Attribute-to-Feature Mappings for Cold-Start Recommendations".
-Beside its content, the map hears what the most similar known items are like: one step of message passing.
+Beside its content, the map hears what the most similar known items are like: one step of message passing. Where a
+relation joins items, the content of the related ones counts beside their own, if that helps.
 """
 
 import logging
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.rankers.fold_in import content_tastes
+from gnnrec.rankers.item_vectors import with_related
 from gnnrec.rankers.ridge import RidgeRegression
 from gnnrec.rankers.spread import score_spread, some_people
 from gnnrec.storage import below
@@ -113,6 +115,7 @@ class ContentAttachment:
     Attributes:
         spaces: Modality → its main directions, in the order of the columns of the map.
         trust: ``[num_modalities]`` how much each modality counts: 1, .5, .25, or 0 where it only misleads.
+        relations: Relation between items → whether what it joins them to is heard, or only misleads.
         regression: From content and neighbours to what training learned.
         neighbours: How many known items a new one hears of in each modality; 0 for none.
         directions: ``[sum of the widths of all bases, at most 256]`` from where items lie to the content that tastes
@@ -121,6 +124,7 @@ class ContentAttachment:
 
     spaces: Mapping[str, ModalitySpace]
     trust: Tensor
+    relations: Mapping[str, bool]
     regression: RidgeRegression
     neighbours: int
     directions: Tensor
@@ -128,8 +132,8 @@ class ContentAttachment:
     @classmethod
     def fit(
         cls,
-        x_dict: Mapping[str, Tensor],
-        owner_dict: Mapping[str, Tensor],
+        unit_dict: Mapping[str, Tensor],
+        relations: Mapping[str, sp.csr_matrix],
         known: Tensor,
         sent: Tensor,
         target: Tensor,
@@ -137,12 +141,13 @@ class ContentAttachment:
     ) -> tuple[Self, Tensor, Tensor]:
         """Learns from the items that have interactions, of which 20,000 at random are enough.
 
-        The strength of the ridge and then, one modality after the other, its trust are those with which items that are
-        left out are predicted best. Cost: that of describing the items, plus ``O(num_modalities)`` regressions.
+        The strength of the ridge and then, one after the other, whether a relation is heard and how much a modality is
+        trusted are those with which items that are left out are predicted best. Cost: that of describing the items
+        once, and once more for each relation, plus ``O(num_modalities)`` regressions.
 
         Args:
-            x_dict: Modality → ``[num_rows, width]`` media of items.
-            owner_dict: Modality → ``[num_rows]`` item of each row.
+            unit_dict: Modality → ``[num_items, width]`` unit vectors of items; a row of zeros lacks the modality.
+            relations: Relation → ``[num_items, num_items]`` weights of its edges, in both directions.
             known: ``[num_known]`` the items that have interactions.
             sent: ``[num_items, dim]`` what items say of themselves to similar ones.
             target: ``[num_items, any]`` what to predict.
@@ -152,62 +157,77 @@ class ContentAttachment:
             The fitted attachment, ``[num_examples]`` the items it learned from, and ``[num_examples, any]`` what it
             would say of each of them if it were new.
         """
-        unit_dict = {name: _unit_vectors(x, owner_dict[name], len(target)) for name, x in x_dict.items()}
-        spaces = {
-            name: ModalitySpace.fit(unit, known[unit[known].square().sum(dim=1) > 0])
-            for name, unit in unit_dict.items()
-        }
         generator = torch.Generator().manual_seed(0)
         examples = known[torch.randperm(len(known), generator=generator)[:_MOST_EXAMPLES].sort().values]
-        described = [
-            space.describe(unit_dict[name][examples], sent, neighbours, itself=examples)
-            for name, space in spaces.items()
-        ]
 
-        def fit_with(trust: Sequence[float]) -> tuple[RidgeRegression, Tensor, float]:
+        def fit_with(trust: Sequence[float], described: Sequence[Tensor]) -> tuple[RidgeRegression, Tensor, float]:
             inputs = torch.cat([weight * columns for weight, columns in zip(trust, described, strict=True)], dim=1)
             regression, left_out = RidgeRegression.fit(inputs, target[examples])
             return regression, left_out, float((target[examples] - left_out).square().sum())
 
-        trust = [_TRUST[0]] * len(spaces)
-        best = fit_with(trust)
+        def describe(heard: Mapping[str, bool]) -> tuple[dict[str, ModalitySpace], list[Tensor]]:
+            vectors = _hearing(unit_dict, relations, heard, unit_dict)
+            spaces = {
+                name: ModalitySpace.fit(unit, known[unit[known].square().sum(dim=1) > 0])
+                for name, unit in vectors.items()
+            }
+            return spaces, [
+                space.describe(vectors[name][examples], sent, neighbours, itself=examples)
+                for name, space in spaces.items()
+            ]
+
+        trust = [_TRUST[0]] * len(unit_dict)
+        heard = dict.fromkeys(relations, True)
+        spaces, described = describe(heard)
+        best = fit_with(trust, described)
+        for name in relations:
+            without = {**heard, name: False}
+            other_spaces, other_described = describe(without)
+            if (fitted := fit_with(trust, other_described))[2] < best[2]:
+                heard, spaces, described, best = without, other_spaces, other_described, fitted
         for position in range(len(spaces)):
             for weight in _TRUST[1:]:
                 tried = [*trust[:position], weight, *trust[position + 1 :]]
-                if any(tried) and (fitted := fit_with(tried))[2] < best[2]:
+                if any(tried) and (fitted := fit_with(tried, described))[2] < best[2]:
                     trust, best = tried, fitted
         logger.info(
-            "new items: trust in %s", ", ".join(f"{name} {one:g}" for name, one in zip(spaces, trust, strict=True))
+            "new items: trust in %s",
+            ", ".join(f"{name} {one:g}" for name, one in [*zip(spaces, trust, strict=True), *heard.items()]),
         )
         nothing = target.new_zeros(sum(space.basis.shape[1] for space in spaces.values()), 0)
-        return cls(spaces, torch.tensor(trust), best[0], neighbours, nothing), examples, best[1]
+        return cls(spaces, torch.tensor(trust), heard, best[0], neighbours, nothing), examples, best[1]
 
-    def __call__(
-        self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int, sent: Tensor
-    ) -> Tensor:
+    def hear_related(
+        self,
+        unit_dict: Mapping[str, Tensor],
+        relations: Mapping[str, sp.csr_matrix],
+        of_related: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Adds to the vectors of items what those tell that a relation joins them to, if it was found to help.
+
+        Args:
+            unit_dict: Modality → ``[num_items, width]`` unit vectors; any may be absent.
+            relations: Relation → ``[num_items, num_related]`` weights of its edges; any may be absent.
+            of_related: Modality → ``[num_related, width]`` unit vectors.
+        """
+        return _hearing(unit_dict, relations, self.relations, of_related)
+
+    def __call__(self, unit_dict: Mapping[str, Tensor], num_items: int, sent: Tensor) -> Tensor:
         """Predicts the targets of new items ``[num_items, any]``.
 
         Args:
-            x_dict: Modality → ``[num_rows, width]``; any may be absent.
-            owner_dict: Modality → ``[num_rows]`` new item of each row.
+            unit_dict: Modality → ``[num_items, width]`` unit vectors, from :meth:`hear_related`; any may be absent.
             num_items: How many items are new.
             sent: ``[num_known, dim]`` as in :meth:`fit`.
         """
         columns = []
         for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
-            unit = space.mean.new_zeros(num_items, len(space.mean))
-            if name in x_dict:
-                unit = _unit_vectors(x_dict[name], owner_dict[name], num_items)
+            unit = unit_dict[name] if name in unit_dict else space.mean.new_zeros(num_items, len(space.mean))
             columns.append(trust * space.describe(unit, sent, self.neighbours))
         return self.regression(torch.cat(columns, dim=1))
 
     def learn_tastes(
-        self,
-        x_dict: Mapping[str, Tensor],
-        owner_dict: Mapping[str, Tensor],
-        interactions: sp.csr_matrix,
-        user: Tensor,
-        item: Tensor,
+        self, unit_dict: Mapping[str, Tensor], interactions: sp.csr_matrix, user: Tensor, item: Tensor
     ) -> Self:
         """Finds the directions of content in which tastes differ most, over all modalities together.
 
@@ -217,17 +237,15 @@ class ContentAttachment:
         does. Cost: that of describing all items, plus ``O(20,000 × width² + width³)`` for the width of all modalities.
 
         Args:
-            x_dict: As in :meth:`fit`.
-            owner_dict: As in :meth:`fit`.
+            unit_dict: Modality → ``[num_items, width]`` unit vectors, from :meth:`hear_related`.
             interactions: ``[num_users, num_items]`` binary.
             user: ``[num_users, dim]`` vectors of the model.
             item: ``[any, dim]`` vectors of items as the model scores them.
         """
-        num_items = interactions.shape[1]
         people = some_people(interactions, _PEOPLE_WITH_TASTES)
         stretch, tastes = [], []
         for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
-            place = space.place(_unit_vectors(x_dict[name], owner_dict[name], num_items))
+            place = space.place(unit_dict[name])
             variance = place[space.owner].square().sum(dim=0) / max(len(space.owner), 1)
             spread = (variance + _LEAST_SPREAD**2 * variance.max()).sqrt().clamp(min=1e-6)
             stretch.append(trust / spread)
@@ -236,25 +254,24 @@ class ContentAttachment:
         centred = (taste - taste.mean(dim=0)).double()
         principal = torch.linalg.eigh(centred.T @ centred)[1].to(taste.dtype).flip(1)[:, :_DIRECTIONS_OF_TASTE]
         unscaled = replace(self, directions=torch.cat(stretch)[:, None] * principal)
-        content = unscaled.content(x_dict, owner_dict, num_items)
+        content = unscaled.content(unit_dict, interactions.shape[1])
         measured = some_people(interactions, _MEASURED_PEOPLE)
         product = content_tastes(interactions[measured], content) @ content.T
         scale = score_spread(user[torch.from_numpy(measured)] @ item.T) / max(score_spread(product), 1e-12)
         return replace(unscaled, directions=scale**0.5 * unscaled.directions)
 
-    def content(self, x_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], num_items: int) -> Tensor:
+    def content(self, unit_dict: Mapping[str, Tensor], num_items: int) -> Tensor:
         """Describes items by where they lie in the directions of tastes ``[num_items, at most 256]``.
 
         Args:
-            x_dict: Modality → ``[num_rows, width]``; any may be absent.
-            owner_dict: Modality → ``[num_rows]`` item of each row.
+            unit_dict: Modality → ``[num_items, width]`` unit vectors, from :meth:`hear_related`; any may be absent.
             num_items: How many items.
         """
         content = self.directions.new_zeros(num_items, self.directions.shape[1])
         widths = [space.basis.shape[1] for space in self.spaces.values()]
         for (name, space), directions in zip(self.spaces.items(), torch.split(self.directions, widths), strict=True):
-            if name in x_dict:
-                content += space.place(_unit_vectors(x_dict[name], owner_dict[name], num_items)) @ directions
+            if name in unit_dict:
+                content += space.place(unit_dict[name]) @ directions
         return content
 
     def tensors(self) -> dict[str, Tensor]:
@@ -266,7 +283,9 @@ class ContentAttachment:
         return saved
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], modalities: Iterable[str], neighbours: int) -> Self:
+    def restore(
+        cls, tensors: Mapping[str, Tensor], modalities: Iterable[str], relations: Mapping[str, bool], neighbours: int
+    ) -> Self:
         """Rebuilds what :meth:`tensors` gave, with the names of the modalities in their order."""
         spaces = {
             name: ModalitySpace(**below(f"space.{position}.", tensors)) for position, name in enumerate(modalities)
@@ -275,14 +294,27 @@ class ContentAttachment:
         if directions is None:  # of a format before 4, which compared content otherwise: further items are not compared
             width = sum(space.position.shape[1] for space in spaces.values())
             directions = torch.zeros(sum(space.basis.shape[1] for space in spaces.values()), width)
-        return cls(spaces, tensors["trust"], RidgeRegression(**below("regression.", tensors)), neighbours, directions)
+        regression = RidgeRegression(**below("regression.", tensors))
+        return cls(spaces, tensors["trust"], relations, regression, neighbours, directions)
 
 
 def _present(unit: Tensor) -> Tensor:
     return unit.square().sum(dim=1, keepdim=True) > 0
 
 
-def _unit_vectors(x: Tensor, owner: Tensor, num_items: int) -> Tensor:
-    """Returns ``[num_items, width]``: the mean direction of the rows of each item, at length 1; zeros without rows."""
-    total = x.new_zeros(num_items, x.shape[1]).index_add_(0, owner, F.normalize(x))
-    return F.normalize(total)
+def _hearing(
+    unit_dict: Mapping[str, Tensor],
+    relations: Mapping[str, sp.csr_matrix],
+    heard: Mapping[str, bool],
+    of_related: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    kept = [edges for name, edges in relations.items() if heard[name]]
+    if not kept:
+        return dict(unit_dict)
+    related = sp.csr_matrix(sum(kept[1:], start=kept[0]))
+    return {
+        name: with_related(
+            unit_dict[name] if name in unit_dict else unit.new_zeros(related.shape[0], unit.shape[1]), related, unit
+        )
+        for name, unit in of_related.items()
+    }

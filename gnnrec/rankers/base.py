@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -136,13 +137,26 @@ class Ranker(ABC):
     def from_state(cls, state: RankerState) -> Self:
         """Rebuilds the ranker, bit by bit."""
 
-    def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
-        """Appends items that have only media.
+    @property
+    def relations(self) -> Mapping[str, bool]:
+        """Relation between items that the fit knew → whether new items are described by it, or it did not help."""
+        return {}
+
+    def attach(
+        self,
+        added: Mapping[str, Features],
+        known: Mapping[str, Features],
+        num_added: int,
+        relations: Mapping[str, sp.csr_matrix] = MappingProxyType({}),
+    ) -> Self:
+        """Appends items that have only media, or are related to items that have.
 
         Args:
             added: Modality → prepared vectors of the new items, owners counted from 0.
             known: Modality → prepared vectors of the known items.
             num_added: How many items are new.
+            relations: Name out of :attr:`relations` → ``[num_added, num_known + num_added]`` weights of the edges that
+                join new items to known and to new ones.
 
         Raises:
             UnsupportedError: The ranker has no use for media.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -118,7 +119,13 @@ class ContentKnnRanker(Ranker):
         """Takes the new histories: what a refit gives, but that it would scale the media anew."""
         return type(self)(self.content, self.widths, interactions, self.neighbours, self.config)
 
-    def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
+    def attach(
+        self,
+        added: Mapping[str, Features],
+        known: Mapping[str, Features],
+        num_added: int,
+        relations: Mapping[str, sp.csr_matrix] = MappingProxyType({}),
+    ) -> Self:
         """Appends the content of new items; with neighbours, only the new items take new ones for theirs."""
         content = torch.cat([self.content, _side_by_side(added, self.widths, num_added)])
         interactions = enlarged(self.interactions, (self.interactions.shape[0], len(content)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
 from gnnrec.errors import UnsupportedError
+from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.architectures import build_model
@@ -24,6 +26,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.item_vectors import other_ends, unit_vectors
 from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
@@ -141,7 +144,14 @@ class NeuralRanker(Ranker):
         config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight))
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
-                model, graph, serving, task.interactions, config, task.validation, linear
+                model,
+                graph,
+                serving,
+                task.interactions,
+                given_item_relations(task.graph),
+                config,
+                task.validation,
+                linear,
             )
         settled = _SETTLED if left_open or name != "none" else _SETTLED_BY_VALIDATION
         chosen = {option: getattr(config.model, option) for option in settled}
@@ -207,7 +217,13 @@ class NeuralRanker(Ranker):
         return self._with(replace(serving, user=user, user_base=base, user_taste=taste), linear)
 
     @torch.no_grad()
-    def attach(self, added: Mapping[str, Features], known: Mapping[str, Features], num_added: int) -> Self:
+    def attach(
+        self,
+        added: Mapping[str, Features],
+        known: Mapping[str, Features],
+        num_added: int,
+        relations: Mapping[str, sp.csr_matrix] = MappingProxyType({}),
+    ) -> Self:
         """Embeds new items from their media and from the known items that are most like them.
 
         Raises:
@@ -224,11 +240,15 @@ class NeuralRanker(Ranker):
         owner_dict = {name: torch.from_numpy(np.array(feature.owner_index)) for name, feature in described.items()}
         content = serving.item_content.new_zeros(num_added, serving.item_content.shape[1])
         if self.attachment is not None:
-            placed = self.attachment(x_dict, owner_dict, num_added, serving.item_propagated)
+            unit_dict = unit_vectors(x_dict, owner_dict, num_added)
+            if relations:
+                given = other_ends(relations, unit_dict, known, list(self.attachment.spaces), len(serving.item))
+                unit_dict = self.attachment.hear_related(unit_dict, *given)
+            placed = self.attachment(unit_dict, num_added, serving.item_propagated)
             new = as_new_items(placed, serving, self.config)
             sent = serving.item_propagated.new_zeros(num_added, serving.item_propagated.shape[1])
             if serving.item_content.shape[1]:
-                content = self.attachment.content(x_dict, owner_dict, num_added)
+                content = self.attachment.content(unit_dict, num_added)
         else:
             sent = self.model.sent_by_new_items(x_dict, owner_dict, num_added)
             heard = {
@@ -259,6 +279,8 @@ class NeuralRanker(Ranker):
         if self.newcomers is not None:
             tensors |= {f"newcomers.{name}": value for name, value in self.newcomers.tensors().items()}
         facts: dict[str, Any] = {"config": to_dict(self.config), "shape": to_dict(self.shape), "biases": "as trained"}
+        if self.attachment is not None:
+            facts["relations"] = dict(self.attachment.relations)
         if self.linear is not None:
             linear = self.linear.state()
             tensors |= {f"linear.{name}": value for name, value in linear.tensors.items()}
@@ -278,7 +300,8 @@ class NeuralRanker(Ranker):
         serving = _serving(below("serving.", state.tensors))
         attachment = None
         if placing := below("attachment.", state.tensors):
-            attachment = ContentAttachment.restore(placing, shape.item_modalities, config.similar_items)
+            relations = state.facts.get("relations", {})  # before format 5 media alone described new items
+            attachment = ContentAttachment.restore(placing, shape.item_modalities, relations, config.similar_items)
         newcomers = HistoryRegression.restore(of_people) if (of_people := below("newcomers.", state.tensors)) else None
         linear = None
         if "linear" in state.facts:
@@ -287,6 +310,11 @@ class NeuralRanker(Ranker):
 
     def _with(self, serving: ServingTensors, linear: LinearPart | None) -> Self:
         return type(self)(self.model, serving, self.config, self.shape, self.attachment, self.newcomers, linear)
+
+    @property
+    def relations(self) -> Mapping[str, bool]:
+        """Which relations between items describe new ones; none in models that do not regress."""
+        return {} if self.attachment is None else self.attachment.relations
 
     @property
     def _takes_new_items(self) -> bool:

@@ -1,5 +1,6 @@
 """Settles after training what it could not tell: how much popularity counts, and what new people and items are like."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.item_vectors import unit_vectors
 from gnnrec.rankers.linear_part import LinearPart
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors
@@ -60,34 +62,33 @@ def place_new_items(
     graph: MessageGraph,
     serving: ServingTensors,
     interactions: sp.csr_matrix,
+    relations: Mapping[str, sp.csr_matrix],
     config: NeuralConfig,
     validation: ValidationPairs | None,
     linear: LinearPart | None,
 ) -> tuple[ContentAttachment, ServingTensors, NeuralConfig]:
     """Learns to place new items, places those that are in the catalogue already, and says how far they are moved."""
-    modalities = graph.shape.item_modalities
-    x_dict = {name: graph.x_dict[name].cpu() for name in modalities}
-    owner_dict = {name: graph.owner_dict[name].cpu() for name in modalities}
     degree = serving.item_degree
+    unit_dict = unit_vectors(
+        {name: graph.x_dict[name].cpu() for name in graph.shape.item_modalities},
+        {name: graph.owner_dict[name].cpu() for name in graph.shape.item_modalities},
+        len(degree),
+    )
     known, unknown = torch.nonzero(degree > 0).flatten(), torch.nonzero(degree == 0).flatten()
     attachment, examples, left_out = ContentAttachment.fit(
-        x_dict,
-        owner_dict,
+        unit_dict,
+        relations,
         known,
         serving.item_propagated,
         torch.cat([serving.item, serving.item_messages / degree.clamp(min=1).sqrt()[:, None]], dim=1),
         config.similar_items,
     )
     left_out = left_out[:, : serving.item.shape[1]]
-    attachment = attachment.learn_tastes(x_dict, owner_dict, interactions, serving.user, left_out)
-    content = attachment.content(x_dict, owner_dict, len(degree))
-    rows = {name: torch.isin(owner, unknown) for name, owner in owner_dict.items()}
-    placed = attachment(
-        {name: x_dict[name][kept] for name, kept in rows.items()},
-        {name: torch.searchsorted(unknown, owner_dict[name][kept]) for name, kept in rows.items()},
-        len(unknown),
-        serving.item_propagated,
-    )
+    unit_dict = attachment.hear_related(unit_dict, relations, unit_dict)
+    attachment = attachment.learn_tastes(unit_dict, interactions, serving.user, left_out)
+    content = attachment.content(unit_dict, len(degree))
+    of_unknown = {name: unit[unknown] for name, unit in unit_dict.items()}
+    placed = attachment(of_unknown, len(unknown), serving.item_propagated)
     select_by = config.training.select_by
 
     taste = config.model.content_taste

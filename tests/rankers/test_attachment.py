@@ -6,9 +6,11 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
+from gnnrec.data.pairs import relation_matrix
 from gnnrec.rankers import attachment as attachment_module
 from gnnrec.rankers.attachment import ContentAttachment, ModalitySpace
 from gnnrec.rankers.fold_in import content_tastes
+from gnnrec.rankers.item_vectors import unit_vectors
 
 WIDTHS = {"text": 10, "image": 5}
 
@@ -18,10 +20,16 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture
-def media() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def media() -> dict[str, torch.Tensor]:
     """Fifty items with two texts each; every other one has an image."""
     x_dict = {"text": unit(100, 10), "image": unit(25, 5, seed=1)}
-    return x_dict, {"text": torch.arange(100) // 2, "image": torch.arange(0, 50, 2)}
+    return unit_vectors(x_dict, {"text": torch.arange(100) // 2, "image": torch.arange(0, 50, 2)}, 50)
+
+
+def pairs_of_items(count: int) -> sp.csr_matrix:
+    """Joins every item of even number to the one behind it."""
+    even = np.arange(0, count, 2)
+    return relation_matrix(even, even + 1, np.ones(len(even), np.float32), count)
 
 
 def test_neighbours_send_the_mean_weighted_by_cosines() -> None:
@@ -56,51 +64,44 @@ def test_the_first_directions_are_those_of_most_variance() -> None:
     assert basis[:, 1].abs().argmax() == 3
 
 
-def test_what_content_tells_is_found(media: tuple) -> None:
-    x_dict, _ = media
-    text = F.normalize(x_dict["text"].view(50, 2, 10).sum(dim=1))
-    target = text @ unit(10, 4, seed=5)
-    attachment, examples, left_out = ContentAttachment.fit(*media, torch.arange(40), target, target, neighbours=3)
+def test_what_content_tells_is_found(media: dict[str, torch.Tensor]) -> None:
+    target = media["text"] @ unit(10, 4, seed=5)
+    attachment, examples, left_out = ContentAttachment.fit(media, {}, torch.arange(40), target, target, neighbours=3)
     assert torch.equal(examples, torch.arange(40))
     assert F.mse_loss(left_out, target[:40]) < 0.1 * target.var()
-    new = {"text": x_dict["text"][80:]}, {"text": torch.arange(20) // 2}
-    assert F.mse_loss(attachment(*new, 10, target), target[40:]) < 0.1 * target.var()
+    assert F.mse_loss(attachment({"text": media["text"][40:]}, 10, target), target[40:]) < 0.1 * target.var()
 
 
-def test_neighbours_tell_what_no_line_can(media: tuple) -> None:
+def test_neighbours_tell_what_no_line_can() -> None:
     """What items are like depends on where they lie in circles: near ones are alike, opposite ones too."""
     angle = torch.linspace(0, 2 * torch.pi, 201)[:200]
     x = torch.stack([angle.cos(), angle.sin()], dim=1)
     target = torch.stack([(4 * angle).cos(), (4 * angle).sin()], dim=1)
     known = torch.arange(0, 200, 2)
-    given = {"place": x}, {"place": torch.arange(200)}
     error = {}
     for neighbours in (0, 4):
-        attachment, _, _ = ContentAttachment.fit(*given, known, target, target, neighbours)
-        error[neighbours] = F.mse_loss(
-            attachment({"place": x[1::2]}, {"place": torch.arange(100)}, 100, target), target[1::2]
-        )
+        attachment, _, _ = ContentAttachment.fit({"place": x}, {}, known, target, target, neighbours)
+        error[neighbours] = F.mse_loss(attachment({"place": x[1::2]}, 100, target), target[1::2])
     assert error[4] < 0.05 < error[0]
 
 
-def test_a_missing_modality_is_not_an_average_one(media: tuple) -> None:
+def test_a_missing_modality_is_not_an_average_one(media: dict[str, torch.Tensor]) -> None:
     """Items with an image are liked more, whatever it shows."""
     target = torch.zeros(50, 1)
     target[::2] = 1
-    attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), target, neighbours=0)
-    without = attachment({}, {}, 1, unit(50, 4))
-    with_one = attachment({"image": unit(1, 5, seed=7)}, {"image": torch.zeros(1, dtype=torch.int64)}, 1, unit(50, 4))
+    attachment, _, _ = ContentAttachment.fit(media, {}, torch.arange(50), unit(50, 4), target, neighbours=0)
+    without = attachment({}, 1, unit(50, 4))
+    with_one = attachment({"image": unit(1, 5, seed=7)}, 1, unit(50, 4))
     assert without < 0.3 < 0.6 < with_one
 
 
 def test_a_modality_of_noise_is_not_trusted() -> None:
-    x_dict = {"text": unit(60, 10), "noise": unit(60, 40, seed=9)}
-    owner_dict = dict.fromkeys(x_dict, torch.arange(60))
-    target = x_dict["text"] @ unit(10, 4, seed=5) + 0.2 * unit(60, 4, seed=6)
+    unit_dict = {"text": unit(60, 10), "noise": unit(60, 40, seed=9)}
+    target = unit_dict["text"] @ unit(10, 4, seed=5) + 0.2 * unit(60, 4, seed=6)
     error = {}
     for names in (["text"], ["text", "noise"]):
-        given = {name: x_dict[name] for name in names}
-        attachment, _, left_out = ContentAttachment.fit(given, owner_dict, torch.arange(60), target, target, 0)
+        given = {name: unit_dict[name] for name in names}
+        attachment, _, left_out = ContentAttachment.fit(given, {}, torch.arange(60), target, target, 0)
         error[len(names)] = F.mse_loss(left_out, target)
     assert attachment.trust.tolist()[0] == 1
     assert attachment.trust.tolist()[1] < 1
@@ -110,68 +111,67 @@ def test_a_modality_of_noise_is_not_trusted() -> None:
 def test_an_item_that_is_left_out_does_not_hear_itself() -> None:
     """Items of random content send what is to be predicted of them: whoever hears itself knows it."""
     x, target = unit(60, 10, seed=5), unit(60, 4)
-    media = {"text": x}, {"text": torch.arange(60)}
-    _, _, left_out = ContentAttachment.fit(*media, torch.arange(60), target, target, neighbours=1)
+    _, _, left_out = ContentAttachment.fit({"text": x}, {}, torch.arange(60), target, target, neighbours=1)
     assert F.mse_loss(left_out, target) > 0.9 * target.var()
 
 
-def test_restored_it_says_the_same(media: tuple) -> None:
-    attachment, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 6, seed=8), neighbours=2)
+def test_restored_it_says_the_same(media: dict[str, torch.Tensor]) -> None:
+    joined = {"pairs": pairs_of_items(50)}
+    attachment, _, _ = ContentAttachment.fit(
+        media, joined, torch.arange(50), unit(50, 4), unit(50, 6, seed=8), neighbours=2
+    )
     histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
-    attachment = attachment.learn_tastes(*media, histories, unit(30, 4), unit(50, 4))
+    attachment = attachment.learn_tastes(media, histories, unit(30, 4), unit(50, 4))
     saved = attachment.tensors()
-    again = ContentAttachment.restore(saved, WIDTHS, 2)
-    x_dict, owner_dict = media
-    assert torch.equal(again(x_dict, owner_dict, 50, unit(50, 4)), attachment(x_dict, owner_dict, 50, unit(50, 4)))
-    assert torch.equal(again.content(*media, 50), attachment.content(*media, 50))
+    again = ContentAttachment.restore(saved, WIDTHS, attachment.relations, 2)
+    assert again.relations == attachment.relations
+    assert torch.equal(again(media, 50, unit(50, 4)), attachment(media, 50, unit(50, 4)))
+    assert torch.equal(again.content(media, 50), attachment.content(media, 50))
     # Before format 4 content was compared in up to 64 directions of each modality: their place stays empty.
     del saved["directions"]
-    older = ContentAttachment.restore(saved, WIDTHS, 2)
-    assert torch.equal(older.content(*media, 50), torch.zeros(50, 15))
+    older = ContentAttachment.restore(saved, WIDTHS, {}, 2)
+    assert torch.equal(older.content(media, 50), torch.zeros(50, 15))
 
 
-def test_tastes_are_compared_in_stretched_directions_as_far_as_modalities_are_trusted(media: tuple) -> None:
+def test_tastes_are_compared_in_stretched_directions_as_far_as_modalities_are_trusted(
+    media: dict[str, torch.Tensor],
+) -> None:
     """With fewer directions than are kept, the product is that of all main directions, each at the same spread."""
-    x_dict, owner_dict = media
-    x_dict = x_dict | {"text": x_dict["text"] * torch.logspace(-1, 1, 10)}  # most of a cosine lies in one direction
+    media["text"] = F.normalize(media["text"] * torch.logspace(-1, 1, 10))  # most of a cosine lies in one direction
     histories = sp.random(30, 50, density=0.2, format="csr", dtype=np.float32, random_state=0)
     histories.data[:] = 1
-    fitted, _, left_out = ContentAttachment.fit(x_dict, owner_dict, torch.arange(50), unit(50, 4), unit(50, 4), 0)
+    fitted, _, left_out = ContentAttachment.fit(media, {}, torch.arange(50), unit(50, 4), unit(50, 4), 0)
     half = replace(fitted, trust=torch.tensor([1.0, 0.5]))
-    half = half.learn_tastes(x_dict, owner_dict, histories, unit(30, 4, seed=3), left_out)
-    content = half.content(x_dict, owner_dict, 50)
+    half = half.learn_tastes(media, histories, unit(30, 4, seed=3), left_out)
+    content = half.content(media, 50)
 
     expected = []
     for trust, (name, space) in zip((1.0, 0.5), half.spaces.items(), strict=True):
-        vectors = torch.zeros(50, WIDTHS[name])
-        vectors.index_add_(0, owner_dict[name], F.normalize(x_dict[name]))
-        place = (F.normalize(vectors) - space.mean) @ space.basis
-        place[vectors.abs().sum(dim=1) == 0] = 0
+        place = (media[name] - space.mean) @ space.basis
+        place[media[name].abs().sum(dim=1) == 0] = 0
         variance = place[space.owner].var(dim=0, correction=0)
         expected.append(trust * place / (variance + 0.01 * variance.max()).sqrt())
     expected = torch.cat(expected, dim=1)
     product, wanted = content @ content.T, expected @ expected.T
     scale = float(product[0, 0] / wanted[0, 0])
     torch.testing.assert_close(product, scale * wanted, atol=1e-4, rtol=1e-3)
-    few = half.content({"text": x_dict["text"][:4]}, {"text": torch.arange(4) // 2}, 2)
+    few = half.content({"text": media["text"][:2]}, 2)
     only_text, _ = half.directions.split([10, 5])
-    text = half.spaces["text"].place(F.normalize(F.normalize(x_dict["text"][:4]).view(2, 2, 10).sum(dim=1)))
-    torch.testing.assert_close(few, text @ only_text)
+    torch.testing.assert_close(few, half.spaces["text"].place(media["text"][:2]) @ only_text)
 
 
-def test_tastes_spread_items_as_wide_as_the_model_does(media: tuple) -> None:
+def test_tastes_spread_items_as_wide_as_the_model_does(media: dict[str, torch.Tensor]) -> None:
     histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
-    fitted, _, _ = ContentAttachment.fit(*media, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
+    fitted, _, _ = ContentAttachment.fit(media, {}, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)
     user, item = 3 * unit(30, 4, seed=4), unit(50, 4, seed=5)
-    x_dict, _ = media
-    content = fitted.learn_tastes(*media, histories, user, item).content(*media, 50)
+    content = fitted.learn_tastes(media, histories, user, item).content(media, 50)
     product = content_tastes(histories, content) @ content.T
     torch.testing.assert_close(product.std(dim=1).mean(), (user @ item.T).std(dim=1).mean())
     # A catalogue of one item has no spread, and nothing to compare.
-    one = {"text": x_dict["text"][:1]}, {"text": torch.zeros(1, dtype=torch.int64)}
-    single, _, _ = ContentAttachment.fit(*one, torch.arange(1), unit(1, 4), unit(1, 4), 0)
-    single = single.learn_tastes(*one, sp.csr_matrix(np.ones((3, 1), np.float32)), unit(3, 4), unit(1, 4))
-    assert not single.content({"text": x_dict["text"][1:2]}, one[1], 1).any()
+    one = {"text": media["text"][:1]}
+    single, _, _ = ContentAttachment.fit(one, {}, torch.arange(1), unit(1, 4), unit(1, 4), 0)
+    single = single.learn_tastes(one, sp.csr_matrix(np.ones((3, 1), np.float32)), unit(3, 4), unit(1, 4))
+    assert not single.content({"text": media["text"][1:2]}, 1).any()
 
 
 def test_the_directions_that_are_kept_are_those_in_which_tastes_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +182,9 @@ def test_the_directions_that_are_kept_are_those_in_which_tastes_differ(monkeypat
     chosen = np.zeros((20, 80), dtype=np.float32)
     for person in range(20):
         chosen[person, order[person * 4 : person * 4 + 4]] = 1
-    media = {"look": x}, {"look": torch.arange(80)}
-    fitted, _, _ = ContentAttachment.fit(*media, torch.arange(80), x, x, 0)
-    content = fitted.learn_tastes(*media, sp.csr_matrix(chosen), unit(20, 4), unit(80, 4)).content(*media, 80)
+    media = {"look": F.normalize(x)}
+    fitted, _, _ = ContentAttachment.fit(media, {}, torch.arange(80), x, x, 0)
+    content = fitted.learn_tastes(media, sp.csr_matrix(chosen), unit(20, 4), unit(80, 4)).content(media, 80)
     correlation = np.corrcoef(np.concatenate([content.numpy().T, F.normalize(x).numpy().T]))[0, 1:]
     assert abs(correlation[2]) > 0.9 > 0.3 > abs(correlation[[0, 1, 3]]).max()
 
@@ -194,3 +194,35 @@ def test_tastes_are_the_mean_content_of_a_history() -> None:
     histories = sp.csr_matrix(np.array([[1, 0, 1, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 0, 1]], dtype=np.float32))
     expected = torch.stack([(content[0] + content[2]) / 2, torch.zeros(3), content[5]])
     torch.testing.assert_close(content_tastes(histories, content), expected)
+
+
+def test_a_relation_tells_what_an_item_lacks() -> None:
+    """One item of each pair has no text; both are what the text of the other says."""
+    text = unit(40, 10).repeat_interleave(2, dim=0)
+    target = text @ unit(10, 4, seed=5)
+    text[1::2] = 0
+    attachment, _, left_out = ContentAttachment.fit(
+        {"text": text}, {"pairs": pairs_of_items(80)}, torch.arange(60), target, target, 0
+    )
+    assert attachment.relations == {"pairs": True}
+    assert F.mse_loss(left_out, target[:60]) < 0.05 * target.var()
+    new = {"text": torch.zeros(10, 10)}  # the odd ones of the last ten pairs, each of which hears of its even one
+    related = sp.csr_matrix(np.eye(10, dtype=np.float32))
+    heard = attachment.hear_related(new, {"pairs": related}, {"text": text[60::2]})
+    torch.testing.assert_close(heard["text"], text[60::2])
+    assert F.mse_loss(attachment(heard, 10, target), target[61::2]) < 0.05 * target.var()
+    # Where the new items bring nothing of their own, they are described all the same; without the relation, not at all.
+    torch.testing.assert_close(attachment.hear_related({}, {"pairs": related}, {"text": text[60::2]}), heard)
+    assert not attachment.hear_related(new, {}, {})["text"].any()
+
+
+def test_a_relation_that_misleads_is_not_heard(media: dict[str, torch.Tensor]) -> None:
+    """Pairs at random have nothing in common, whatever their number; those that agree do, and are kept."""
+    target = media["text"] @ unit(10, 4, seed=5)
+    shuffled = np.random.default_rng(0).permutation(50)
+    chance = pairs_of_items(50)[shuffled][:, shuffled] + pairs_of_items(50)
+    attachment, _, left_out = ContentAttachment.fit(media, {"chance": chance}, torch.arange(50), target, target, 0)
+    _, _, without = ContentAttachment.fit(media, {}, torch.arange(50), target, target, 0)
+    assert attachment.relations == {"chance": False}
+    torch.testing.assert_close(left_out, without)
+    assert torch.equal(attachment.hear_related(media, {"chance": chance}, media)["text"], media["text"])
