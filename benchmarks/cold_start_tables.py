@@ -31,7 +31,8 @@ _INTRODUCTION = """# Benchmarks of cold start
 ## How it was measured
 
 - New items are those without a training interaction. Where a split takes them out of train altogether, they are
-  attached after the fit by the code of `add_items`, from their media alone.
+  attached after the fit by the code of `add_items`, from their media and, where the data have relations between
+  items, those of the items that they are joined to. Of the presets only `gnnrec` reads relations.
 - "Among cold" ranks new items only, "among all" the whole catalogue. "Warm" are test items with training interactions,
   ranked among all items, new ones included: on splits without such test pairs a tenth of the training pairs (seed 0) is
   held out for it. "Harmonic" is the harmonic mean of warm and among all: both are figures of one and the same list.

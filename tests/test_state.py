@@ -173,8 +173,8 @@ def test_a_model_of_format_1_still_loads_and_answers(tmp_path):
     np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
     with pytest.raises(UnsupportedError, match="saved before"):
         rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 4)), ["new"])})
-    rec.save(tmp_path / "as-format-3")
-    again = gr.load(tmp_path / "as-format-3")
+    rec.save(tmp_path / "as-newest")
+    again = gr.load(tmp_path / "as-newest")
     pd.testing.assert_frame_equal(
         again.recommend(expected["user_id"].unique()), rec.recommend(expected["user_id"].unique())
     )
@@ -208,3 +208,22 @@ def test_a_model_of_format_3_still_loads_and_answers():
     searched = rec.search(text=["harbour at night", "green"], k=3)
     assert list(searched["item_id"]) == list(found["item_id"])
     np.testing.assert_allclose(searched["score"], found["score"], atol=1e-5)
+
+
+def test_a_model_of_format_4_still_loads_and_answers():
+    """Format 4 compared content in directions of taste and kept biases as trained; it knew no relations of new items."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-4-answers.parquet")
+    rec = gr.load(golden / "recommender-4")
+    answer = rec.recommend(expected["user_id"].unique(), k=21)
+    assert list(answer["item_id"]) == list(expected["item_id"])
+    np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+    assert "new" in set(answer["item_id"])
+    assert rec.state.ranker.relations == {}
+    rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 6)), ["newer"])})
+    with pytest.raises(UnsupportedError, match="knows none between items"):
+        rec.update(
+            pd.DataFrame({"user_id": ["eve"], "item_id": ["newest"]}),
+            vectors={"look": gr.Vectors(np.ones((1, 6)), ["newest"])},
+            relations={"sequel": pd.DataFrame({"source_id": ["newest"], "target_id": ["i01"]})},
+        )
