@@ -358,11 +358,12 @@ class Recommender:
     ) -> Self:
         """Takes in new events of known and new users without retraining.
 
-        Users with new pairs get new vectors, as one propagation step from their whole history gives them; item vectors
-        stay as they are until the next fit. Events that repeat a known pair change nothing, and late events count like
-        all others; the log says how many there were. With a ``sequence_encoder`` new events come behind all older ones.
-        Where the fitted log had ``positive_from``, events of smaller weight are left out here as well; in a log without
-        weights all events are positive.
+        Users with new pairs get new vectors, as one propagation step from their whole history gives them. Items without
+        training interactions move towards those who chose them; the vectors of others stay until the next fit. Events
+        that repeat a known pair change nothing, and late events count like all others; the log says how many there
+        were. With a ``sequence_encoder`` new events come behind all older ones. Where the fitted log had
+        ``positive_from``, events of smaller weight are left out here as well; in a log without weights all events are
+        positive.
 
         Args:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.

@@ -1,5 +1,7 @@
 """Warm and cold items beside each other, and what each further interaction of a newcomer gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,6 +123,21 @@ def test_items_are_told_through_update(data):
     assert (curve[0].top_items != curve[2].top_items).any()
     # With room for all items everything is found: no test pair is among the hidden ones.
     assert few_shot_items(rec.state, test, shots=(0, 2), k=60)[2].values["recall@60"] == 1
+
+
+def test_events_tell_what_content_does_not(data):
+    """Where all items look alike a new one is nobody's, until some people choose it."""
+    alike = gr.Vectors(np.ones((NUM_ITEMS, TASTES), np.float32), ids=np.arange(NUM_ITEMS))
+    blind = replace(data, modalities={"content": alike})
+    train, _, test = blind.split(gr.split.cold_items(valid=0.0, test=0.3, seed=0))
+    state = (
+        gr.Recommender(embedding_dim=16, epochs=15, learning_rate=0.02, device="cpu").fit(train, progress=False).state
+    )
+    curve = few_shot_items(state, test, shots=(0, 1, 5), candidates="cold", k=5)
+    recall = [point.values["recall@5"] for point in curve.values()]
+    assert recall[0] < 0.45  # 5 of the 18 would be .28 by chance
+    assert recall[0] + 0.05 < recall[1] < recall[2]
+    assert recall[2] > 0.7
 
 
 def test_what_cannot_be_measured_is_named(data):

@@ -159,13 +159,31 @@ class TestUpdate:
         assert set(rec.state.train.data) == {1.0}
 
     def test_equals_a_state_that_took_all_events_at_once(self, rec):
-        events = log(("a", "i01"), ("a", "i02"), ("b", "i03"), ("b", "i01"))
+        rec.add_items(vectors=look("x"))
+        events = log(("a", "i01"), ("a", "x"), ("b", "i03"), ("b", "i01"), ("b", "x"))
         whole = gr.Recommender(config=rec.config)
         whole._state = rec.state
         whole.update(events)
         rec.update(events[:1]).update(events[2:]).update(events[1:2])
         np.testing.assert_array_equal(rec.state.train.toarray(), whole.state.train.toarray())
-        np.testing.assert_allclose(rec.embeddings("user")[1], whole.embeddings("user")[1], atol=1e-6)
+        for kind in ("user", "item"):
+            np.testing.assert_allclose(rec.embeddings(kind)[1], whole.embeddings(kind)[1], atol=1e-6)
+
+    def test_new_items_move_towards_their_people_and_survive_saving(self, rec, tmp_path):
+        rec.add_items(vectors=look("x", "y"))
+        before = dict(zip(*rec.embeddings("item"), strict=True))
+        events = log(*((user, "x") for user in SHOP.users["user_id"][:8]), ("eve", "i01"))
+        rec.update(events[:3])
+        rec.save(tmp_path / "model")
+        again = gr.load(tmp_path / "model").update(events[3:])
+        rec.update(events[3:])
+        after = dict(zip(*rec.embeddings("item"), strict=True))
+        assert [item for item in after if not np.array_equal(after[item], before[item])] == ["x"]
+        np.testing.assert_array_equal(again.embeddings("item")[1], rec.embeddings("item")[1])
+        liked = SHOP.users["user_id"][:8]
+        ids, users = rec.embeddings("user")
+        mean = users[np.isin(ids, liked)].mean(axis=0)
+        assert mean @ after["x"] > mean @ before["x"]
 
     def test_late_events_count_and_are_reported(self, rec, caplog, tmp_path):
         newest = SHOP.interactions["timestamp"].max()

@@ -211,7 +211,7 @@ def test_a_model_of_format_3_still_loads_and_answers():
 
 
 def test_a_model_of_format_4_still_loads_and_answers():
-    """Format 4 compared content in directions of taste and kept biases as trained; it knew no relations of new items."""
+    """Format 4 compared content in directions of taste and kept biases as trained. No relation described new items."""
     golden = Path(__file__).parent / "golden"
     expected = pd.read_parquet(golden / "recommender-4-answers.parquet")
     rec = gr.load(golden / "recommender-4")

@@ -26,6 +26,7 @@ from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
 from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.item_events import tell_new_items
 from gnnrec.rankers.item_vectors import other_ends, unit_vectors
 from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
@@ -188,7 +189,8 @@ class NeuralRanker(Ranker):
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Scores all items by the cosine of their embeddings; how popular they are plays no part."""
-        unit = torch.nn.functional.normalize(self._without_bias())
+        items = self.serving.item_now
+        unit = torch.nn.functional.normalize(items[:, :-1] if self.model.has_item_bias else items)
         return unit[torch.from_numpy(item_index)] @ unit.T
 
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
@@ -198,13 +200,16 @@ class NeuralRanker(Ranker):
         """
         serving = self.serving
         if not serving.user_taste.shape[1] or not serving.item_is_new.any():
-            return serving.user if kind == "user" else serving.item
+            return serving.user if kind == "user" else serving.item_now
         if kind == "user":
             return torch.cat([serving.user_taste, serving.user], dim=1)
-        return torch.cat([serving.item_content * serving.item_is_new[:, None], serving.item], dim=1)
+        return torch.cat([serving.item_content * serving.item_is_new[:, None], serving.item_now], dim=1)
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Recomputes the vectors of users with new events; items stay as they are."""
+        """Recomputes the vectors of users with new events, and those of new items that have been chosen.
+
+        Items that training knew stay as they are.
+        """
         serving, changed = self.serving, interactions[changed_users]
         num_added = interactions.shape[0] - len(serving.user)
         base = torch.cat([serving.user_base, serving.user_base.new_zeros(num_added, serving.user_base.shape[1])])
@@ -214,7 +219,10 @@ class NeuralRanker(Ranker):
         taste = torch.cat([serving.user_taste, serving.user_taste.new_zeros(num_added, serving.user_taste.shape[1])])
         taste[rows] = self._tastes(changed)
         linear = None if self.linear is None else self.linear.update(_pairs(interactions), changed_users)
-        return self._with(replace(serving, user=user, user_base=base, user_taste=taste), linear)
+        serving = replace(serving, user=user, user_base=base, user_taste=taste)
+        if self.attachment is not None:
+            serving = tell_new_items(serving, _pairs(interactions), self._without_bias().shape[1])
+        return self._with(serving, linear)
 
     @torch.no_grad()
     def attach(
@@ -325,6 +333,8 @@ class NeuralRanker(Ranker):
         """Scores all items ``[num_people, num_items]``; new ones also by how well their content meets the taste."""
         serving = self.serving
         scores = vectors @ serving.item.T
+        if len(serving.told):
+            scores[:, serving.told] = vectors @ serving.told_item.T
         if taste.shape[1]:
             new = torch.nonzero(serving.item_is_new).flatten()
             scores[:, new] += taste @ serving.item_content[new].T
@@ -394,12 +404,14 @@ def _in_order(histories: sp.csr_matrix) -> Histories:
 
 
 def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:
-    """Rebuilds what answering needs; models of formats 1 and 2 do not compare content."""
+    """Rebuilds what answering needs; models of formats 1 and 2 do not compare content, those before 5 tell no item."""
     num_users, num_items = len(tensors["user"]), len(tensors["item"])
     before = {
         "user_taste": torch.zeros(num_users, 0),
         "item_content": torch.zeros(num_items, 0),
         "item_is_new": torch.zeros(num_items, dtype=torch.bool),
+        "told": torch.zeros(0, dtype=torch.int64),
+        "told_item": torch.zeros(0, tensors["item"].shape[1]),
     }
     return ServingTensors(**{**before, **tensors})
 

@@ -28,7 +28,10 @@ class ServingTensors:
         user_taste: ``[num_users, width]`` how much of which content each user likes; 0 wide where content is not
             compared.
         item_content: ``[num_items, width]`` the content of the items.
-        item_is_new: ``[num_items]`` bool: items whose likeness to ``user_taste`` counts, since nobody has chosen them.
+        item_is_new: ``[num_items]`` bool: items that nobody had chosen at the fit; their likeness to ``user_taste``
+            counts.
+        told: ``[num_told]`` new items that have been chosen since.
+        told_item: ``[num_told, dim]`` what stands for their rows of ``item`` in answers.
     """
 
     user: Tensor
@@ -40,6 +43,13 @@ class ServingTensors:
     user_taste: Tensor
     item_content: Tensor
     item_is_new: Tensor
+    told: Tensor
+    told_item: Tensor
+
+    @property
+    def item_now(self) -> Tensor:
+        """``[num_items, dim]``: ``item``, with what events have told since."""
+        return self.item.index_copy(0, self.told, self.told_item) if len(self.told) else self.item
 
 
 @torch.no_grad()
@@ -64,5 +74,7 @@ def serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr
         item_degree=degree,
         user_taste=user.new_zeros(len(user), 0),
         item_content=item.new_zeros(len(item), 0),
-        item_is_new=torch.zeros(len(item), dtype=torch.bool),
+        item_is_new=degree == 0,
+        told=torch.zeros(0, dtype=torch.int64),
+        told_item=item.new_zeros(0, item.shape[1]),
     )

@@ -111,7 +111,6 @@ def place_new_items(
             serving,
             user_taste=taste * content_tastes(interactions, content),
             item_content=content,
-            item_is_new=degree == 0,
         )
     offset = config.model.new_item_offset
     if offset is None:

@@ -34,6 +34,8 @@ def world() -> tuple[ServingTensors, sp.csr_matrix, torch.Tensor]:
         user_taste=torch.zeros(NUM_USERS, 0),
         item_content=torch.zeros(NUM_ITEMS, 0),
         item_is_new=torch.zeros(NUM_ITEMS, dtype=torch.bool),
+        told=torch.zeros(0, dtype=torch.int64),
+        told_item=torch.zeros(0, DIM),
     )
     return serving, interactions, item
 
