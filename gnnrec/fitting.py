@@ -142,7 +142,8 @@ def fit_state(
     validation = None
     if valid_pairs.nnz:
         metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
-        validation = ValidationPairs(valid_pairs, interactions, metrics).for_epochs()
+        places = None if train_part.events.timestamp is None else train_part.order_matrix()
+        validation = ValidationPairs(valid_pairs, interactions, metrics, places).for_epochs()
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):

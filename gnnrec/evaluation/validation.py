@@ -27,11 +27,14 @@ class ValidationPairs:
         pairs: ``[num_users, num_items]`` binary, to be found.
         mask: ``[num_users, num_items]`` binary, hidden from the rankings: the training pairs.
         metrics: What to measure.
+        order: ``[num_users, num_items]`` the place of each training pair in its user's history, larger for later ones;
+            ``None`` where the log has no time.
     """
 
     pairs: sp.csr_matrix
     mask: sp.csr_matrix
     metrics: tuple[str, ...]
+    order: sp.csr_matrix | None = None
 
     def __call__(self, user: Tensor, item: Tensor) -> Mapping[str, float]:
         """Returns metric → mean over users, of rankings by the inner product.
@@ -76,7 +79,8 @@ class ValidationPairs:
             The users ``[num_chosen]``, ascending, and the pairs with a row for each of those alone.
         """
         users = self._some_users(_MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE)
-        return users, replace(self, pairs=self.pairs[users], mask=self.mask[users])
+        order = None if self.order is None else self.order[users]
+        return users, replace(self, pairs=self.pairs[users], mask=self.mask[users], order=order)
 
     def _some_users(self, most: int, most_scores: int) -> NDArray[np.int64]:
         """Returns users with pairs, ascending: all, or some drawn at random, always the same."""

@@ -77,22 +77,33 @@ class HistoryRegression:
     ) -> Self:
         """Returns the same with the prior that ranks best for people of 1, 3 and 10 events.
 
-        Known people play new ones of whom only some random events are known. Cost: 15 validations on at most 10,000
-        people.
+        Known people play new ones, of whom only the first events are known, or random ones where the log has no time.
+        To be found are all others, for new people have yet to choose what is popular. Cost: 15 validations on at most
+        10,000 people.
         """
         people, validation = validation.for_settling()
-        interactions = interactions[people]
-        events = interactions.tocoo()
-        shuffled = arrivals(
-            events.row.astype(np.int64), events.col.astype(np.int64), None, interactions.shape, of="user", more_than=0
+        events = (interactions[people] if validation.order is None else validation.order).tocoo()
+        arriving = arrivals(
+            events.row.astype(np.int64),
+            events.col.astype(np.int64),
+            None if validation.order is None else events.data,
+            events.shape,
+            of="user",
+            more_than=0,
         )
-        shortened = [shuffled.first(count) for count in _FEW_EVENTS]
-        bias = torch.ones(interactions.shape[0], serving.item.shape[1] - direction.shape[1])
+        parts = []
+        for count in _FEW_EVENTS:
+            known = arriving.first(count)
+            others = sp.csr_matrix(arriving.after(count) + validation.pairs)
+            parts.append((known, replace(validation, pairs=others, mask=known)))
+        bias = torch.ones(len(people), serving.item.shape[1] - direction.shape[1])
 
         def quality(prior: float) -> float:
             tried = replace(self, prior=prior)
-            vectors = [torch.cat([tried(histories, serving, direction), bias], dim=1) for histories in shortened]
-            return sum(validation(one, serving.item)[select_by] for one in vectors)
+            vectors = [torch.cat([tried(known, serving, direction), bias], dim=1) for known, _ in parts]
+            return sum(
+                measured(one, serving.item)[select_by] for one, (_, measured) in zip(vectors, parts, strict=True)
+            )
 
         best = replace(self, prior=max(_PRIORS, key=quality))
         logger.info("new people: the average counts as %g events", best.prior)

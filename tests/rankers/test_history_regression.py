@@ -81,3 +81,23 @@ def test_validation_chooses_the_prior(world: tuple, loves_the_average: bool) -> 
     again = HistoryRegression.restore(chosen.tensors())
     assert again.prior == chosen.prior
     assert torch.equal(again(interactions, serving, direction), chosen(interactions, serving, direction))
+
+
+def test_new_people_come_with_their_first_events(world: tuple) -> None:
+    """Everybody's first events say nothing of the taste, so people who have no others are best taken for average."""
+    serving, interactions, direction = world
+    rng = np.random.default_rng(1)
+    chance = sp.csr_matrix((rng.random(interactions.shape) < 0.2).astype(np.float32))
+    chance = sp.csr_matrix(chance - chance.multiply(interactions))
+    chance.eliminate_zeros()
+    order = sp.csr_matrix(interactions * 100 + chance)  # by chance first, by taste later
+    fitted = HistoryRegression.fit(serving, interactions, direction)
+    wanted = sp.csr_matrix(
+        (np.ones(NUM_USERS), (np.arange(NUM_USERS), np.asarray(chance.argmax(axis=1)).ravel())), interactions.shape
+    )
+    validation = ValidationPairs(wanted.astype(np.float32), order.sign(), ("recall@5",))
+    prior = {}
+    for name, places in {"timed": order, "untimed": None}.items():
+        timed = replace(validation, order=places)
+        prior[name] = fitted.with_best_prior(serving, sp.csr_matrix(order.sign()), direction, timed, "recall@5").prior
+    assert prior["timed"] > prior["untimed"]
