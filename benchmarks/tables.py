@@ -20,6 +20,7 @@ from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
     MASKS,
+    RARE,
     RESULTS,
     TEST_METRICS,
     cold_column,
@@ -27,7 +28,7 @@ from harness.rows import (
     read_test_readings,
     test_column,
 )
-from harness.summary import against_best_other, headline, per_user, slice_table, summarise
+from harness.summary import against_best_other, headline, per_user, rare_per_user, slice_table, summarise
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -156,10 +157,13 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     whole = rows[rows["variant"] == ""]
     lines = []
     for variant, line in summary.iterrows():
-        compared = None
+        compared = on_rare = None
         if variant and len(whole):
-            changed = per_user(rows[rows["variant"] == variant], mask)
-            compared = paired_bootstrap(changed, per_user(whole, mask))
+            changed = rows[rows["variant"] == variant]
+            compared = paired_bootstrap(per_user(changed, mask), per_user(whole, mask))
+            values, beside = rare_per_user(changed), rare_per_user(whole)
+            if values is not None and beside is not None:
+                on_rare = paired_bootstrap(values, beside)
         ndcg = column.replace("recall", "ndcg")
         lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
         lines[-1] += [
@@ -168,9 +172,9 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
             markdown.mean(line, cold_column("recall@20")),
         ]
         options = rows.loc[rows["variant"] == variant, "options"].iloc[0]
-        lines[-1] += [markdown.compared(compared), markdown.plain(options)]
+        lines[-1] += [markdown.compared(compared), markdown.compared(on_rare), markdown.plain(options)]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
-    header += [f"recall@20 against `{model}`", "options"]
+    header += [f"recall@20 against `{model}`", f"the same on items of at most {RARE} training events", "options"]
     return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + markdown.table(header, lines)
 
 

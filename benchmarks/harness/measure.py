@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import gnnrec as gr
+from gnnrec.data.pairs import only_items
 from gnnrec.evaluation import evaluate_rankings, sliced
 from gnnrec.fitting import resolve_device
 from gnnrec.modalities.encode import encode_dataset
@@ -23,6 +24,8 @@ from harness.rows import (
     MASKS,
     PER_USER_METRICS,
     QUALITY,
+    RARE,
+    RARE_PER_USER,
     TEST_METRICS,
     Fit,
     Table,
@@ -102,7 +105,7 @@ def choose_and_fit(
 
 
 def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix) -> dict[str, Any]:
-    """Reads the test set: all items ranked under each mask, cold items by themselves, recall by training events."""
+    """Reads the test set: all items ranked under each mask, rare and cold ones apart, recall by training events."""
     masks = {"train": task.pairs}
     if task.valid is not None:
         masks["train+valid"] = sp.csr_matrix(task.pairs + task.valid.interaction_matrix())
@@ -114,7 +117,12 @@ def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix)
     row["num_test_users"] = evaluation.num_users
     row["slices"] = sliced(evaluation, test, task.pairs).drop(columns="standard_error").to_dict("records")
 
-    cold = np.bincount(task.pairs.indices, minlength=test.shape[1]) == 0
+    degree = np.bincount(task.pairs.indices, minlength=test.shape[1])
+    on_rare = only_items(test, degree <= RARE)
+    if on_rare.nnz:
+        of_rare = evaluate_rankings(score_block, on_rare, mask=masks[mask], metrics=("recall@20",))
+        row[RARE_PER_USER] = of_rare.per_user["recall@20"]
+    cold = degree == 0
     if cold[test.indices].any():
         among_cold = evaluate_rankings(score_block, test, mask=masks[mask], metrics=COLD_METRICS, candidates=cold)
         row |= {cold_column(metric): value for metric, value in among_cold.values.items()}

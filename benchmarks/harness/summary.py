@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
-from harness.rows import COLD_METRICS, MASKS, TEST_METRICS, cold_column, per_user_column, test_column
+from harness.rows import COLD_METRICS, MASKS, RARE_PER_USER, TEST_METRICS, cold_column, per_user_column, test_column
 
 _MEASURED = (
     *(test_column(metric, mask) for mask in MASKS for metric in TEST_METRICS),
@@ -56,6 +56,15 @@ def headline(summary: pd.DataFrame) -> str:
 def per_user(rows: pd.DataFrame, mask: str, metric: str = "recall@20") -> NDArray[np.float64]:
     """Returns each test user's value, averaged over the seeds of one model: ``[num_users]``."""
     return np.stack(rows[per_user_column(metric, mask)].to_list()).astype(np.float64).mean(axis=0)
+
+
+def rare_per_user(rows: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Returns each user's recall@20 of rare test items, averaged over seeds ``[num_users_with_such]``.
+
+    ``None`` if a row lacks it: the test set has no such items, or the row is older than the column.
+    """
+    values = rows[RARE_PER_USER] if RARE_PER_USER in rows else pd.Series([None])
+    return None if values.isna().any() else np.stack(values.to_list()).astype(np.float64).mean(axis=0)
 
 
 def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) -> dict[str, PairedBootstrap]:

@@ -23,7 +23,16 @@ from harness import measure as measuring
 from harness import run
 from harness.models import model_of
 from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES
-from harness.rows import Fit, log_test_reading, read_row, read_rows, read_test_readings, row_path, write_row
+from harness.rows import (
+    RARE_PER_USER,
+    Fit,
+    log_test_reading,
+    read_row,
+    read_rows,
+    read_test_readings,
+    row_path,
+    write_row,
+)
 from harness.task import FitTask, FittedModel, Model
 
 NUM_USERS, NUM_ITEMS = 40, 31  # the last item has no event: cold
@@ -76,7 +85,11 @@ def test_a_row_holds_what_evaluate_gives_and_its_reading_is_logged(planted_data,
     assert json.loads(row["config"])["ranker"] == "popularity"
     assert row["valid recall@20"] == reference.evaluate(valid, ["recall@20"], mask="train").values["recall@20"]
     assert row["test recall@20 of cold items among cold items"] == 1  # the only cold item among itself
-    assert {one["slice"]: one["num_pairs"] for one in row["slices"]}["0"] == 1
+    slices = {one["slice"]: one for one in row["slices"]}
+    assert slices["0"]["num_pairs"] == 1
+    rare = [one for name, one in slices.items() if name in ("0", "1–3")]
+    found = sum(one["recall@20"] * one["num_users"] for one in rare) / sum(one["num_users"] for one in rare)
+    assert np.mean(row[RARE_PER_USER]) == pytest.approx(found)  # nobody has two of them here
     assert row["status"] == "ok"
     assert row["fit_seconds"] > 0
     assert 0.05 < row["peak_memory_gib"] < 50
@@ -273,6 +286,7 @@ def _given_row(
     trials = [{"factors": factors, "valid recall@20": 0.3, "seconds": 2.0} for factors in (64, 8)]
     facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": json.dumps(trials)}
     facts |= {"options": '{"content": "none"}'}
+    facts |= {RARE_PER_USER: [value / 2 for value in values[:10]]}
     facts |= {"num_test_users": len(values), "test recall@20 of cold items among cold items": 0.125}
     slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
     slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
@@ -312,13 +326,14 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         ".4500",
         ".1250",
     ]
-    assert "-.0500 [-.0500, -.0500], p < .001 | content: none" in page
+    on_all, on_rare = "-.0500 [-.0500, -.0500], p < .001", "-.0250 [-.0250, -.0250], p < .001"
+    assert f"{on_all} | {on_rare} | content: none" in page
     assert ["`cornac-lightgcn`", "0", reason.replace("|", "\\|")] in [
         line.strip("| ").split(" | ", 2) for line in page.splitlines()
     ]
     unweighted = next(line for line in lines if line[0] == "unweighted")
     assert unweighted[3] == ".3500"
-    assert unweighted[-2] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
+    assert unweighted[-3] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
     assert ["`tiktok`", "5", "2"] in [line[:3] for line in lines]
     assert ["`implicit-als`", "implicit", "1.2.3", "factors 8, 64"] in lines
     assert "Abacus, 2 cores" in page
