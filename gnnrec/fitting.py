@@ -19,6 +19,7 @@ from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
+from gnnrec.evaluation.cold_start import arrivals
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
@@ -142,8 +143,8 @@ def fit_state(
     validation = None
     if valid_pairs.nnz:
         metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
-        places = None if train_part.events.timestamp is None else train_part.order_matrix()
-        validation = ValidationPairs(valid_pairs, interactions, metrics, places).for_epochs()
+        first = _order_of_arrival(train_part) if RANKERS[config.ranker].trains else None
+        validation = ValidationPairs(valid_pairs, interactions, metrics, first).for_epochs()
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
@@ -175,6 +176,15 @@ def fit_state(
         best_epoch=result.best_epoch if result is not None else 0,
     )
     return state, report
+
+
+def _order_of_arrival(train: Dataset) -> sp.csr_matrix | None:
+    """Returns the place of each pair in its user's history, 1 for the first; ``None`` where the log has no time."""
+    events, shape = train.events, (train.num_users, train.num_items)
+    if events.timestamp is None:
+        return None
+    arriving = arrivals(events.user_index, events.item_index, events.timestamp, shape, of="user", more_than=0)
+    return arriving.first_in_order(train.num_items)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:

@@ -40,8 +40,8 @@ def with_new_items(
         state.ranker.attach({}, {}, 0)  # says why it cannot
     vectors = vectors or {}
     ids, table = read_new_items(state, frame, vectors)
-    features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
     related = read_relations(state, ids, relations)
+    features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
     _check_described(state, ids, features, related)
     return with_items(state, ids, table, features, related)
 

@@ -319,8 +319,8 @@ class Recommender:
             items: A frame or path with ``item_id`` and the media columns of the fitted item table.
             vectors: Modality → vectors of the new items, instead of or beside the columns.
             relations: Relation between items that the fit knew → a frame or path with ``source_id``, ``target_id`` and
-                optionally ``weight``: what new items have to do with known ones and with each other. Edges with an
-                unknown end, and those between known items, have no effect; the log says how many there were.
+                optionally ``weight``, above 0: what new items have to do with known ones and with each other. Edges
+                with an unknown end, and those between known items, have no effect; the log says how many there were.
 
         Raises:
             DataError: An id that exists or was removed, an unknown modality or relation, vectors of another width, or

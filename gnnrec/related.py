@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 
 from gnnrec.data.build import read_edges
@@ -37,7 +38,10 @@ def read_relations(
         DataError: The fit knew no such relation between items, or a frame cannot be used.
         UnsupportedError: The ranker describes new items by their media alone.
     """
-    relations = relations or {}
+    if relations is None:
+        return {}
+    if not isinstance(relations, Mapping):
+        raise DataError(f"relations= is a mapping from names to frames, not a {type(relations).__name__}")
     known = state.ranker.relations
     if relations and not known:
         raise UnsupportedError(
@@ -59,13 +63,7 @@ def read_relations(
         dropped: dict[str, int] = {}
         edges = read_edges(name, given, {"item": items}, Cleaning(), dropped)
         read[name] = _rows_of_new(edges, len(state.items), len(items))
-        between_known = ((edges.source_index < len(state.items)) & (edges.target_index < len(state.items))).sum()
-        if between_known:
-            dropped[f"relation {name!r}: between known items, which stay as they are"] = int(between_known)
-        if not known[name]:
-            dropped[f"relation {name!r}: it did not help to describe items in the fit"] = read[name].nnz
-        if dropped:
-            logger.info("edges without an effect: %s", dropped)
+        _report(name, edges, len(state.items), known[name], dropped)
     return read
 
 
@@ -84,12 +82,34 @@ def edges_of_new_items(state: RecommenderState, new: IdMap, dataset: Dataset) ->
     place = items.find(dataset.items.ids)
     found = {}
     for name, edges in dataset.relations.items():
-        if name in state.ranker.relations and edges.between == "item":
-            source, target = place[edges.source_index], place[edges.target_index]
-            kept = (source >= 0) & (target >= 0)
-            moved = RelationEdges("item", source[kept], target[kept], edges.weight[kept])
-            found[name] = _rows_of_new(moved, len(state.items), len(items))
+        if edges.between != "item":
+            continue
+        if name not in state.ranker.relations:
+            logger.info("relation %r: new items are not described by it, since the fit did not know it", name)
+            continue
+        source, target = place[edges.source_index], place[edges.target_index]
+        kept = (source >= 0) & (target >= 0)
+        moved = RelationEdges("item", source[kept], target[kept], edges.weight[kept])
+        found[name] = _rows_of_new(moved, len(state.items), len(items))
     return found
+
+
+def _report(name: str, edges: RelationEdges, num_known: int, is_heard: bool, dropped: dict[str, int]) -> None:
+    """Logs how many edges tell nothing of new items, and why; loudly where none is left."""
+    reasons = {
+        "an item with itself": edges.source_index == edges.target_index,
+        "weight not above 0": edges.weight <= 0,
+        "between known items, which stay as they are": (edges.source_index < num_known)
+        & (edges.target_index < num_known),
+        "it did not help to describe items in the fit": np.full(len(edges.weight), not is_heard),
+    }
+    left = np.ones(len(edges.weight), dtype=np.bool_)
+    for reason, concerned in reasons.items():
+        if (left & concerned).any():
+            dropped[f"relation {name!r}: {reason}"] = int((left & concerned).sum())
+        left &= ~concerned
+    if dropped:
+        logger.log(logging.INFO if left.any() else logging.WARNING, "edges without an effect: %s", dropped)
 
 
 def _rows_of_new(edges: RelationEdges, num_known: int, num_items: int) -> sp.csr_matrix:

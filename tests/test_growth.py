@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import gnnrec as gr
 from gnnrec.errors import DataError, EncoderError, UnknownIdError, UnsupportedError
@@ -184,6 +185,10 @@ class TestUpdate:
         ids, users = rec.embeddings("user")
         mean = users[np.isin(ids, liked)].mean(axis=0)
         assert mean @ after["x"] > mean @ before["x"]
+        x = rec.state.items.index_of(["x"])
+        unit = rec.state.ranker.serving.item_now[:, :-1]
+        expected = torch.nn.functional.cosine_similarity(unit[x], unit)
+        torch.testing.assert_close(rec.state.ranker.similar(x)[0], expected)
 
     def test_late_events_count_and_are_reported(self, rec, caplog, tmp_path):
         newest = SHOP.interactions["timestamp"].max()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gnnrec as gr
+from gnnrec.rankers.neural import NeuralRanker
 
 SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
 VECTORS = SHOP.vectors()
@@ -483,3 +484,24 @@ def fitted_on_cpu(parts):
 def test_options_that_are_no_numbers_are_refused(options, message):
     with pytest.raises(gr.errors.ConfigError, match=message):
         gr.Recommender(**options)
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_validation_knows_which_events_came_first(monkeypatch, has_time):
+    """A pair that repeats came when it came first; without a time nobody knows."""
+    log = pd.DataFrame(
+        {"user_id": list("uuuuvvvv"), "item_id": list("abcabcde"), "timestamp": [1, 2, 3, 4, 9, 8, 7, 6]}
+    )
+    tasks = []
+    fit = NeuralRanker.fit
+    monkeypatch.setattr(
+        NeuralRanker, "fit", classmethod(lambda cls, task, config: tasks.append(task) or fit(task, config))
+    )
+    train = gr.Dataset.from_frames(log if has_time else log.drop(columns="timestamp"))
+    valid = gr.Dataset.from_frames(pd.DataFrame({"user_id": ["u"], "item_id": ["e"]}))
+    gr.Recommender(embedding_dim=4, epochs=1, device="cpu").fit(train, valid, progress=False)
+    order = tasks[0].validation.order
+    if has_time:
+        assert order.toarray().tolist() == [[1, 2, 3, 0, 0], [0, 4, 3, 2, 1]]
+    else:
+        assert order is None

@@ -121,7 +121,7 @@ def test_edges_without_an_effect_are_reported(rec, caplog):
     assert 'between known items, which stay as they are": 2' in caplog.text
 
 
-def test_evaluate_hears_of_the_relations_of_the_test_set(fitted, series):
+def test_evaluate_hears_of_the_relations_of_the_test_set(fitted, caplog):
     """Strangers among the items, without media: what series they belong to is all there is to know."""
     new = [f"new-{taste}-{copy}" for taste in range(4) for copy in range(3)]
     wanted = pd.DataFrame(
@@ -134,22 +134,39 @@ def test_evaluate_hears_of_the_relations_of_the_test_set(fitted, series):
         columns=["user_id", "item_id"],
     )
     of_series = pd.concat([edges(item, *of_taste(int(item[4])))["series"] for item in new])
-    recall = {
-        name: fitted.evaluate(
-            gr.Dataset.from_frames(
-                wanted,
-                items=SHOP.items[["item_id"]].merge(pd.DataFrame({"item_id": new}), how="outer"),
-                relations=relations,
-            ),
-            ("recall@3",),
-            candidates="cold",
-        ).values["recall@3"]
-        for name, relations in {"with": {"series": joined(of_series)}, "without": {}}.items()
-    }
-    assert recall["with"] > 0.7 > 0.5 > recall["without"]
+    items = SHOP.items[["item_id"]].merge(pd.DataFrame({"item_id": new}), how="outer")
+    recall = {}
+    with caplog.at_level(logging.INFO, "gnnrec"):
+        for name in ("series", "sequel"):  # of which the fit knew the first
+            test = gr.Dataset.from_frames(wanted, items=items, relations={name: joined(of_series)})
+            recall[name] = fitted.evaluate(test, ("recall@3",), candidates="cold").values["recall@3"]
+    assert recall["series"] > 0.7 > 0.5 > recall["sequel"]
+    assert "relation 'sequel': new items are not described by it" in caplog.text
+
+
+def test_edges_that_cannot_tell_anything_are_counted(rec, caplog):
+    alone = gr.Recommender(config=rec.config)
+    alone._state = rec.state
+    alone.add_items(vectors=look("x", "i02"))
+    with caplog.at_level(logging.WARNING, "gnnrec"):  # loudly, since nothing is left
+        rec.add_items(vectors=look("x", "i02"), relations=edges("x", "i01", "i03", "x", weight=[0.0, -1.0, 1.0]))
+    assert "'series': an item with itself\": 1" in caplog.text
+    assert "'series': weight not above 0\": 2" in caplog.text
+    np.testing.assert_array_equal(vector(rec, "x"), vector(alone, "x"))
+
+
+@pytest.mark.parametrize("name", ["co_occurs", "similar_by_item"])
+def test_a_relation_may_be_called_like_a_derived_one_that_is_not_there(series, name):
+    data = gr.Dataset.from_frames(SHOP.interactions, modalities={"look": LOOK}, relations={name: joined(series)})
+    rec = gr.Recommender(**{**QUICK, "epochs": 1}, co_occurring_items=0).fit(data, progress=False)
+    assert list(rec.state.ranker.relations) == [name]
 
 
 WRONG = {
+    "not a mapping": (
+        lambda rec: rec.add_items(vectors=look("x", "i02"), relations=edges("x", "i01")["series"]),
+        "relations= is a mapping from names to frames, not a DataFrame",
+    ),
     "an unknown relation": (
         lambda rec: rec.add_items(vectors=look("x", "i02"), relations={"sequel": edges("x", "i01")["series"]}),
         r"'sequel' was not there .*\(known between items: series\)",

@@ -27,8 +27,8 @@ class ValidationPairs:
         pairs: ``[num_users, num_items]`` binary, to be found.
         mask: ``[num_users, num_items]`` binary, hidden from the rankings: the training pairs.
         metrics: What to measure.
-        order: ``[num_users, num_items]`` the place of each training pair in its user's history, larger for later ones;
-            ``None`` where the log has no time.
+        order: ``[num_users, num_items]`` the place of each training pair in the order in which its user's came, larger
+            for later ones; ``None`` where it is not known, or not read.
     """
 
     pairs: sp.csr_matrix
@@ -59,7 +59,7 @@ class ValidationPairs:
 
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
-        return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index])
+        return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index], order=None)
 
     def for_epochs(self) -> "ValidationPairs":
         """Returns the pairs of at most 50,000 users, in a large catalogue fewer: no more than two billion scores."""

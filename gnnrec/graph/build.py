@@ -112,6 +112,7 @@ def build_graph(
             raise ConfigError(f"relation {name!r} exists already between {edges.between}s; choose another name")
         graph[edge_type].edge_index = torch.from_numpy(np.stack([edges.source_index, edges.target_index]))
         graph[edge_type].edge_weight = torch.from_numpy(edges.weight)
+        graph[edge_type].given = True
     logger.info("graph: %s", _summary(graph))
     return graph
 
@@ -122,11 +123,10 @@ def given_item_relations(graph: HeteroData) -> dict[str, sp.csr_matrix]:
     Returns:
         Relation → ``[num_items, num_items]`` weights, in both directions.
     """
-    derived = {"co_occurs", *(f"similar_by_{kind}" for kind in graph.node_types)}
     stores = {
         name: graph[source, name, target]
         for source, name, target in graph.edge_types
-        if source == target == "item" and name not in derived
+        if source == target == "item" and getattr(graph[source, name, target], "given", False)
     }
     num_items = int(graph["item"].num_nodes)
     relations = {}

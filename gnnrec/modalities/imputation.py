@@ -20,6 +20,7 @@ ImputationPolicy: TypeAlias = Literal["absent", "mean", "median", "nearest", "pr
 
 _NEIGHBOURS = 10
 _BLOCK = 1024  # owners compared with all training owners at once
+_ROUNDING = 1e-6  # of the deviation: what single precision leaves
 _RIDGE = 1e-2  # penalty beside a unit variance of each input
 
 
@@ -98,6 +99,8 @@ def _complete(
     if len(known) == 0 or len(missing) == 0:
         return feature
     centre = np.median(rows[known], axis=0) if policy == "median" else rows[known].mean(axis=0)
+    # Of scaled vectors the mean is 0, and what rounding leaves of it would be taken for a direction.
+    centre[np.abs(centre) < _ROUNDING * rows[known].std(axis=0)] = 0
     imputed = np.tile(centre, (len(missing), 1))
     given, someone = inputs
     informed = someone[missing]

@@ -20,7 +20,8 @@ def tell_new_items(serving: ServingTensors, interactions: sp.csr_matrix, width: 
     The direction of the item becomes ``normalise(5 ĉ + sum of û over its people)`` with the direction ``ĉ`` that its
     content gives and the directions ``û`` of the people; its length stays, and so does its bias. What it tells of those
     people, in turn, stays what its content says: so all depends on which events are known, and not on the order in
-    which they came. Cost: ``O(num_entries)``, and ``O(width)`` for every event on a new item.
+    which they came. Cost: ``O(num_entries)``, and ``O(width)`` for every event on a new item and
+    each of its people.
 
     Args:
         serving: With the vectors of the people as they are now.
@@ -34,7 +35,8 @@ def tell_new_items(serving: ServingTensors, interactions: sp.csr_matrix, width: 
     chosen = np.flatnonzero(np.diff(people.indptr))
     told = torch.from_numpy(new[chosen])
     content, bias = serving.item[told].tensor_split([width], dim=1)
-    direction = F.normalize(serving.user[:, :width]).numpy()
-    total = torch.from_numpy(np.asarray(people[chosen] @ direction, dtype=np.float32))
+    someone = np.unique(people.indices).astype(np.int64)
+    direction = F.normalize(serving.user[torch.from_numpy(someone), :width]).numpy()
+    total = torch.from_numpy(np.asarray(people[chosen][:, someone] @ direction, dtype=np.float32))
     moved = F.normalize(_CONTENT_EVENTS * F.normalize(content) + total) * content.norm(dim=1, keepdim=True)
     return replace(serving, told=told, told_item=torch.cat([moved, bias], dim=1))

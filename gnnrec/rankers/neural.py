@@ -46,8 +46,9 @@ class NeuralRanker(Ranker):
 
     A new event of a known user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
     equals a full propagation in which the items do not hear of the event. A new person has no identity: what one adds
-    to a history is predicted from the history. A new item hears from its media and from its neighbours by content, and
-    nobody hears from it, so the answers for known items stay as they were.
+    to a history is predicted from the history. A new item hears from its media, from those of related items, from its
+    neighbours by content, and later from the people who choose it. No other item hears from it, so the answers for
+    known items stay as they were.
 
     Args:
         model: The trained model.
@@ -406,14 +407,16 @@ def _in_order(histories: sp.csr_matrix) -> Histories:
 def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:
     """Rebuilds what answering needs; models of formats 1 and 2 do not compare content, those before 5 tell no item."""
     num_users, num_items = len(tensors["user"]), len(tensors["item"])
+    is_new = tensors["item_degree"] == 0  # which those before 5 marked only where content was compared
+    if "item_is_new" in tensors:
+        is_new |= tensors["item_is_new"]
     before = {
         "user_taste": torch.zeros(num_users, 0),
         "item_content": torch.zeros(num_items, 0),
-        "item_is_new": torch.zeros(num_items, dtype=torch.bool),
         "told": torch.zeros(0, dtype=torch.int64),
         "told_item": torch.zeros(0, tensors["item"].shape[1]),
     }
-    return ServingTensors(**{**before, **tensors})
+    return ServingTensors(**{**before, **tensors, "item_is_new": is_new})
 
 
 def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:

@@ -51,9 +51,7 @@ def learn_newcomers(
     if prior is not None:
         newcomers = replace(newcomers, prior=prior)
     elif validation is not None:
-        newcomers = newcomers.with_best_prior(
-            serving, interactions, direction, validation, select_by=config.training.select_by
-        )
+        newcomers = newcomers.with_best_prior(serving, direction, validation, select_by=config.training.select_by)
     return newcomers, replace(config, model=replace(config.model, new_user_prior=newcomers.prior))
 
 

@@ -63,7 +63,7 @@ def _check_attach(fitted: Ranker, known: dict[str, Features]) -> None:
     num_items = len(known["content"])
     twin = Features("content", "item", known["content"].values[:2], np.arange(2))
     try:
-        attached = fitted.attach({"content": twin}, known, 2)
+        attached = fitted.attach({"content": twin}, known, 2, {})
     except UnsupportedError:
         _check("attach" not in fitted.capabilities, "a ranker that declares 'attach' takes in new items")
         return

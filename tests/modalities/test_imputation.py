@@ -124,3 +124,12 @@ def test_wrong_use():
     mixed = given | {"about": features("about", [[1.0]], [0], of="user")}
     with pytest.raises(ConfigError, match="apart"):
         impute(mixed, NUM, "mean", TRAIN)
+
+
+def test_what_rounding_leaves_of_a_mean_of_zero_is_no_direction():
+    random = np.random.default_rng(0)
+    values = random.standard_normal((60, 4))
+    values = (values - values.mean(axis=0)) / values.std(axis=0) + [1e-8, 1e-8, 0, 0.01]
+    found = impute({"text": features("text", values, np.arange(60))}, 61, "mean", np.arange(61) < 60)["text"]
+    np.testing.assert_allclose(found.values[60], [0, 0, 0, 0.01], atol=1e-6)
+    assert not found.values[60, :3].any()

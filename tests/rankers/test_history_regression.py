@@ -74,9 +74,7 @@ def test_validation_chooses_the_prior(world: tuple, loves_the_average: bool) -> 
         (np.ones(2 * NUM_USERS, dtype=np.float32), (np.repeat(np.arange(NUM_USERS), 2), wanted.ravel())),
         shape=interactions.shape,
     )
-    chosen = fitted.with_best_prior(
-        serving, interactions, direction, ValidationPairs(pairs, interactions, ("recall@2",)), "recall@2"
-    )
+    chosen = fitted.with_best_prior(serving, direction, ValidationPairs(pairs, interactions, ("recall@2",)), "recall@2")
     assert chosen.prior == 30 if loves_the_average else chosen.prior <= 3
     again = HistoryRegression.restore(chosen.tensors())
     assert again.prior == chosen.prior
@@ -99,5 +97,5 @@ def test_new_people_come_with_their_first_events(world: tuple) -> None:
     prior = {}
     for name, places in {"timed": order, "untimed": None}.items():
         timed = replace(validation, order=places)
-        prior[name] = fitted.with_best_prior(serving, sp.csr_matrix(order.sign()), direction, timed, "recall@5").prior
+        prior[name] = fitted.with_best_prior(serving, direction, timed, "recall@5").prior
     assert prior["timed"] > prior["untimed"]

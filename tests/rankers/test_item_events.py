@@ -47,6 +47,13 @@ def test_content_counts_as_five_people() -> None:
     assert torch.equal(after.item, before.item)
 
 
+def test_without_a_bias_all_of_the_vector_moves() -> None:
+    before = serving()
+    after = tell_new_items(before, events((2, 4)), DIM + 1)
+    direction = F.normalize(5 * F.normalize(before.item[4], dim=0) + F.normalize(before.user[2], dim=0), dim=0)
+    torch.testing.assert_close(after.item_now[4], direction * before.item[4].norm())
+
+
 def test_all_events_at_once_or_one_by_one_come_to_the_same() -> None:
     whole = tell_new_items(serving(), events((0, 1), (4, 1), (2, 4)), DIM)
     parts = serving()
