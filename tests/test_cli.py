@@ -147,6 +147,18 @@ def test_evaluate_attaches_new_items_by_their_media(run: Run, fitted: Path, tmp_
     assert with_media.stdout.splitlines()[1].startswith("recall@41,1.0,")
 
 
+def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, folder: Path, tmp_path: Path) -> None:
+    fit = ("fit", folder / "log.csv", "--positive-from", "4", "--preset", "popularity", "-o", tmp_path / "run")
+    assert run(*fit).exit_code == 0
+    events = pd.DataFrame({"who": ["x", "x", "y"], "what": ["i00", "i01", "i02"], "rating": [5, 2, 2]})
+    events.to_csv(tmp_path / "test.csv", index=False)
+    given = ("evaluate", tmp_path / "run", "--interactions", tmp_path / "test.csv", "--metrics", "recall@40")
+    named = ("--column", "user_id=who", "--column", "item_id=what")
+    assert "1 users" in run(*given, *named).stdout  # y liked nothing
+    assert "2 users" in run(*given, *named, "--positive-from", "1").stdout
+    assert "user_id" in error_line(run(*given))
+
+
 def test_recommend_answers_as_python_does(run: Run, fitted: Path, tmp_path: Path) -> None:
     result = run("recommend", fitted, "--user", "u03", "--user", "u07", "-k", 4, "--output", "-")
     assert result.exit_code == 0, result.output

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnrec.cli.options import parse_numbers
+from gnnrec.cli.data import ColumnOption
+from gnnrec.cli.options import parse_numbers, parse_pairs
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import print_frame, write_frame
 from gnnrec.errors import ConfigError, DataError
@@ -26,6 +27,11 @@ def evaluate(
     items: Annotated[str | None, typer.Option(help="Table of items, with the media of unseen ones.")] = None,
     media_root: Annotated[Path | None, typer.Option(help="Folder that relative media paths start from.")] = None,
     history: Annotated[str | None, typer.Option(help="Earlier events of users that training never saw.")] = None,
+    column: ColumnOption = _NOTHING,
+    positive_from: Annotated[
+        float | None,
+        typer.Option(help="Events with a smaller weight are not positive; that of the fit when not given."),
+    ] = None,
     metrics: Annotated[str, typer.Option(help="Names, with commas between.")] = "recall@20,ndcg@20",
     mask: Annotated[str, typer.Option(help="Pairs hidden from the rankings: train+valid or train.")] = "train+valid",
     candidates: Annotated[str, typer.Option(help="Rank all items, or only cold ones.")] = "all",
@@ -39,19 +45,24 @@ def evaluate(
     """
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.schema import Vectors
+    from gnnrec.growth import positive_events
 
     recommender = _load(model)
     specs = recommender.state.catalogue.modalities
     media = {name: spec for name, spec in specs.items() if spec.of == "item" and not isinstance(spec, Vectors)}
-    test = Dataset.from_frames(
-        interactions, items, modalities=media if items is not None else None, media_root=media_root
-    )
+    threshold = recommender.state.catalogue.positive_from if positive_from is None else positive_from
+
+    def read(log: str, **tables: Any) -> Dataset:
+        dataset = Dataset.from_frames(log, columns=parse_pairs(column, "--column"), **tables)
+        return dataset.with_events(positive_events(dataset.events, threshold))
+
+    test = read(interactions, items=items, modalities=media if items is not None else None, media_root=media_root)
     evaluation = recommender.evaluate(
         test,
         metrics=[name.strip() for name in metrics.split(",") if name.strip()],
         mask=mask,  # type: ignore[arg-type]  # checked by evaluate
         candidates=candidates,  # type: ignore[arg-type]
-        history=Dataset.from_frames(history) if history is not None else None,
+        history=read(history) if history is not None else None,
     )
     _give(f"{evaluation.num_users:,} users", evaluation.to_frame(), output)
 
