@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
@@ -143,8 +144,10 @@ def fit_state(
     validation = None
     if valid_pairs.nnz:
         metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
-        first = _order_of_arrival(train_part) if RANKERS[config.ranker].trains else None
-        validation = ValidationPairs(valid_pairs, interactions, metrics, first).for_epochs()
+        validation = ValidationPairs(valid_pairs, interactions, metrics).for_epochs()
+        if RANKERS[config.ranker].trains and train_part.events.timestamp is not None:
+            arrived = _order_of_arrival(train_part, np.diff(validation.pairs.indptr) > 0)
+            validation = replace(validation, order=arrived)
 
     def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
         with report.stage("graph"):
@@ -178,11 +181,9 @@ def fit_state(
     return state, report
 
 
-def _order_of_arrival(train: Dataset) -> sp.csr_matrix | None:
-    """Returns the place of each pair in its user's history, 1 for the first; ``None`` where the log has no time."""
-    events, shape = train.events, (train.num_users, train.num_items)
-    if events.timestamp is None:
-        return None
+def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matrix:
+    """Returns the place of each pair in its user's history, 1 for the first, of some people ``[num_users]`` alone."""
+    events, shape = train.events.take(people[train.events.user_index]), (train.num_users, train.num_items)
     arriving = arrivals(events.user_index, events.item_index, events.timestamp, shape, of="user", more_than=0)
     return arriving.first_in_order(train.num_items)
 

@@ -28,7 +28,7 @@ class ValidationPairs:
         mask: ``[num_users, num_items]`` binary, hidden from the rankings: the training pairs.
         metrics: What to measure.
         order: ``[num_users, num_items]`` the place of each training pair in the order in which its user's came, larger
-            for later ones; ``None`` where it is not known, or not read.
+            for later ones, for users with ``pairs``; ``None`` where it is not known, or not read.
     """
 
     pairs: sp.csr_matrix
