@@ -11,7 +11,7 @@ from gnnrec.rankers.serving import ServingTensors
 
 __all__ = ["tell_new_items"]
 
-_CONTENT_EVENTS = 5.0  # on validation as good as 2 and better than 1, 10 and 15, on MovieLens 100K as on CiteULike
+_CONTENT_EVENTS = 5.0  # on validation as good as 2, better than 15 (MovieLens 100K) and than 1, 10 and 20 (CiteULike)
 
 
 def tell_new_items(serving: ServingTensors, interactions: sp.csr_matrix, width: int) -> ServingTensors:
