@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
+from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
-from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, VIEWS, read_rows, view_column
+from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, read_rows, view_column
 from tables import DOCS, failed, surroundings
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
 _FIGURES += [view_column("test", "recall@20", "warm"), HARMONIC_MEAN]
+_WARM, _AMONG_ALL = (view_column("test", "recall@20", view) for view in ("warm", "cold among all"))
 _CHOICE = view_column("valid", "recall@20", "cold among all")
 
 _INTRODUCTION = """# Benchmarks of cold start
@@ -41,6 +43,9 @@ _INTRODUCTION = """# Benchmarks of cold start
   validation part among all items is kept. Training and validation pairs are hidden from the rankings.
 - ± is the standard deviation over seeds. Comparisons are of each user's recall@20 of new items, averaged over the
   seeds, by a paired bootstrap over users: difference, 95 % interval, p-value.
+- Who shows more new items finds more of them, and less of the rest. So a curve shows, for each model, both recalls as
+  an offset to the scores of all new items grows; a dot is the list as the model gives it. "At its warm recall" is read
+  off the curve where its warm recall is that of the other model as it comes.
 """
 
 
@@ -54,18 +59,24 @@ def main(arguments: list[str] | None = None) -> None:
     for name, benchmark in BENCHMARKS.items():
         of_dataset = rows[rows["dataset"] == name]
         if len(of_dataset):
-            sections.append(section(name, benchmark, of_dataset))
+            sections.append(section(name, benchmark, of_dataset, chosen.docs))
     (chosen.docs / "benchmarks-cold-start.md").write_text("\n".join([*sections, surroundings(rows)]), encoding="utf-8")
 
 
-def section(name: str, benchmark: Benchmark, rows: pd.DataFrame) -> str:
-    """Returns the section of one data set: its models, the variants of each, and what failed."""
+def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> str:
+    """Returns the section of one data set: its models, the variants of each, and what failed; draws its picture."""
     went_well, went_wrong = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
     parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
     models = went_well[went_well["variant"] == ""]
     if len(models):
         users = [f"{models[view_column('test', 'users', view)].max():,.0f} {view}" for view in VIEWS]
         parts += [f"Users with a test pair: {', '.join(users)}.\n", _compared_figures(models, "model")]
+    traded = models[models[TRADE_OFF[0]].notna()]
+    if traded["model"].nunique() > 1 and "gnnrec" in set(traded["model"]):
+        picture = f"images/trade-off-{name}.png"
+        draw_trade_offs(traded, benchmark.title, docs / picture)
+        title = f"New items against known ones on {benchmark.title}"
+        parts += ["**At the same recall of warm items**\n", f"![{title}]({picture})\n", _at_the_same_price(traded)]
     for model, of_model in went_well.groupby("model"):
         if of_model["variant"].any():
             parts += [f"**Variants of `{model}`**\n", _compared_figures(of_model, "variant")]
@@ -100,6 +111,29 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
     against = "`gnnrec`" if by == "model" else "the model as it comes"
     header += [f"{against} against it, among cold", f"{against} against it, among all"]
     return markdown.table(header, lines)
+
+
+def _at_the_same_price(rows: pd.DataFrame) -> str:
+    """Returns one line per other model: what it and the default model find of new items where both pay as much."""
+    summary = rows.groupby("model", sort=False)[[_WARM, _AMONG_ALL]].mean()
+    summary = summary.sort_values(_AMONG_ALL, ascending=False, kind="stable")
+    lines = []
+    for name, line in summary.drop(index="gnnrec").iterrows():
+        ours = _found_at(rows[rows["model"] == "gnnrec"], line[_WARM])
+        theirs = _found_at(rows[rows["model"] == name], summary.loc["gnnrec", _WARM])
+        figures = (line[_WARM], line[_AMONG_ALL], ours, summary.loc["gnnrec", _WARM], theirs)
+        lines.append([f"`{name}`", *map(markdown.number, figures)])
+    header = ["model", "warm recall@20 as it comes", "recall@20 among all", "`gnnrec` among all at its warm recall"]
+    header += ["warm recall@20 of `gnnrec`", "the model among all at that of `gnnrec`"]
+    unchanged = markdown.number(summary.loc["gnnrec", _AMONG_ALL])
+    return markdown.table(header, lines) + f"\n`gnnrec` as it comes: {unchanged} among all.\n"
+
+
+def _found_at(rows: pd.DataFrame, warm: float) -> float:
+    """Returns the recall of new items among all at a warm recall, a mean over seeds; none above its best."""
+    known, new = (np.stack(rows[column].to_list()).astype(np.float64) for column in TRADE_OFF)
+    at = [np.interp(warm, one[::-1], other[::-1], right=np.nan) for one, other in zip(known, new, strict=True)]
+    return float(np.mean(at))
 
 
 def _per_user(rows: pd.DataFrame, view: str) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.cold_start import Arrivals, arrivals, expected_at_random
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.evaluation.slices import harmonic_mean
+from gnnrec.evaluation.trade_off import TradeOff, trade_off
 from gnnrec.growth import with_events
 from gnnrec.held_out import take_in
 from gnnrec.state import RecommenderState
@@ -40,11 +41,13 @@ class ColdStartReport:
             * ``cold among cold``: test items without, ranked among such items;
             * ``cold among all``: the same, ranked among all items.
         random: View → what a random order of the same candidates gives on average.
+        trade_off: What ``warm`` and ``cold among all`` would be, were the scores of cold items moved by any offset.
     """
 
     k: int
     evaluations: Mapping[str, Evaluation]
     random: Mapping[str, Evaluation]
+    trade_off: TradeOff
 
     def harmonic_mean(self, metric: str | None = None) -> float:
         """Returns the harmonic mean of ``warm`` and ``cold among all``, the two figures of one and the same list.
@@ -120,7 +123,8 @@ def evaluate_cold_start(
         view: expected_at_random(wanted, mask=hidden, candidates=candidates, k=k)
         for view, (wanted, candidates) in views.items()
     }
-    return ColdStartReport(k, evaluations, random)
+    moved = trade_off(held_out.score, pairs, cold, mask=hidden, k=k)
+    return ColdStartReport(k, evaluations, random, moved)
 
 
 def few_shot_people(

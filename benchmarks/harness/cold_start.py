@@ -14,7 +14,7 @@ from harness.measure import choose_and_fit, narrowed
 from harness.models import model_of
 from harness.plan import COLD_START as BENCHMARKS
 from harness.record import peak_memory, record, versions
-from harness.rows import COLD_METRICS, COLD_START, HARMONIC_MEAN, Fit, log_test_reading, view_column
+from harness.rows import COLD_METRICS, COLD_START, HARMONIC_MEAN, TRADE_OFF, Fit, log_test_reading, view_column
 from harness.task import FitTask, FittedModel
 
 RANDOM = "random"  # a name among the models, but measured in closed form
@@ -65,9 +65,13 @@ def _steps(results: Path, fit: Fit, options: Mapping[str, Any], device: str) -> 
     yield facts | peak_memory()
     yield _means("valid", _views(fit, report(fitted, "train", valid)))
     log_test_reading(results, fit, options)
-    views = _views(fit, report(fitted, "train+valid", *tests))
+    measured = report(fitted, "train+valid", *tests)
+    views = _views(fit, measured)
     both = [views[view].values["recall@20"] for view in ("warm", "cold among all")]
     yield _means("test", views) | _per_user(views) | {HARMONIC_MEAN: gr.evaluation.harmonic_mean(both)}
+    if fit.model != RANDOM:
+        curve = measured.trade_off.to_frame()
+        yield dict(zip(TRADE_OFF, (curve["known"].tolist(), curve["new"].tolist()), strict=True))
 
 
 def _views(fit: Fit, report: ColdStartReport) -> Mapping[str, Evaluation]:

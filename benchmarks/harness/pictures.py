@@ -1,4 +1,4 @@
-"""Draws how good models are, what that costs, what damaged media leave of it, and how modalities find each other."""
+"""Draws how good models are, what that costs, what new items cost, and what media are worth, damaged ones too."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 
 from gnnrec.evaluation.drawing import COLOURS, INK, cycle, dress, new_figure, save_figure
+from gnnrec.evaluation.report import draw_trade_off
+from harness.rows import TRADE_OFF, view_column
 from harness.summary import headline
 
 _OURS, _THEIRS = COLOURS[0], COLOURS[1]
+_CURVE = dict(zip(("known", "new"), TRADE_OFF, strict=True))
 
 
 def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
@@ -46,6 +49,25 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
     for label, colour in (("gnnrec", _OURS), ("other packages", _THEIRS)):
         right.scatter([], [], color=colour, s=38, label=label)
     right.legend(frameon=False, loc="best")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path)
+
+
+def draw_trade_offs(rows: pd.DataFrame, title: str, path: Path) -> None:
+    """Draws the recall of new items over that of known ones in the same list, for each model.
+
+    Args:
+        rows: Of fits on new items, with the curve of each; those of one model are averaged point by point.
+        title: Name of the data set.
+        path: File to write.
+    """
+    as_it_comes = [view_column("test", "recall@20", view) for view in ("warm", "cold among all")]
+    frames, dots = {}, {}
+    for model, of_model in rows.groupby("model", sort=False):
+        points = {name: np.stack(of_model[column].to_list()).mean(axis=0) for name, column in _CURVE.items()}
+        frames[model], dots[model] = pd.DataFrame(points), tuple(of_model[as_it_comes].mean())
+    figure = new_figure(7.0, 4.6)
+    draw_trade_off(figure.subplots(), frames, dots, f"{title}: recall@20")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 

@@ -25,6 +25,7 @@ COLD_METRICS = ("recall@20", "ndcg@20")
 VIEWS = ("warm", "cold among cold", "cold among all")  # those of gnnrec.cold_start_report, which imports torch
 RARE = 3  # training events of an item up to which it counts as rare
 RARE_PER_USER = "test recall@20 of rare items, per user"
+TRADE_OFF = ("test trade-off, warm", "test trade-off, cold among all")  # recall@20, 101 points of a curve
 HARMONIC_MEAN = "test recall@20, harmonic mean of warm and cold among all"
 
 _SLICE = pa.struct(
@@ -123,6 +124,7 @@ COLD_START = Table(
                 for metric in COLD_METRICS
             ),
             (HARMONIC_MEAN, pa.float64()),
+            *((name, pa.list_(pa.float32())) for name in TRADE_OFF),
             *((view_column("test", "users", view), pa.int64()) for view in VIEWS),
             *(
                 (f"{view_column('test', metric, view)}, per user", pa.list_(pa.float32()))
@@ -199,12 +201,12 @@ def write_row(results: Path, fit: Fit, values: Mapping[str, Any], table: Table =
 
 
 def read_row(results: Path, fit: Fit, table: Table = QUALITY) -> dict[str, Any] | None:
-    """Returns the row of a fit without its per-user values, or ``None`` if there is none."""
+    """Returns the row of a fit without its per-user values, or ``None``; a column younger than the row is null."""
     path = row_path(results, fit, table)
     if not path.exists():
         return None
     columns = [name for name in table.schema.names if not name.endswith("per user")]
-    return pq.read_table(path, columns=columns).to_pylist()[0]
+    return pq.read_table(path, columns=columns, schema=table.schema).to_pylist()[0]
 
 
 def read_rows(results: Path, table: Table = QUALITY) -> pd.DataFrame:

@@ -5,9 +5,16 @@ from gnnrec.evaluation.beyond_accuracy import beyond_accuracy
 from gnnrec.evaluation.cold_start import expected_at_random
 from gnnrec.evaluation.metrics import METRICS, parse_metric
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation, evaluate_rankings, find_hits
-from gnnrec.evaluation.report import plot_embeddings, plot_few_shot, plot_recall_by_degree, plot_training
+from gnnrec.evaluation.report import (
+    plot_embeddings,
+    plot_few_shot,
+    plot_recall_by_degree,
+    plot_trade_off,
+    plot_training,
+)
 from gnnrec.evaluation.significance import PairedBootstrap, compare, paired_bootstrap
 from gnnrec.evaluation.slices import harmonic_mean, sliced
+from gnnrec.evaluation.trade_off import TradeOff, trade_off
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -15,6 +22,7 @@ __all__ = [
     "AlignmentReport",
     "Evaluation",
     "PairedBootstrap",
+    "TradeOff",
     "alignment_report",
     "beyond_accuracy",
     "compare",
@@ -28,6 +36,8 @@ __all__ = [
     "plot_few_shot",
     "plot_modalities",
     "plot_recall_by_degree",
+    "plot_trade_off",
     "plot_training",
     "sliced",
+    "trade_off",
 ]

@@ -1,4 +1,4 @@
-"""Draws training and few-shot curves, recall by item degree, and maps of embeddings, each into one picture file.
+"""Draws training curves, how newcomers fare, recall by item degree, and maps of embeddings, each into one picture file.
 
 The ending of the path chooses the format (``.png``, ``.svg``, ``.pdf``). Needs the ``plot`` extra.
 """
@@ -15,11 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from gnnrec.errors import DataError
 from gnnrec.evaluation.drawing import COLOURS, INK, OTHER, cycle, dress, new_figure, save_figure
 from gnnrec.evaluation.protocol import Evaluation
+from gnnrec.evaluation.trade_off import TradeOff
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_embeddings", "plot_few_shot", "plot_recall_by_degree", "plot_training"]
+__all__ = [
+    "draw_trade_off",
+    "plot_embeddings",
+    "plot_few_shot",
+    "plot_recall_by_degree",
+    "plot_trade_off",
+    "plot_training",
+]
 
 _MAX_POINTS = 20_000  # more would only paint over each other
 
@@ -134,6 +142,46 @@ def plot_few_shot(
     if len(curves) > 1:
         axes.legend(frameon=False)
     save_figure(figure, path)
+
+
+def plot_trade_off(curves: Mapping[str, TradeOff], path: str | Path) -> None:
+    """Draws the recall of new items over that of known ones in the same list, one colour per model.
+
+    Args:
+        curves: Model → what its lists can be, as ``gnnrec.cold_start_report`` measures it. A dot marks the list as it
+            is, where the scores of new items are not moved.
+        path: File to write.
+
+    Raises:
+        DataError: No curve, or lists of different lengths.
+        ConfigError: An ending that is no picture format.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not curves:
+        raise DataError("there is no model to draw")
+    lengths = {curve.k for curve in curves.values()}
+    if len(lengths) > 1:
+        raise DataError(f"the lists have different lengths: {sorted(lengths)}; measure all with the same k")
+    frames = {name: curve.to_frame() for name, curve in curves.items()}
+    as_it_is = {name: (curve.known_recall(0.0), curve.new_recall(0.0)) for name, curve in curves.items()}
+    figure = new_figure(width=6.0, height=4.2)
+    draw_trade_off(figure.subplots(), frames, as_it_is, f"Recall@{lengths.pop()} of new items and of known ones")
+    save_figure(figure, path)
+
+
+def draw_trade_off(
+    axes: "Axes", frames: Mapping[str, pd.DataFrame], as_it_is: Mapping[str, tuple[float, float]], title: str
+) -> None:
+    """Draws trade-offs, given as frames with columns ``known`` and ``new``, and a dot ``(known, new)`` for each."""
+    for (name, frame), colour in zip(frames.items(), cycle(len(frames)), strict=True):
+        axes.plot(frame["known"], frame["new"], color=colour, label=name, linewidth=1.8)
+        axes.plot(*as_it_is[name], "o", color=colour, markersize=7, clip_on=False, zorder=3)
+    axes.set_xlabel("recall of known items")
+    axes.set_ylabel("recall of new items, among all")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    dress(axes, title)
+    axes.legend(frameon=False)
 
 
 def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path, *, title: str = "Embeddings") -> None:

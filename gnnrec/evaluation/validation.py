@@ -8,7 +8,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.pairs import only_items
 from gnnrec.evaluation.protocol import evaluate_rankings
 
 __all__ = ["ValidationPairs"]
@@ -52,10 +51,6 @@ class ValidationPairs:
     def of_scores(self, score: Callable[[Tensor], Tensor]) -> Mapping[str, float]:
         """Returns the same of rankings by any scores: ``user_index [block]`` → ``[block, num_items]``."""
         return evaluate_rankings(score, self.pairs, mask=self.mask, metrics=self.metrics).values
-
-    def of_items(self, chosen: NDArray[np.bool_]) -> "ValidationPairs":
-        """Returns the pairs of the items ``chosen [num_items]`` alone; all items are ranked as before."""
-        return replace(self, pairs=only_items(self.pairs, chosen))
 
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""

@@ -15,7 +15,17 @@ from gnnrec import cold_start_report
 from harness import cold_start as measuring
 from harness import run
 from harness.plan import COLD_START as BENCHMARKS
-from harness.rows import COLD_START, VIEWS, Fit, log_test_reading, read_row, read_rows, read_test_readings, write_row
+from harness.rows import (
+    COLD_START,
+    TRADE_OFF,
+    VIEWS,
+    Fit,
+    log_test_reading,
+    read_row,
+    read_rows,
+    read_test_readings,
+    write_row,
+)
 
 NUM_USERS, NUM_ITEMS = 40, 60
 
@@ -81,6 +91,12 @@ def test_a_row_holds_what_the_report_gives(parts, tmp_path, model):
     assert row["test recall@20, harmonic mean of warm and cold among all"] == pytest.approx(
         2 / (1 / both[0] + 1 / both[1])
     )
+    if model == "random":
+        assert row["test trade-off, warm"] is None
+    else:
+        frame = report.trade_off.to_frame()
+        np.testing.assert_allclose(row["test trade-off, warm"], frame["known"], 1e-5)
+        np.testing.assert_allclose(row["test trade-off, cold among all"], frame["new"], 1e-5)
     on_valid = cold_start_report.evaluate_cold_start(reference.state, valid, mask="train")
     on_valid = on_valid.random if model == "random" else on_valid.evaluations
     for view in VIEWS:
@@ -135,19 +151,20 @@ def test_rows_that_exist_are_not_made_again(tmp_path, monkeypatch):
 
 
 def test_the_page_holds_the_figures_of_the_rows(tmp_path):
-    def given(model: str, seed: int, value: float, variant: str = "") -> None:
+    def given(model: str, seed: int, value: float, variant: str = "", curve: tuple | None = None) -> None:
         columns = {f"test {metric}, {view}": value for metric in ("recall@20", "ndcg@20") for view in VIEWS}
         columns |= {f"{name}, per user": [value] * 30 for name in columns}
         columns |= {f"test users, {view}": 30 for view in VIEWS}
         columns |= {"test recall@20, harmonic mean of warm and cold among all": value / 2}
         columns |= {"valid recall@20, cold among all": 0.125, "status": "ok", "config": "{}", "hyperparameters": "{}"}
+        columns |= {} if curve is None else dict(zip(TRADE_OFF, curve, strict=True))
         columns |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "versions": '{"torch": "9.9"}'}
         write_row(tmp_path, Fit("tiktok", model, seed, variant), columns, COLD_START)
         log_test_reading(tmp_path, Fit("tiktok", model, seed, variant), {})
 
     for seed, value in enumerate((0.4, 0.6)):
-        given("gnnrec", seed, value)
-    given("content-knn", 0, 0.3)
+        given("gnnrec", seed, value, curve=([0.8, 0.4, 0.0], [0.0, value, 1.0]))
+    given("content-knn", 0, 0.3, curve=([0.4, 0.2, 0.0], [0.0, 0.1, 0.2]))
     given("gnnrec", 0, 0.45, "none hidden")
     write_row(tmp_path, Fit("tiktok", "clcrec", 0), {"status": "failed", "reason": "it | broke"}, COLD_START)
     cold_start_tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
@@ -162,6 +179,10 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert variant[-1] == "+.0500 [+.0500, +.0500], p < .001"
     assert ["`clcrec`", "0", "it \\| broke"] in lines
     assert "Abacus, 2 cores" in page
+    traded = next(line for line in lines if line[:2] == ["`content-knn`", ".3000"])
+    # At .3, its own warm recall, ours finds .625; at ours, .5, it has none to give.
+    assert traded[1:] == [".3000", ".3000", ".6250", ".5000"]
+    assert (tmp_path / "images" / "trade-off-tiktok.png").exists()
     given("gnnrec", 2, 0.5)
     row = Fit("tiktok", "gnnrec", 3)
     write_row(tmp_path, row, {"status": "ok", "config": '{"hops": 9}', "hyperparameters": "{}"}, COLD_START)

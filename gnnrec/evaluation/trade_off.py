@@ -1,0 +1,154 @@
+"""Tells what room new items in a list cost the known ones: for every offset between the two at once, exactly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnnrec.data.pairs import only_items
+from gnnrec.selection.topk import forbid, top_k_of_scores
+
+__all__ = ["TradeOff", "trade_off"]
+
+_ROUNDING = 1e-9  # of sums of shares
+
+
+@dataclass(frozen=True, eq=False)
+class TradeOff:
+    """Recall@k of known and of new items in one list, as functions of an offset to the scores of the new ones.
+
+    With ``r`` better known items, a pair on a known item is found as long as fewer than ``k - r`` new items are ahead
+    of it: while the offset lies below its score less that of the ``(k - r)``-th new item. A pair on a new item is found
+    from such a limit on. So both recalls are steps at limits that one pass over the scores gives.
+
+    Attributes:
+        k: Length of the lists.
+        known_limit: ``[num_known_pairs]`` ascending: the offset from which a pair on a known item is no longer found.
+        known_share: ``[num_known_pairs]`` what finding it adds to the mean recall over people.
+        new_limit: ``[num_new_pairs]`` ascending: the offset beyond which a pair on a new item is found.
+        new_share: ``[num_new_pairs]`` likewise.
+    """
+
+    k: int
+    known_limit: NDArray[np.float64]
+    known_share: NDArray[np.float64]
+    new_limit: NDArray[np.float64]
+    new_share: NDArray[np.float64]
+
+    def known_recall(self, offset: float) -> float:
+        """Returns the recall of known items, new ones ranked beside them, with the offset."""
+        return float(self.known_share[np.searchsorted(self.known_limit, offset, side="right") :].sum())
+
+    def new_recall(self, offset: float) -> float:
+        """Returns the recall of new items among all, with the offset."""
+        return float(self.new_share[: np.searchsorted(self.new_limit, offset, side="left")].sum())
+
+    def to_frame(self, num_points: int = 101) -> pd.DataFrame:
+        """Returns what the list can be: one row per offset, from all known items first to all new ones first.
+
+        Args:
+            num_points: How many offsets, at which known items keep evenly spaced shares of their recall.
+
+        Returns:
+            Columns ``offset``, ``known`` and ``new``, the recalls.
+        """
+        most = self.known_recall(-np.inf)
+        offsets = [self.largest_offset(most * share) for share in np.linspace(1, 0, num_points)]
+        recalls = [(offset, self.known_recall(offset), self.new_recall(offset)) for offset in offsets]
+        return pd.DataFrame(recalls, columns=["offset", "known", "new"])
+
+    def largest_offset(self, known_recall: float) -> float:
+        """Returns the largest offset at which known items keep a recall; 0 if they have none to lose.
+
+        It lies in the middle between the last limit that may be passed and the first that may not; beyond the largest
+        limit nothing is left to lose, so there it ends.
+
+        Args:
+            known_recall: The recall to keep. If it is more than there is, no known item loses anything.
+        """
+        finite = np.isfinite(self.known_limit)
+        limit, share = self.known_limit[finite], self.known_share[finite]
+        if not len(limit):
+            return 0.0
+        affordable = self.known_share.sum() - known_recall + _ROUNDING
+        passed = int(np.searchsorted(np.cumsum(share), affordable, side="right"))
+        if passed == len(limit):
+            return float(limit[-1])
+        before = limit[:passed][limit[:passed] < limit[passed]]
+        below = before[-1] if len(before) else limit[passed] - 1
+        return float((below + limit[passed]) / 2)
+
+
+def trade_off(
+    score: Callable[[Tensor], Tensor],
+    pairs: sp.csr_matrix,
+    new: NDArray[np.bool_],
+    *,
+    mask: sp.csr_matrix,
+    k: int = 20,
+    block_size: int = 512,
+) -> TradeOff:
+    """Measures known and new items in one list, whatever offset lies between them.
+
+    Cost: one pass over the scores of everybody with pairs.
+
+    Args:
+        score: ``user_index [block] -> [block, num_items]``; ``-inf`` is never recommended.
+        pairs: ``[num_users, num_items]`` to be found.
+        new: ``[num_items]`` bool: whose scores the offset is added to.
+        mask: ``[num_users, num_items]`` hidden from the rankings; a hidden pair is never found.
+        k: Length of the lists.
+        block_size: Users scored at once.
+    """
+    sides = [_Side(only_items(pairs, of_side), of_side) for of_side in (~new, new)]
+    people = np.flatnonzero(np.diff(pairs.indptr))
+    for start in range(0, len(people), block_size):
+        block = people[start : start + block_size]
+        scores = forbid(score(torch.from_numpy(block)), exclude=mask[block])
+        ahead = [_best(scores, side.items, k) for side in sides]
+        for side, own, others in zip(sides, ahead, reversed(ahead), strict=True):
+            side.measure(block, scores, own, others, k)
+    known, unknown = sides
+    # A new item competes with known ones as they with it, but its limit is passed from the other side.
+    return TradeOff(k, *known.steps(), *unknown.steps(upwards=True))
+
+
+class _Side:
+    """The pairs of known items, or those of new ones, and how far each is from its last place in the list."""
+
+    def __init__(self, pairs: sp.csr_matrix, items: NDArray[np.bool_]) -> None:
+        self.pairs, self.items = pairs, items
+        self.num_people = max(1, int(np.count_nonzero(np.diff(pairs.indptr))))
+        self.margin: list[NDArray[np.float64]] = []
+        self.share: list[NDArray[np.float64]] = []
+
+    def measure(self, people: NDArray[np.int64], scores: Tensor, own: Tensor, others: Tensor, k: int) -> None:
+        """Notes by how much the pairs of some people lead that item of the other side which would take their place."""
+        pairs = self.pairs[people].tocoo()
+        row, column = (torch.from_numpy(index.astype(np.int64)) for index in (pairs.row, pairs.col))
+        value = scores[row, column]
+        rank = (own[row] > value[:, None]).sum(dim=1)
+        possible = (rank < k) & torch.isfinite(value)
+        row, rank = row[possible], rank[possible]
+        margin = value[possible].double() - others[row, k - 1 - rank].double()
+        num_pairs = np.diff(self.pairs.indptr)[people][row.numpy()]
+        self.margin.append(margin.numpy())
+        self.share.append(1 / (num_pairs * self.num_people))
+
+    def steps(self, *, upwards: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns limits, ascending, and the share of each."""
+        margin, share = (np.concatenate([np.zeros(0), *parts]) for parts in (self.margin, self.share))
+        limit = -margin if upwards else margin
+        order = np.argsort(limit, kind="stable")
+        return limit[order], share[order]
+
+
+def _best(scores: Tensor, items: NDArray[np.bool_], k: int) -> Tensor:
+    """Returns the ``k`` best scores of some items for each row, best first; ``-inf`` where there are fewer."""
+    best, _ = top_k_of_scores(scores, k, allowed=items)
+    return torch.nn.functional.pad(best, (0, k - best.shape[1]), value=-torch.inf)

@@ -1,0 +1,101 @@
+"""Both recalls of a list at every offset, against rankings that are made with the offset."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gnnrec.errors import DataError
+from gnnrec.evaluation import TradeOff, evaluate_rankings, plot_trade_off, trade_off
+
+NUM_USERS, NUM_ITEMS = 6, 9
+
+
+def booleans(share: str) -> st.SearchStrategy[np.ndarray]:
+    shape = {"pair": (NUM_USERS, NUM_ITEMS), "item": (NUM_ITEMS,)}[share]
+    return hnp.arrays(np.bool_, shape)
+
+
+def sparse(pairs: np.ndarray) -> sp.csr_matrix:
+    return sp.csr_matrix(pairs.astype(np.float32))
+
+
+def recalls(scores, pairs, new, mask, k, offset) -> tuple[float, float]:
+    """By rankings, a list of its own for each person."""
+    moved = scores + np.where(new, offset, 0)
+    found = []
+    for side in (~new, new):
+        measured = evaluate_rankings(
+            lambda users: torch.from_numpy(moved)[users],
+            sparse(pairs & side),
+            mask=sparse(mask),
+            metrics=(f"recall@{k}",),
+        )
+        found.append(measured.values[f"recall@{k}"] if measured.num_users else 0.0)
+    return found[0], found[1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    order=st.permutations(range(NUM_USERS * NUM_ITEMS)),
+    pairs=booleans("pair"),
+    mask=booleans("pair"),
+    new=booleans("item"),
+    k=st.integers(1, 12),
+)
+def test_both_recalls_are_those_of_rankings_at_any_offset(order, pairs, mask, new, k):
+    # Different whole numbers, and offsets between them, so that nothing is a tie.
+    scores = np.array(order, dtype=np.float32).reshape(NUM_USERS, NUM_ITEMS)
+    trade = trade_off(
+        lambda users: torch.from_numpy(scores)[users], sparse(pairs), new, mask=sparse(mask), k=k, block_size=4
+    )
+    for offset in (-99.5, -20.5, -3.5, -0.5, 0.5, 4.5, 17.5, 99.5):
+        known, unknown = recalls(scores, pairs, new, mask, k, offset)
+        assert trade.known_recall(offset) == pytest.approx(known)
+        assert trade.new_recall(offset) == pytest.approx(unknown)
+    most = trade.known_recall(-np.inf)
+    for share in (1.0, 0.7, 0.3):
+        largest = trade.largest_offset(share * most)
+        assert trade.known_recall(largest) >= share * most - 1e-9
+        steps = trade.known_limit[np.isfinite(trade.known_limit) & (trade.known_limit > largest)]
+        if share > 0 and len(steps):  # one step further is too much
+            assert trade.known_recall(steps[0]) < share * most - 1e-9
+    frame = trade.to_frame(5)
+    assert (frame["known"].diff().dropna() <= 1e-9).all()
+    assert (frame["new"].diff().dropna() >= -1e-9).all()
+
+
+def test_the_largest_offset_lies_between_the_limits():
+    trade = TradeOff(1, np.array([1.0, 2.0, 2.0, 4.0]), np.full(4, 0.25), np.array([0.0, 3.0]), np.array([0.5, 0.25]))
+    assert trade.known_recall(-np.inf) == 1
+    assert trade.largest_offset(2.0) == 0.5  # more than there is: half below the first limit
+    assert trade.largest_offset(0.75) == 1.5
+    assert trade.largest_offset(0.5) == 1.5  # both pairs at 2 go together
+    assert trade.largest_offset(0.25) == 3
+    assert trade.largest_offset(0.0) == 4
+    assert [trade.new_recall(offset) for offset in (0.0, 0.1, 3.5)] == [0, 0.5, 0.75]
+    nothing = np.zeros(0)
+    assert TradeOff(1, nothing, nothing, nothing, nothing).largest_offset(0.9) == 0
+    frame = trade.to_frame(3)
+    assert frame.to_numpy().tolist() == [[0.5, 1, 0.5], [1.5, 0.75, 0.5], [4, 0, 0.75]]
+
+
+def test_a_picture_shows_every_model(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    limits = np.sort(rng.normal(size=(2, 50)), axis=1)
+    curves = {
+        name: TradeOff(20, limits[0], np.full(50, 0.02), limits[1] + shift, np.full(50, 0.02))
+        for name, shift in (("one", 0.0), ("another", 1.0))
+    }
+    plot_trade_off(curves, tmp_path / "trade-off.png")
+    assert (tmp_path / "trade-off.png").stat().st_size > 10_000
+    with pytest.raises(DataError, match="no model"):
+        plot_trade_off({}, tmp_path / "none.png")
+    other = TradeOff(5, limits[0], np.full(50, 0.02), limits[1], np.full(50, 0.02))
+    with pytest.raises(DataError, match=r"\[5, 20\]"):
+        plot_trade_off({**curves, "shorter": other}, tmp_path / "none.png")
