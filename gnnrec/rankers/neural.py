@@ -306,7 +306,7 @@ class NeuralRanker(Ranker):
         weight = config.model.popularity_weight
         if weight is not None and state.facts.get("biases") == "as trained":  # before format 4 they came weighed
             model.weigh_popularity(weight)
-        serving = _serving(below("serving.", state.tensors))
+        serving = ServingTensors.restore(below("serving.", state.tensors))
         attachment = None
         if placing := below("attachment.", state.tensors):
             relations = state.facts.get("relations", {})  # before format 5 media alone described new items
@@ -402,21 +402,6 @@ def _in_order(histories: sp.csr_matrix) -> Histories:
     entries = histories.tocoo()
     edge_index = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
     return Histories.from_edges(edge_index, torch.from_numpy(entries.data), histories.shape[0])
-
-
-def _serving(tensors: Mapping[str, Tensor]) -> ServingTensors:
-    """Rebuilds what answering needs; models of formats 1 and 2 do not compare content, those before 5 tell no item."""
-    num_users, num_items = len(tensors["user"]), len(tensors["item"])
-    is_new = tensors["item_degree"] == 0  # which those before 5 marked only where content was compared
-    if "item_is_new" in tensors:
-        is_new |= tensors["item_is_new"]
-    before = {
-        "user_taste": torch.zeros(num_users, 0),
-        "item_content": torch.zeros(num_items, 0),
-        "told": torch.zeros(0, dtype=torch.int64),
-        "told_item": torch.zeros(0, tensors["item"].shape[1]),
-    }
-    return ServingTensors(**{**before, **tensors, "item_is_new": is_new})
 
 
 def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:

@@ -1,6 +1,8 @@
 """Holds what a trained model leaves behind for answering."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -45,6 +47,21 @@ class ServingTensors:
     item_is_new: Tensor
     told: Tensor
     told_item: Tensor
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Takes saved tensors; models of formats 1 and 2 do not compare content, those before 5 tell no item."""
+        num_users, num_items = len(tensors["user"]), len(tensors["item"])
+        is_new = tensors["item_degree"] == 0  # which those before 5 marked only where content was compared
+        if "item_is_new" in tensors:
+            is_new |= tensors["item_is_new"]
+        before = {
+            "user_taste": torch.zeros(num_users, 0),
+            "item_content": torch.zeros(num_items, 0),
+            "told": torch.zeros(0, dtype=torch.int64),
+            "told_item": torch.zeros(0, tensors["item"].shape[1]),
+        }
+        return cls(**{**before, **tensors, "item_is_new": is_new})
 
     @property
     def item_now(self) -> Tensor:
