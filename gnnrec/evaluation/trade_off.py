@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.data.pairs import only_items
+from gnnrec.evaluation.protocol import find_hits
 from gnnrec.selection.topk import forbid, top_k_of_scores
 
 __all__ = ["TradeOff", "trade_off"]
@@ -105,14 +106,14 @@ def trade_off(
         k: Length of the lists.
         block_size: Users scored at once.
     """
-    sides = [_Side(only_items(pairs, of_side), of_side) for of_side in (~new, new)]
+    sides = [_Side(only_items(pairs, of_side)) for of_side in (~new, new)]
     people = np.flatnonzero(np.diff(pairs.indptr))
     for start in range(0, len(people), block_size):
         block = people[start : start + block_size]
         scores = forbid(score(torch.from_numpy(block)), exclude=mask[block])
-        ahead = [_best(scores, side.items, k) for side in sides]
+        ahead = [top_k_of_scores(scores, k, allowed=of_side) for of_side in (~new, new)]
         for side, own, others in zip(sides, ahead, reversed(ahead), strict=True):
-            side.measure(block, scores, own, others, k)
+            side.measure(block, own, others, k)
     known, unknown = sides
     # A new item competes with known ones as they with it, but its limit is passed from the other side.
     return TradeOff(k, *known.steps(), *unknown.steps(upwards=True))
@@ -121,24 +122,28 @@ def trade_off(
 class _Side:
     """The pairs of known items, or those of new ones, and how far each is from its last place in the list."""
 
-    def __init__(self, pairs: sp.csr_matrix, items: NDArray[np.bool_]) -> None:
-        self.pairs, self.items = pairs, items
+    def __init__(self, pairs: sp.csr_matrix) -> None:
+        self.pairs = pairs
         self.num_people = max(1, int(np.count_nonzero(np.diff(pairs.indptr))))
         self.margin: list[NDArray[np.float64]] = []
         self.share: list[NDArray[np.float64]] = []
 
-    def measure(self, people: NDArray[np.int64], scores: Tensor, own: Tensor, others: Tensor, k: int) -> None:
-        """Notes by how much the pairs of some people lead that item of the other side which would take their place."""
-        pairs = self.pairs[people].tocoo()
-        row, column = (torch.from_numpy(index.astype(np.int64)) for index in (pairs.row, pairs.col))
-        value = scores[row, column]
-        rank = (own[row] > value[:, None]).sum(dim=1)
-        possible = (rank < k) & torch.isfinite(value)
-        row, rank = row[possible], rank[possible]
-        margin = value[possible].double() - others[row, k - 1 - rank].double()
-        num_pairs = np.diff(self.pairs.indptr)[people][row.numpy()]
-        self.margin.append(margin.numpy())
-        self.share.append(1 / (num_pairs * self.num_people))
+    def measure(
+        self, people: NDArray[np.int64], own: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], k: int
+    ) -> None:
+        """Notes by how much the pairs of some people lead that item of the other side which would take their place.
+
+        Args:
+            people: ``[num_people]``.
+            own: Scores and indices ``[num_people, at most k]`` of the best items of this side, best first.
+            others: Those of the other side.
+            k: Length of the lists.
+        """
+        hit, rank = np.nonzero(find_hits(own[1].numpy(force=True), self.pairs[people]))
+        rivals = torch.nn.functional.pad(others[0], (0, k - others[0].shape[1]), value=-torch.inf)
+        margin = own[0][hit, rank].double() - rivals[hit, k - 1 - rank].double()
+        self.margin.append(margin.numpy(force=True))
+        self.share.append(1 / (np.diff(self.pairs.indptr)[people][hit] * self.num_people))
 
     def steps(self, *, upwards: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns limits, ascending, and the share of each."""
@@ -146,9 +151,3 @@ class _Side:
         limit = -margin if upwards else margin
         order = np.argsort(limit, kind="stable")
         return limit[order], share[order]
-
-
-def _best(scores: Tensor, items: NDArray[np.bool_], k: int) -> Tensor:
-    """Returns the ``k`` best scores of some items for each row, best first; ``-inf`` where there are fewer."""
-    best, _ = top_k_of_scores(scores, k, allowed=items)
-    return torch.nn.functional.pad(best, (0, k - best.shape[1]), value=-torch.inf)

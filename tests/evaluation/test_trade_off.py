@@ -70,6 +70,15 @@ def test_both_recalls_are_those_of_rankings_at_any_offset(order, pairs, mask, ne
     assert (frame["new"].diff().dropna() >= -1e-9).all()
 
 
+def test_of_equal_items_only_those_that_have_a_place_are_found():
+    """Four new items score alike for everybody, and two fit into the list."""
+    new = np.arange(8) >= 4
+    pairs, mask = sparse(np.tile(new, (3, 1))), sp.csr_matrix((3, 8))
+    scores = torch.cat([torch.arange(4.0), torch.zeros(4)]).repeat(3, 1)
+    trade = trade_off(lambda users: scores[users], pairs, new, mask=mask, k=2)
+    assert [trade.new_recall(offset) for offset in (1.5, 2.5, 9.0)] == pytest.approx([0, 0.25, 0.5])
+
+
 def test_the_largest_offset_lies_between_the_limits():
     trade = TradeOff(1, np.array([1.0, 2.0, 2.0, 4.0]), np.full(4, 0.25), np.array([0.0, 3.0]), np.array([0.5, 0.25]))
     assert trade.known_recall(-np.inf) == 1
