@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,9 @@ def allowed_items(
         return None
     allowed = np.full(len(items), include is None)
     if include is not None:
-        allowed[items.index_of(as_id_array(list(include), "include_items"))] = True
+        allowed[items.index_of(as_id_array(include, "include_items"))] = True
     if exclude is not None:
-        allowed[items.index_of(as_id_array(list(exclude), "exclude_items"))] = False
+        allowed[items.index_of(as_id_array(exclude, "exclude_items"))] = False
     allowed[removed] = False
     return allowed
 
@@ -65,7 +66,7 @@ class NewItems:
     share: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 <= self.share <= 1:
+        if isinstance(self.share, bool) or not isinstance(self.share, Real) or not 0 <= self.share <= 1:
             raise ConfigError(f"new_item_share is a number between 0 and 1, or None for none, not {self.share!r}")
 
 

@@ -57,8 +57,13 @@ class ColdStartReport:
 
         Args:
             metric: ``recall@k`` when not given.
+
+        Raises:
+            ConfigError: The metric was not measured.
         """
         metric = metric or f"recall@{self.k}"
+        if metric not in (measured := self.evaluations["warm"].values):
+            raise ConfigError(f"metric {metric!r} was not measured; there are {', '.join(measured)}")
         return harmonic_mean(self.evaluations[view].values[metric] for view in ("warm", "cold among all"))
 
     def to_frame(self) -> pd.DataFrame:
@@ -119,8 +124,10 @@ def evaluate_cold_start(
         view: evaluate_rankings(held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates)
         for view, (wanted, candidates) in views.items()
     }
+    offered = np.ones(len(cold), dtype=np.bool_)
+    offered[held_out.state.removed] = False
     random = {
-        view: expected_at_random(wanted, mask=hidden, candidates=candidates, k=k)
+        view: expected_at_random(wanted, mask=hidden, candidates=candidates, offered=offered, k=k)
         for view, (wanted, candidates) in views.items()
     }
     moved = trade_off(held_out.score, pairs, cold, mask=hidden, k=k)
@@ -214,6 +221,7 @@ def few_shot_items(
     Raises:
         ConfigError: ``shots`` are not different numbers of 0 or more, or an unknown set of candidates.
         DataError: No item is left.
+        UnsupportedError: None is, since the ranker cannot take in new items.
     """
     if candidates not in ("all", "cold"):
         raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
@@ -223,6 +231,8 @@ def few_shot_items(
     events = test.events
     # Items that the ranker could not take in have no place; -1 would be that of the last one.
     usable = (user >= 0)[events.user_index] & ((item >= 0) & cold[item])[events.item_index]
+    if not usable.any() and (item < 0).any() and "attach" not in state.ranker.capabilities:
+        state.ranker.attach({}, {}, 0)  # says why it cannot
     events = events.take(usable)
     shape = (len(grown.users), len(grown.items))
     known = arrivals(

@@ -35,7 +35,7 @@ from gnnrec.state import RecommenderState
 from gnnrec.training.distributed import ALONE, Processes
 from gnnrec.training.loop import EpochRecord
 
-__all__ = ["FitReport", "fit_state", "pairs_between", "resolve_device"]
+__all__ = ["FitReport", "fit_state", "learns_from_media", "pairs_between", "resolve_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +111,12 @@ def fit_state(
     report = FitReport()
     train_part, valid_pairs = train, None
     if valid is not None:
-        valid_pairs = pairs_between(valid, train.users, train.items)
+        valid_pairs = _without(pairs_between(valid, train.users, train.items), train.interaction_matrix())
         if valid_pairs.nnz == 0:
-            logger.warning("no validation pair is of a known user and a known item; choosing epochs without them")
+            logger.warning(
+                "no validation pair is of a known user and a known item, and no training pair too; "
+                "choosing epochs without them"
+            )
             valid_pairs = None
     chosen_here = valid_pairs is None
     if valid_pairs is None:
@@ -122,7 +125,7 @@ def fit_state(
         logger.info("%d of %d events held out to choose the best epoch", len(held_out.events), len(train.events))
 
     with report.stage("encode"):
-        if not _learns_from_media(config):
+        if not learns_from_media(config):
             features = {}
         elif features is None:
             with processes.first_on_each_machine():  # which leaves the others what it encoded in the cache
@@ -139,8 +142,7 @@ def fit_state(
         with report.stage("align"):
             space = AlignedSpace.fit(searchable, config.alignment, labels=labels, seed=config.seed, device=device)
 
-    valid_pairs = sp.csr_matrix(valid_pairs - valid_pairs.multiply(interactions))  # repeats measure nothing
-    valid_pairs.eliminate_zeros()
+    valid_pairs = _without(valid_pairs, interactions)
     validation = None
     if valid_pairs.nnz:
         metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
@@ -149,22 +151,23 @@ def fit_state(
             arrived = _order_of_arrival(train_part, np.diff(validation.pairs.indptr) > 0)
             validation = replace(validation, order=arrived)
 
-    def fit_on(matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None) -> Any:
+    def fit_on(
+        matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None, folder: Path | None
+    ) -> Any:
         with report.stage("graph"):
             graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, order)
-        # A refit is another run than the one that chose the epochs, with checkpoints of its own.
-        folder = run_dir / "refit" if run_dir is not None and matrix is not interactions else run_dir
         task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start, processes)
         with report.stage("train"):
             return RANKERS[config.ranker].fit(task, _ranker_config(config))
 
-    ranker, result = fit_on(interactions, config, validation)
+    ranker, result = fit_on(interactions, config, validation, run_dir)
     if refit and chosen_here:
         interactions = train.interaction_matrix()
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
         if result is not None:
             config = config.with_options({"epochs": result.best_epoch, **result.chosen})
-        ranker, result = fit_on(interactions, config, None)
+        # A refit is another run than the one that chose the epochs, with checkpoints of its own.
+        ranker, result = fit_on(interactions, config, None, None if run_dir is None else run_dir / "refit")
     state = RecommenderState(
         catalogue=_catalogue(train),
         train=interactions,
@@ -179,6 +182,13 @@ def fit_state(
         best_epoch=result.best_epoch if result is not None else 0,
     )
     return state, report
+
+
+def _without(valid_pairs: sp.csr_matrix, train_pairs: sp.csr_matrix) -> sp.csr_matrix:
+    """Leaves out validation pairs that repeat training pairs: these are hidden, so they measure nothing."""
+    left = sp.csr_matrix(valid_pairs - valid_pairs.multiply(train_pairs))
+    left.eliminate_zeros()
+    return left
 
 
 def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matrix:
@@ -230,7 +240,8 @@ def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
     return WarmStart(fitted.ranker, fitted.users.find(train.users.ids), fitted.items.find(train.items.ids))
 
 
-def _learns_from_media(config: RecommenderConfig) -> bool:
+def learns_from_media(config: RecommenderConfig) -> bool:
+    """Tells whether media change what the ranker learns."""
     if config.ranker == "neural":
         return config.model.content != "none" or config.graph.similar_items > 0
     return config.ranker == "content-knn"

@@ -215,8 +215,24 @@ def _last_event(last: float | None, timestamp: NDArray[np.float64] | None) -> fl
     return max(last, float(timestamp.max()))
 
 
+def _kind(column: pd.Series) -> str | None:
+    """Returns what the values of a column are, all numbers being of one kind; ``None`` if there are none."""
+    if not column.notna().any():
+        return None
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    return "numeric" if kind in ("integer", "floating", "mixed-integer-float", "decimal") else kind
+
+
 def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Appends rows; a column without values takes no part in choosing the type."""
+    """Appends rows; a column without values takes no part in choosing the type.
+
+    Raises:
+        DataError: A column holds values of another kind than before, so that the table could not be saved.
+    """
+    for name in table.columns:
+        before, now = (_kind(part[name]) for part in (table, rows))
+        if before is not None and now is not None and before != now:
+            raise DataError(f"new items: column {name!r} holds {now} values, and {before} values in the item table")
     empty = {name: table[name].dtype for name in table.columns if rows[name].isna().all()}
     rows = rows.astype({name: kind if kind.kind in "fO" else object for name, kind in empty.items()})
     return pd.concat([table, rows], ignore_index=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gnnrec.data.build import as_vectors
 from gnnrec.data.frames import read_frame
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
@@ -38,6 +39,7 @@ def read_new_items(
     Raises:
         DataError: A missing or repeated id, or one that is or was in the catalogue.
     """
+    vectors = {name: as_vectors(name, given) for name, given in vectors.items()}
     if frame is None:
         ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
         table = None
@@ -83,7 +85,8 @@ def read_profiles(
     """
     if "profiles" not in state.ranker.capabilities:
         state.ranker.fold_in_with_profiles(state.train[:0], {})  # says why it cannot
-    people, vectors = IdMap(list(names), "user"), vectors or {}
+    people = IdMap(list(names), "user")
+    vectors = {name: as_vectors(name, given) for name, given in (vectors or {}).items()}
     table = None
     if frame is not None:
         owners, given = _read_table(frame, "profiles", "user_id")

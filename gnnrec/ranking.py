@@ -13,7 +13,7 @@ from gnnrec.answers import NewItems, allowed_items, ranked_frame
 from gnnrec.data.ids import as_id_array
 from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, DataError
 from gnnrec.fitting import resolve_device
 from gnnrec.modalities.features import owned_by
 from gnnrec.newcomers import read_profiles
@@ -69,6 +69,7 @@ def rank_for_histories(
     device: str = "cpu",
 ) -> pd.DataFrame:
     """Ranks items for people without an id; see :meth:`gnnrec.Recommender.recommend_for`."""
+    _check_histories(histories)
     names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
     lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
     items = state.items.index_of([item for history in lists for item in history])
@@ -88,9 +89,23 @@ def rank_for_histories(
     allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
     seen = matrix if exclude_seen else None
     new = _new_items(state, new_item_share)
-    queries = np.array(names, dtype=object)
+    queries = np.empty(len(names), dtype=object)  # not np.array(names): a name may be a tuple
+    queries[:] = names
     frame = ranked_frame(score, queries, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
     return frame.infer_objects()
+
+
+def _check_histories(histories: Any) -> None:
+    """Refuses what is easily given for lists of item ids.
+
+    Raises:
+        DataError: A history is a single value.
+    """
+    if isinstance(histories, str) or not isinstance(histories, Iterable):
+        raise DataError(f"histories: expected lists of item ids, one for each person, got {histories!r}")
+    for history in histories.values() if isinstance(histories, Mapping) else histories:
+        if isinstance(history, str) or not isinstance(history, Iterable):
+            raise DataError(f"histories: expected a list of item ids for each person, got the single value {history!r}")
 
 
 def rank_beside_items(state: RecommenderState, items: Any, k: int) -> pd.DataFrame:

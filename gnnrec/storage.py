@@ -63,8 +63,10 @@ def write_folder(
             that must not be overwritten.
     """
     path = Path(path).absolute()
-    recover(path)
-    check_replaceable(path, kind)
+    with _as_storage_error(f"cannot write {str(path)!r}"):
+        path = path.resolve() if path.is_symlink() else path  # a link stays, and leads to the new folder
+        recover(path)
+        check_replaceable(path, kind)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with _as_storage_error(f"cannot write {str(path)!r}"):
         try:
@@ -93,7 +95,8 @@ def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, A
             a file is missing, truncated or altered; the message names the file.
     """
     path = Path(path)
-    recover(path)
+    with _as_storage_error(f"cannot read {str(path)!r}"):
+        recover(path)
     manifest = _read_manifest(path)
     if manifest["kind"] != kind:
         raise StorageError(f"{str(path)!r} holds a {manifest['kind']}, not a {kind}")
@@ -181,7 +184,7 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     manifest["files"] = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
     manifest["checksum"] = _checksum(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, default=_plain_number) + "\n", encoding="utf-8")
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -200,7 +203,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _checksum(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of the manifest's own content, so that its facts are guarded like the files."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=_plain_number).encode()).hexdigest()
+
+
+def _plain_number(value: Any) -> Any:
+    """Turns a number of NumPy into one of Python, which JSON knows."""
+    if not isinstance(value, np.generic):
+        raise TypeError(f"{value!r} cannot be kept in {MANIFEST}")
+    return value.item()
 
 
 def _flush(folder: Path) -> None:

@@ -422,3 +422,33 @@ def test_the_exit_codes_are_in_the_help(run: Run) -> None:
 
 def test_version(run: Run) -> None:
     assert run("--version").stdout.strip() == gr.__version__
+
+
+def test_ids_are_shown_as_they_are(run: Run, tmp_path: Path) -> None:
+    pd.DataFrame({"user_id": [100001, 100002], "item_id": [2007, 2008]}).to_csv(tmp_path / "log.csv", index=False)
+    run("fit", tmp_path / "log.csv", "--preset", "popularity", "--output", tmp_path / "run")
+    shown = run("recommend", tmp_path / "run", "--user", "100001").output
+    assert "100001" in shown
+    assert "2008" in shown
+    assert "does not fit into 64 bits" in error_line(run("recommend", tmp_path / "run", "--user", "9" * 23))
+
+
+def test_text_ids_that_look_like_numbers_stay_texts(run: Run, tmp_path: Path) -> None:
+    log = pd.DataFrame({"user_id": ["007", "7", "x9"], "item_id": ["A", "B", "C"]})
+    rec = gr.Recommender.preset("popularity").fit(gr.Dataset.from_frames(log), progress=False)
+    rec.save(tmp_path / "model")
+    (tmp_path / "people.csv").write_text("user_id\n007\n")
+    people, answers = tmp_path / "people.csv", tmp_path / "answers.csv"
+    result = run("recommend", tmp_path / "model", "--users", people, "-k", 2, "--output", answers)
+    assert result.exit_code == 0, result.output
+    answer = pd.read_csv(answers, dtype=str)
+    assert set(answer["user_id"]) == {"007"}
+    assert "A" not in set(answer["item_id"])
+
+
+def test_a_fit_without_a_split_leaves_no_test_of_an_earlier_one(run: Run, folder: Path, tmp_path: Path) -> None:
+    words = ("fit", folder / "log.csv", "--preset", "popularity", "--output", tmp_path / "run")
+    run(*words, "--split", "random")
+    assert (tmp_path / "run" / "test.parquet").exists()
+    run(*words)
+    assert not (tmp_path / "run" / "test.parquet").exists()

@@ -8,7 +8,7 @@ import pytest
 
 import gnnrec as gr
 from gnnrec.cold_start_report import VIEWS, evaluate_cold_start, few_shot_items, few_shot_people
-from gnnrec.errors import ConfigError, DataError
+from gnnrec.errors import ConfigError, DataError, UnsupportedError
 
 NUM_USERS, NUM_ITEMS, TASTES = 90, 60, 3
 SHOTS = (0, 1, 2, 5)
@@ -163,3 +163,38 @@ def test_the_curve_is_drawn(data, tmp_path):
         gr.evaluation.plot_few_shot({"a": curve, "b": {0: curve[0]}}, tmp_path / "curve.svg")
     with pytest.raises(DataError, match="no model"):
         gr.evaluation.plot_few_shot({}, tmp_path / "curve.svg")
+
+
+def test_the_trade_off_begins_at_what_the_report_says():
+    """Content of two signs makes most items equal, so places are given by the order of the catalogue."""
+    shop = gr.synthetic.shop(num_users=50, num_items=30, seed=0)
+    signs = gr.Vectors(np.sign(shop.vectors().matrix[:, :2]), shop.vectors().ids)
+    data = gr.Dataset.from_frames(shop.interactions, modalities={"look": signs})
+    train, _, test = data.split(gr.split.cold_items(valid=0, test=0.2))
+    train, warm = gr.split.holdout(train, fraction=0.1)
+    rec = gr.Recommender.preset("content-knn").fit(train, progress=False)
+    for k in (3, 5, 10):
+        report = evaluate_cold_start(rec.state, test, warm, k=k)
+        metric = f"recall@{k}"
+        assert report.trade_off.known_recall(0) == pytest.approx(report.evaluations["warm"].values[metric])
+        assert report.trade_off.new_recall(0) == pytest.approx(report.evaluations["cold among all"].values[metric])
+
+
+def test_chance_offers_no_removed_items(cold_parts):
+    train, warm, test = cold_parts
+    rec = fit(train)
+    new = np.setdiff1d(test.items.ids, train.items.ids)
+    matrix = dict(zip(test.modalities["content"].ids, test.modalities["content"].matrix, strict=True))
+    rec.add_items(vectors={"content": gr.Vectors(np.stack([matrix[one] for one in new]), new)})
+    rec.remove_items(new[4:])
+    left = test.without(items=np.isin(test.items.ids, new[4:]))
+    report = evaluate_cold_start(rec.state, left, warm, k=5)
+    assert report.random["cold among cold"].values["recall@5"] == 1  # four items for five places
+    with pytest.raises(ConfigError, match="'auc' was not measured; there are recall@5, ndcg@5"):
+        report.harmonic_mean("auc")
+
+
+def test_a_ranker_that_takes_in_no_items_says_so(cold_parts):
+    train, _, test = cold_parts
+    with pytest.raises(UnsupportedError, match="cannot add items"):
+        few_shot_items(fit(train, "popularity").state, test, shots=(0, 1))

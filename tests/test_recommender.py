@@ -505,3 +505,37 @@ def test_validation_knows_which_events_came_first(monkeypatch, has_time):
         assert order.toarray().tolist() == [[1, 2, 3, 0, 0], [0, 0, 0, 0, 0]]  # v has no validation pair
     else:
         assert order is None
+
+
+def test_a_refit_keeps_its_own_checkpoint_and_goes_on(tmp_path):
+    shop = gr.synthetic.shop(num_users=40, num_items=20, seed=0)
+    data = gr.Dataset.from_frames(shop.interactions)
+    options = {"embedding_dim": 8, "epochs": 3}
+    whole = gr.Recommender(**options).fit(data, refit=True, run_dir=tmp_path, progress=False)
+    assert (tmp_path / "checkpoint").is_dir()
+    assert (tmp_path / "refit" / "checkpoint").is_dir()
+    again = gr.Recommender(**options).fit(data, refit=True, run_dir=tmp_path, resume=True, progress=False)
+    np.testing.assert_array_equal(again.embeddings("user")[1], whole.embeddings("user")[1])
+
+
+def test_validation_pairs_that_repeat_training_pairs_are_none(caplog):
+    shop = gr.synthetic.shop(num_users=40, num_items=20, seed=0)
+    data = gr.Dataset.from_frames(shop.interactions)
+    rec = gr.Recommender(embedding_dim=8, epochs=3).fit(data, data, progress=False)
+    assert "no training pair too" in caplog.text
+    assert "recall@20" in rec.history  # of a tenth that was held out
+
+
+def test_a_linear_weight_counts_where_nothing_can_be_held_out():
+    log = pd.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]})
+    for refit in (False, True):
+        rec = gr.Recommender(embedding_dim=8, epochs=2, linear_weight=0.2)
+        rec.fit(gr.Dataset.from_frames(log), refit=refit, progress=False)
+        assert rec.state.ranker.linear.name == "graph-filter"
+
+
+def test_any_hashable_names_a_history():
+    log = pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "z"]})
+    rec = gr.Recommender.preset("popularity").fit(gr.Dataset.from_frames(log), progress=False)
+    answer = rec.recommend_for({("a", 1): ["x"], ("b", 2): ["y"]}, k=2, new_item_share=np.float32(0.5))
+    assert answer["query"].tolist() == [("a", 1)] * 2 + [("b", 2)] * 2

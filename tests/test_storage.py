@@ -169,3 +169,24 @@ def test_a_write_killed_between_its_two_renames_is_undone_by_the_next_reader(tmp
     assert "killed half-way" in caplog.text
     write("newer")
     assert [entry.name for entry in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_link_stays_and_leads_to_what_was_written(tmp_path):
+    save(tmp_path / "v1")
+    (tmp_path / "current").symlink_to("v1")
+    save(tmp_path / "current", text="4 5")
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "v1" / "numbers.txt").read_text() == "4 5"
+    assert {path.name for path in tmp_path.iterdir()} == {"v1", "current"}
+
+
+def test_a_name_that_no_folder_can_have(tmp_path):
+    with pytest.raises(StorageError, match="too long"):
+        save(tmp_path / ("x" * 300))
+    with pytest.raises(StorageError, match="too long"):
+        read_folder(tmp_path / ("x" * 300), "numbers", 1)
+
+
+def test_numbers_of_numpy_are_kept(tmp_path):
+    write_folder(tmp_path / "a", write_numbers(), "numbers", 1, {"count": np.int64(3), "share": np.float32(0.5)})
+    assert read_folder(tmp_path / "a", "numbers", 1)["facts"] == {"count": 3, "share": 0.5}

@@ -1,5 +1,6 @@
 """``gnnrec evaluate``, ``recommend``, ``search`` and ``export``: what a fitted recommender answers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,12 +45,17 @@ def evaluate(
     For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
     """
     from gnnrec.data.dataset import Dataset
-    from gnnrec.data.schema import Vectors
+    from gnnrec.data.schema import Text, Vectors
     from gnnrec.growth import positive_events
 
     recommender = _load(model)
     specs = recommender.state.catalogue.modalities
     media = {name: spec for name, spec in specs.items() if spec.of == "item" and not isinstance(spec, Vectors)}
+    if media_root is not None:
+        media = {
+            name: spec if isinstance(spec, Text) else replace(spec, media_root=media_root)
+            for name, spec in media.items()
+        }
     threshold = recommender.state.catalogue.positive_from if positive_from is None else positive_from
 
     def read(log: str, **tables: Any) -> Dataset:
@@ -177,7 +183,7 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         return _in_kind_of(recommender, single)
     if table is None:
         return known
-    frame, _ = read_frame(table, "--users")
+    frame, _ = read_frame(table, "--users", texts=() if known.dtype.kind == "i" else ("user_id",))
     if "user_id" not in frame:
         raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
     ids = frame["user_id"]

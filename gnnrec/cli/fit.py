@@ -117,6 +117,8 @@ def _write_beside(output: Path, recommender: "Recommender", test: "Dataset | Non
         write_config(recommender.config, output / "config.toml")
         if test is not None and len(test.events):
             held_out_frame(test).to_parquet(output / "test.parquet", index=False)
+        else:
+            (output / "test.parquet").unlink(missing_ok=True)  # that of an earlier fit
     except OSError as error:
         raise StorageError(f"cannot write into {str(output)!r}: {error}") from error
 

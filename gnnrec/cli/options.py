@@ -201,7 +201,7 @@ def _read_vectors(file: str, of: Owner) -> Vectors:
             matrix = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"--vectors: cannot read {file!r}: {error}") from error
-        return Vectors(matrix, np.arange(len(matrix)), of)
+        return Vectors(matrix, np.arange(len(matrix) if matrix.ndim else 0), of)
     frame, _ = read_frame(file, "--vectors")
     column = f"{of}_id"
     if column not in frame:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["held_out_frame", "print_frame", "print_rows", "write_frame"]
 
+_IDS = ("user_id", "item_id", "query")
 _FORMATS = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
@@ -35,6 +36,7 @@ def print_rows(title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str]
 def print_frame(title: str, frame: Any) -> None:
     """Shows a frame of any library as a table."""
     rows = _pandas(frame)
+    rows = rows.astype({name: str for name in rows.columns if name in _IDS})  # 2,007 is no id
     print_rows(title, rows.astype(object).to_numpy().tolist(), list(rows.columns))
 
 

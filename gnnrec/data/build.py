@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, clean_log
+from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
 from gnnrec.data.frames import read_frame
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
@@ -19,7 +19,7 @@ from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
 
-__all__ = ["CleanedLog", "LogIds", "assemble", "build_dataset"]
+__all__ = ["CleanedLog", "LogIds", "as_vectors", "assemble", "build_dataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ def build_dataset(
 ) -> Dataset:
     """Builds a data set; see :meth:`gnnrec.data.dataset.Dataset.from_frames`."""
     cleaning = STRICT if cleaning is None else cleaning
+    positive_from = as_threshold(positive_from)
     log = _cleaned(interactions, cleaning, columns or {}, positive_from)
     dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root)
     if interactions is None and dataset.num_items == 0:
@@ -110,7 +111,7 @@ def assemble(
     }
     for owner, table in tables.items():
         _check_named_id(owner, columns, log.ids[owner].column, table)
-    vectors = {name: _as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
+    vectors = {name: as_vectors(name, spec) for name, spec in modalities.items() if isinstance(spec, Vectors)}
     catalogue = {owner: _catalogue(owner, log.ids[owner], tables[owner], vectors) for owner in tables}
     specs = {
         name: _clean_vectors(name, vectors[name], cleaning, elsewhere)
@@ -213,16 +214,25 @@ def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Map
     return IdMap.from_values([*sources, *(spec.ids for spec in own_vectors.values())], owner)
 
 
-def _as_vectors(name: str, spec: Vectors) -> Vectors:
-    """Checks the form of precomputed vectors; returns them as a float32 matrix with an id array."""
+def as_vectors(name: str, spec: Vectors) -> Vectors:
+    """Checks the form of precomputed vectors; returns them as a float32 matrix with an id array.
+
+    Raises:
+        DataError: Anything else than a matrix of numbers with one id per row.
+    """
     what = f"modality {name!r}"
+    if not isinstance(spec, Vectors):
+        raise DataError(f"{what}: expected gnnrec.Vectors(matrix, ids=…), got {type(spec).__name__}")
     tensor = spec.matrix
-    if hasattr(tensor, "detach"):  # a torch tensor, perhaps on a device
+    if hasattr(tensor, "detach"):  # a torch tensor, perhaps on a device, perhaps in a precision that NumPy lacks
         tensor = tensor.detach().cpu()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
     try:
         matrix = np.asarray(tensor)
     except ValueError as error:
         raise DataError(f"{what}: the matrix is ragged; every row needs the same width") from error
+    except TypeError as error:
+        raise DataError(f"{what}: expected a dense matrix of numbers [rows, dim]: {error}") from error
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise DataError(
             f"{what}: expected a dense matrix of numbers [rows, dim], got shape {matrix.shape} of {matrix.dtype}"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from gnnrec.data.frames import CSV_OPTIONS, check_column_names, from_arrow, plain, without_types
+from gnnrec.data.frames import CSV_OPTIONS, check_column_names, check_row_lengths, from_arrow, plain, without_types
 from gnnrec.errors import DataError
 
 __all__ = ["CHUNK_ROWS", "read_chunks"]
@@ -67,6 +67,7 @@ def _read_delimited(path: Path, separator: str) -> Iterator[pd.DataFrame]:
     types: dict[str, set[str]] = {}
     with pd.read_csv(path, sep=separator, chunksize=CHUNK_ROWS, **CSV_OPTIONS) as chunks:
         for chunk in chunks:
+            check_row_lengths(chunk)
             for name in chunk.columns[chunk.notna().any()]:
                 types.setdefault(name, set()).add(str(chunk[name].dtype))
     # A column with a text in any row consists of texts; whether numbers have a fraction may differ between chunks.

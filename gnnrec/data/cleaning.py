@@ -1,8 +1,10 @@
 """Decides which rows of a log, and which feature rows, are kept, and reports why the others are not."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ __all__ = [
     "STRICT",
     "Cleaning",
     "CleaningReport",
+    "as_threshold",
     "clean_log",
     "count_removed",
     "drop_invalid",
@@ -64,7 +67,7 @@ class Cleaning:
                 raise ConfigError(f"cleaning.{name} is one of {choices}, not {getattr(self, name)!r}")
         for name in ("min_user_events", "min_item_events", "max_user_events", "feature_outliers"):
             bound = getattr(self, name)
-            if bound is not None and not bound > 0:
+            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, Real) or not float(bound) > 0):
                 raise ConfigError(f"cleaning.{name} must be positive, not {bound!r}; leave it out to switch it off")
 
     @property
@@ -189,6 +192,19 @@ def _drop_duplicates(log: Log, removed: dict[str, int]) -> Log:
     removed["exact duplicate"] = int(repeated.sum())
     logger.info("removed %d exact duplicates from the log", removed["exact duplicate"])
     return log.take(~repeated)
+
+
+def as_threshold(positive_from: float | None) -> float | None:
+    """Returns the weight from which an event is positive as a plain number.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if positive_from is None:
+        return None
+    if isinstance(positive_from, bool) or not isinstance(positive_from, Real) or math.isnan(positive_from):
+        raise ConfigError(f"positive_from is a number, or None for all events, not {positive_from!r}")
+    return float(positive_from)
 
 
 def is_positive(weight: NDArray[np.float32] | None, positive_from: float | None, num_rows: int) -> NDArray[np.bool_]:

@@ -1,10 +1,11 @@
 """Reads any frame or file into pandas, and gives answers back in the library that the caller uses."""
 
+import codecs
 import glob
 import json
 import logging
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
 import narwhals as nw
@@ -19,6 +20,7 @@ __all__ = [
     "CSV_OPTIONS",
     "FrameLibrary",
     "check_column_names",
+    "check_row_lengths",
     "from_arrow",
     "matching_files",
     "plain",
@@ -43,7 +45,7 @@ CSV_OPTIONS: Mapping[str, Any] = {
 }
 
 
-def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLibrary]:
+def read_frame(source: Any, what: str = "frame", texts: Collection[str] = ()) -> tuple[pd.DataFrame, FrameLibrary]:
     """Reads a frame or file(s) into pandas and says which library it came from.
 
     Args:
@@ -51,6 +53,7 @@ def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLib
             collected), or a path or glob of CSV, TSV, Parquet, JSON lines or ``.inter`` files.
             Several files are concatenated in sorted order.
         what: What the frame is, for messages.
+        texts: Columns of CSV and TSV files that are texts, whatever they look like.
 
     Returns:
         The rows under a fresh index, with plain NumPy columns where nothing is missing, and the
@@ -61,7 +64,7 @@ def read_frame(source: Any, what: str = "frame") -> tuple[pd.DataFrame, FrameLib
             is empty, the files' columns differ, or the source is not a frame.
     """
     if isinstance(source, str | Path):
-        return plain(_read_files(str(source), what)), "pandas"
+        return plain(_read_files(str(source), what, texts)), "pandas"
     if isinstance(source, pd.DataFrame):
         check_column_names(list(source.columns), what)
         return plain(source), "pandas"
@@ -111,10 +114,10 @@ def matching_files(pattern: str, what: str) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def _read_files(pattern: str, what: str) -> pd.DataFrame:
+def _read_files(pattern: str, what: str, texts: Collection[str]) -> pd.DataFrame:
     """Reads the file, or all files of the glob, in sorted order."""
     paths = matching_files(pattern, what)
-    frames = [_read_file(path, what) for path in paths]
+    frames = [_read_file(path, what, texts) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if list(frame.columns) != list(frames[0].columns):
             raise DataError(
@@ -126,12 +129,12 @@ def _read_files(pattern: str, what: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
-def _read_file(path: Path, what: str) -> pd.DataFrame:
+def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in _READERS:
         raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
     try:
-        frame = _READERS[suffix](path)
+        frame = _READERS[suffix](path, texts)
     except (OSError, ValueError, pa.ArrowException) as error:  # pandas' and JSON's parse errors are ValueErrors
         raise DataError(f"{what}: cannot read {str(path)!r}: {error}") from error
     if len(frame) == 0:
@@ -140,17 +143,17 @@ def _read_file(path: Path, what: str) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    return _read_delimited(path, ",")
+def _read_csv(path: Path, texts: Collection[str]) -> pd.DataFrame:
+    return _read_delimited(path, ",", texts)
 
 
-def _read_tsv(path: Path) -> pd.DataFrame:
-    return _read_delimited(path, "\t")
+def _read_tsv(path: Path, texts: Collection[str]) -> pd.DataFrame:
+    return _read_delimited(path, "\t", texts)
 
 
-def _read_inter(path: Path) -> pd.DataFrame:
+def _read_inter(path: Path, texts: Collection[str]) -> pd.DataFrame:
     """Reads the log format of MMRec and RecBole."""
-    return without_types(_read_delimited(path, "\t"))
+    return without_types(_read_delimited(path, "\t", texts))
 
 
 def without_types(frame: pd.DataFrame) -> pd.DataFrame:
@@ -159,25 +162,36 @@ def without_types(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pd.read_csv(path, sep=separator, **CSV_OPTIONS)
+def _read_delimited(path: Path, separator: str, texts: Collection[str]) -> pd.DataFrame:
+    frame: pd.DataFrame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(texts, "string"), **CSV_OPTIONS)
+    check_row_lengths(frame)
     return frame
 
 
-def _read_json(path: Path) -> pd.DataFrame:
+def check_row_lengths(frame: pd.DataFrame) -> None:
+    """Raises a ``ValueError`` if pandas took the first column for row labels, as it does with longer rows."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("the rows have more fields than the header; is a comma within a text not in quotes?")
+
+
+def _read_json(path: Path, _: Collection[str]) -> pd.DataFrame:
     """Reads one JSON object a line, or a single JSON array of objects."""
     with pa.input_stream(path) as stream:  # unpacks .gz
-        content = stream.read()
+        content = stream.read().removeprefix(codecs.BOM_UTF8)
     if content.lstrip().startswith(b"["):
-        return from_arrow(pa.Table.from_pylist(json.loads(content)))
+        rows = json.loads(content)
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("expected an array of objects, one for each row")
+        names = dict.fromkeys(name for row in rows for name in row)
+        return from_arrow(pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
     return from_arrow(pyarrow.json.read_json(pa.BufferReader(content)))
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, _: Collection[str]) -> pd.DataFrame:
     return from_arrow(pq.read_table(path))
 
 
-_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
+_READERS: Mapping[str, Callable[[Path, Collection[str]], pd.DataFrame]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".inter": _read_inter,
@@ -213,6 +227,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     frame.columns = frame.columns.astype(str)
     for name in frame.columns:
         column = frame[name]
+        if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":  # paths are saved as texts
+            frame[name] = column.map(lambda cell: str(cell) if isinstance(cell, PurePath) else cell)
         if not pd.api.types.is_extension_array_dtype(column.dtype):
             continue
         if pd.api.types.is_float_dtype(column.dtype):

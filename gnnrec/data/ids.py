@@ -14,6 +14,7 @@ __all__ = ["IdArray", "IdMap", "as_id_array", "listed"]
 # Either int64 or object holding only ``str``.
 IdArray: TypeAlias = NDArray[Any]
 
+_EXACT_IN_A_FLOAT = 2**53
 _SHOWN = 5  # how many offending ids an error message lists
 
 
@@ -28,8 +29,8 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
     Raises:
         DataError: A null id, an id that is neither integer nor string, or both kinds at once.
     """
-    if isinstance(values, str | bytes):
-        raise DataError(f"{what}: expected a collection of ids, got the single value {values!r}")
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        raise DataError(f"{what}: expected a flat collection of ids, got {values!r}")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
             raise DataError(f"{what}: {values.max()} does not fit into 64 bits with sign; use strings")
@@ -43,14 +44,18 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
         raise DataError(f"{what}: row {int(np.flatnonzero(series.isna())[0])} has no id")
     kind = pd.api.types.infer_dtype(series, skipna=False)
     if kind == "integer":
-        return as_id_array(
-            series.to_numpy(dtype=np.uint64 if series.max() > np.iinfo(np.int64).max else np.int64), what
-        )
+        bounds = np.iinfo(np.int64)
+        for number in (int(series.min()), int(series.max())):
+            if not bounds.min <= number <= bounds.max:
+                raise DataError(f"{what}: {number} does not fit into 64 bits with sign; use strings")
+        return series.to_numpy(dtype=np.int64)
     if kind in ("floating", "mixed-integer-float"):
         numbers = series.to_numpy(dtype=np.float64)
         broken = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
         if len(broken):
             raise DataError(f"{what}: {float(broken[0])} is not an id; use integers or strings")
+        if (inexact := np.abs(numbers).max()) > _EXACT_IN_A_FLOAT:
+            raise DataError(f"{what}: {inexact:g} is too large for a float to hold exactly; use integers or strings")
         return numbers.astype(np.int64)
     if kind == "string":
         return series.to_numpy(dtype=object)

@@ -165,12 +165,13 @@ def parse_timestamps(column: pd.Series) -> NDArray[np.float64]:
     text = column.astype(object).where(column.notna(), None)
     is_date = text.map(lambda value: isinstance(value, datetime.date | np.datetime64)).astype(bool)
     numbers = parse_numbers(text.where(~is_date, None))
-    dates = pd.to_datetime(text.astype("string"), format="ISO8601", errors="coerce", utc=True)
+    no_number = text.where(np.isnan(numbers), None).astype("string")  # 1500 is no year
+    dates = pd.to_datetime(no_number, format="ISO8601", errors="coerce", utc=True)
     return np.where(np.isnan(numbers), _seconds(dates), numbers)
 
 
 def _seconds(dates: pd.Series) -> NDArray[np.float64]:
-    elapsed = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    elapsed = (dates - pd.Timestamp(0, tz="UTC").as_unit("us")) / pd.Timedelta(seconds=1)
     return np.asarray(elapsed.to_numpy(dtype=np.float64, na_value=np.nan))
 
 

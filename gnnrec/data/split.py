@@ -234,9 +234,11 @@ def _split_column(
         known = ", ".join(map(repr, dataset.events.columns)) or "no further columns"
         raise DataError(f"the log has no column {name!r} to split by; it has {known}")
     values = dataset.events.columns[name]
+    series = pd.Series(values)
+    series = series.mask(series.isna(), None) if series.dtype == object else series  # pd.NA has no truth
     part = np.full(len(values), -1)
     for number, label in enumerate(labels):
-        part[np.asarray(values == label, dtype=bool)] = number
+        part[series.eq(label).fillna(False).to_numpy(dtype=bool)] = number
     if not (part == _TRAIN).any():
         raise DataError(f"column {name!r} never says {labels[0]!r} (train); it holds {pd.unique(values)[:5].tolist()}")
     if (part < 0).any():

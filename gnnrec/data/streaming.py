@@ -21,6 +21,7 @@ from gnnrec.data.build import CleanedLog, LogIds
 from gnnrec.data.cleaning import (
     Cleaning,
     CleaningReport,
+    as_threshold,
     count_removed,
     is_positive,
     rows_of_each,
@@ -68,6 +69,7 @@ def ingest(
         memory_limit: Of DuckDB.
         threads: Of DuckDB.
     """
+    positive_from = as_threshold(positive_from)
     folder = Path(folder).absolute()
     check_place(folder)
     paths = matching_files(str(pattern), "interactions")

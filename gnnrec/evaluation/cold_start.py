@@ -14,7 +14,12 @@ __all__ = ["Arrivals", "arrivals", "expected_at_random"]
 
 
 def expected_at_random(
-    test: sp.csr_matrix, *, mask: sp.csr_matrix | None = None, candidates: NDArray[np.bool_] | None = None, k: int = 20
+    test: sp.csr_matrix,
+    *,
+    mask: sp.csr_matrix | None = None,
+    candidates: NDArray[np.bool_] | None = None,
+    offered: NDArray[np.bool_] | None = None,
+    k: int = 20,
 ) -> Evaluation:
     """Returns what ``evaluate_rankings`` gives on average over all orders of the candidates, in closed form.
 
@@ -25,6 +30,7 @@ def expected_at_random(
         test: ``[num_users, num_items]`` binary pairs to be found.
         mask: ``[num_users, num_items]`` binary pairs that are hidden; a hidden test pair is never found.
         candidates: ``[num_items]`` bool: only these are ranked, and only test items among them count.
+        offered: ``[num_items]`` bool: a test item that nobody is offered counts, and is never found.
         k: Length of the lists.
 
     Returns:
@@ -36,11 +42,16 @@ def expected_at_random(
     num_tests = np.diff(test.indptr)
     user_index = np.flatnonzero(num_tests)
     num_tests = num_tests[user_index]
-    num_ranked = np.full(len(user_index), test.shape[1] if candidates is None else candidates.sum())
-    num_found = num_tests
+    ranked = np.ones(test.shape[1], dtype=np.bool_) if candidates is None else candidates
+    if offered is not None:
+        ranked = ranked & offered
+        test = only_items(test, offered)
+        mask = None if mask is None else only_items(mask, offered)
+    num_ranked = np.full(len(user_index), ranked.sum())
+    num_found = np.diff(test.indptr)[user_index]
     if mask is not None:
         num_ranked = num_ranked - np.diff(mask.indptr)[user_index]
-        num_found = num_tests - np.diff(test.multiply(mask).tocsr().indptr)[user_index]
+        num_found = num_found - np.diff(test.multiply(mask).tocsr().indptr)[user_index]
     gain = np.append(0.0, np.cumsum(1 / np.log2(np.arange(2, k + 2))))  # of the first 0, 1, … k places
     per_place = num_found / np.maximum(num_ranked, 1)
     places = np.minimum(k, num_ranked)

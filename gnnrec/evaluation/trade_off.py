@@ -43,11 +43,11 @@ class TradeOff:
 
     def known_recall(self, offset: float) -> float:
         """Returns the recall of known items, new ones ranked beside them, with the offset."""
-        return float(self.known_share[np.searchsorted(self.known_limit, offset, side="right") :].sum())
+        return float(self.known_share[np.searchsorted(self.known_limit, _finite(offset), side="right") :].sum())
 
     def new_recall(self, offset: float) -> float:
         """Returns the recall of new items among all, with the offset."""
-        return float(self.new_share[: np.searchsorted(self.new_limit, offset, side="left")].sum())
+        return float(self.new_share[: np.searchsorted(self.new_limit, _finite(offset), side="left")].sum())
 
     def to_frame(self, num_points: int = 101) -> pd.DataFrame:
         """Returns what the list can be: one row per offset, from all known items first to all new ones first.
@@ -66,8 +66,8 @@ class TradeOff:
     def largest_offset(self, known_recall: float) -> float:
         """Returns the largest offset at which known items keep a recall; 0 if they have none to lose.
 
-        It lies in the middle between the last limit that may be passed and the first that may not; beyond the largest
-        limit nothing is left to lose, so there it ends.
+        It lies in the middle between the last limit that may be passed and the first that may not, or beyond the limits
+        of both kinds where all may be passed.
 
         Args:
             known_recall: The recall to keep. If it is more than there is, no known item loses anything.
@@ -79,10 +79,16 @@ class TradeOff:
         affordable = self.known_share.sum() - known_recall + _ROUNDING
         passed = int(np.searchsorted(np.cumsum(share), affordable, side="right"))
         if passed == len(limit):
-            return float(limit[-1])
+            return float(max(limit[-1], self.new_limit[np.isfinite(self.new_limit)].max(initial=-np.inf)) + 1)
         before = limit[:passed][limit[:passed] < limit[passed]]
         below = before[-1] if len(before) else limit[passed] - 1
         return float((below + limit[passed]) / 2)
+
+
+def _finite(offset: float) -> float:
+    """Lets an offset without end be larger than every limit but those without end, which no offset passes."""
+    largest = np.finfo(np.float64).max
+    return float(np.clip(offset, -largest, largest))
 
 
 def trade_off(
@@ -140,9 +146,15 @@ class _Side:
             k: Length of the lists.
         """
         hit, rank = np.nonzero(find_hits(own[1].numpy(force=True), self.pairs[people]))
-        rivals = torch.nn.functional.pad(others[0], (0, k - others[0].shape[1]), value=-torch.inf)
-        margin = own[0][hit, rank].double() - rivals[hit, k - 1 - rank].double()
-        self.margin.append(margin.numpy(force=True))
+        score, index = (part[hit, rank].numpy(force=True) for part in own)
+        place, missing = k - 1 - rank, k - others[0].shape[1]
+        rival_score, rival = (
+            torch.nn.functional.pad(part, (0, missing), value=nothing)[hit, place].numpy(force=True)
+            for part, nothing in zip(others, (-torch.inf, -1), strict=True)
+        )
+        margin = score.astype(np.float64) - rival_score
+        # Of two equal items a ranking takes the one that comes first in the catalogue.
+        self.margin.append(np.where(index < rival, np.nextafter(margin, np.inf), margin))
         self.share.append(1 / (np.diff(self.pairs.indptr)[people][hit] * self.num_people))
 
     def steps(self, *, upwards: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

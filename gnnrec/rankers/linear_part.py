@@ -149,11 +149,12 @@ def best_linear_part(
         The part, its name and its weight; ``None`` and ``none`` where there is none, or where ``auto``, without a
         weight, finds that none pays.
     """
-    if name == "none" or (name == "auto" and task.validation is None):
+    if name == "none" or (name == "auto" and weight is None and task.validation is None):
         return None, "none", None
     names: list[LinearPartName] = [name]
     if name == "auto":
-        names = ["graph-filter", "ease"] if len(item) <= _MOST_ITEMS_FOR_EASE else ["graph-filter"]
+        both = task.validation is not None and len(item) <= _MOST_ITEMS_FOR_EASE
+        names = ["graph-filter", "ease"] if both else ["graph-filter"]
     parts = {kind: LinearPart.fit(kind, task, user, item) for kind in names}
     weights = _WEIGHTS if weight is None else (weight,)
     if task.validation is None:

@@ -383,6 +383,8 @@ class NeuralRanker(Ranker):
         """Returns ``[num_added, any]``: what each new item hears from its nearest known items in one modality."""
         added_rows, added_owner = mean_per_owner(added)
         known_rows, known_owner = mean_per_owner(known)
+        of_fit = known_owner < self.shape.num_items  # what was added since comes in any order
+        known_rows, known_owner = known_rows[of_fit], known_owner[of_fit]
         index, share, own_share = neighbour_shares(
             added_rows, known_rows, self.config.similar_items, self.config.item_graph
         )

@@ -91,7 +91,8 @@ class ItemIndex:
             raise ConfigError(f"k must be at least 1, got {k}")
         if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
             raise DataError(f"queries {list(queries.shape)} must be as wide as the items, {self._vectors.shape[1]}")
-        if allowed is not None and allowed.shape != (len(self),):
+        allowed = None if allowed is None else np.asarray(allowed)
+        if allowed is not None and (allowed.shape != (len(self),) or allowed.dtype != np.bool_):
             raise DataError(f"allowed must be {len(self)} booleans, one for each item")
         if allowed is not None and allowed.mean() < _FEW:
             return self._search_few(queries, k, np.flatnonzero(allowed))

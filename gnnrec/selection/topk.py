@@ -64,6 +64,7 @@ def top_k(
         raise DataError(
             f"queries {tuple(queries.shape)} and items {tuple(items.shape)} must be matrices of equal width"
         )
+    exclude = None if exclude is None else sp.csr_matrix(exclude)
     if exclude is not None and exclude.shape != (len(queries), len(items)):
         raise DataError(f"exclude has the shape {exclude.shape}, not ({len(queries)}, {len(items)})")
     if block_size is not None:
@@ -107,6 +108,7 @@ def top_k_of_scores(
         ConfigError: ``k`` is below 1.
         DataError: Shapes that do not fit, or scores that are not numbers.
     """
+    exclude = None if exclude is None else sp.csr_matrix(exclude)
     scores = _matrix(scores, exclude)
     k = min(_check_positive("k", k), scores.shape[1])
     permitted = None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
@@ -135,6 +137,7 @@ def forbid(
     Raises:
         DataError: Shapes that do not fit.
     """
+    exclude = None if exclude is None else sp.csr_matrix(exclude)
     scores = _matrix(scores, exclude)
     permitted = None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
     if exclude is not None or permitted is not None:

@@ -10,7 +10,7 @@ from gnnrec.data.dataset import Dataset
 from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, GnnrecError
 from gnnrec.evaluation.metrics import parse_metric
-from gnnrec.fitting import pairs_between, resolve_device
+from gnnrec.fitting import learns_from_media, pairs_between, resolve_device
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.presets import RecommenderConfig
 from gnnrec.presets import preset as named_preset
@@ -134,6 +134,7 @@ def _problem(
     if (pairs - pairs.multiply(train.interaction_matrix())).nnz == 0:
         raise DataError("every validation pair is a training pair too; check the split, or leave out valid=")
     device = resolve_device(config.device)
-    neural = config.ranker == "neural"
-    features = encode_dataset(train, cache_dir=cache_dir, device=device, progress=progress) if neural else {}
+    features = {}
+    if config.ranker == "neural" or learns_from_media(config):  # a trial of the former may start to
+        features = encode_dataset(train, cache_dir=cache_dir, device=device, progress=progress)
     return Problem(train, valid, features, config, searched, start)

@@ -408,3 +408,31 @@ def test_a_data_set_saved_by_the_first_format_still_loads():
     assert data.modalities["poster"] == Image("pictures", media_root="root")
     assert data.relations["follows"].target_index.tolist() == [2, 1]
     assert data.cleaning_report.rows_in == 3
+
+
+def test_times_may_lie_far_away():
+    def seconds(*times) -> list[float]:
+        log = pd.DataFrame({"user_id": range(len(times)), "item_id": range(len(times)), "timestamp": times})
+        return Dataset.from_frames(log).events.timestamp.tolist()
+
+    assert seconds("9999-12-31", "2020-01-01") == [253402214400, 1577836800]
+    assert seconds("1000", "1500") == [1000, 1500]  # numbers, no years
+    assert seconds(*np.array(["9999-12-31", "1500-01-01"], "datetime64[us]")) == [253402214400, -14831769600]
+
+
+def test_a_threshold_is_a_number():
+    log = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "weight": [1, 5]})
+    assert type(Dataset.from_frames(log, positive_from=log["weight"].max()).positive_from) is float
+    with pytest.raises(ConfigError, match="positive_from is a number"):
+        Dataset.from_frames(log, positive_from="4")
+    with pytest.raises(ConfigError, match=r"min_user_events must be positive, not '5'"):
+        Cleaning(min_user_events="5")
+
+
+def test_vectors_in_a_precision_that_numpy_lacks():
+    log = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2]})
+    matrix = torch.tensor([[1.0, 0.5], [2.0, 0.25]])
+    data = Dataset.from_frames(log, modalities={"look": Vectors(matrix.bfloat16(), [1, 2])})
+    np.testing.assert_array_equal(data.modalities["look"].matrix, matrix)
+    with pytest.raises(DataError, match="dense matrix"):
+        Dataset.from_frames(log, modalities={"look": Vectors(matrix.to_sparse(), [1, 2])})

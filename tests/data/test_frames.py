@@ -1,5 +1,6 @@
 import gzip
 import sys
+from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -78,6 +79,9 @@ def test_lazy_frames_are_collected_and_duplicate_indexes_forgotten():
         ("f.csv", b"", "No columns"),
         ("f.csv", b"user_id,item_id\n", "holds no rows"),
         ("f.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 fields"),
+        ("f.csv", b"item_id,title\n1,Good, Bad and Ugly\n2,Heat\n", "more fields than the header"),
+        ("f.csv", b"a,b\n1,2,\n3,4,\n", "more fields than the header"),
+        ("f.json", b"[1, 2]", "array of objects"),
         ("f.csv", b"a\n\xff\xfe\n", "decode"),
         ("f.csv.gz", b"not gzip", "gzip"),
         ("f.parquet", b"PAR1", "Parquet"),
@@ -125,3 +129,22 @@ def test_polars_answers_without_polars_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingPackageError, match="pip install polars"):
         to_library(ROWS, "polars")
+
+
+def test_an_array_of_objects_has_the_columns_of_all_of_them(tmp_path):
+    (tmp_path / "f.json").write_text('\ufeff[{"item_id": 1}, {"item_id": 2, "plot": "z"}]', encoding="utf-8")
+    frame, _ = read_frame(tmp_path / "f.json")
+    assert frame["item_id"].tolist() == [1, 2]
+    assert frame["plot"].isna().tolist() == [True, False]
+
+
+def test_columns_are_texts_on_request(tmp_path):
+    (tmp_path / "f.csv").write_text("user_id,rating\n007,1\n7,2\n")
+    assert read_frame(tmp_path / "f.csv", texts=["user_id"])[0]["user_id"].tolist() == ["007", "7"]
+    assert read_frame(tmp_path / "f.csv")[0]["user_id"].tolist() == [7, 7]
+
+
+def test_paths_become_texts():
+    frame, _ = read_frame(pd.DataFrame({"picture": [Path("a") / "b.png", None]}))
+    assert frame["picture"][0] == str(Path("a") / "b.png")
+    assert pd.isna(frame["picture"][1])

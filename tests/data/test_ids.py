@@ -36,7 +36,13 @@ def test_ids_become_integers_or_strings(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("abc", "single value 'abc'"),
+        ("abc", "flat collection of ids, got 'abc'"),
+        (7, "flat collection of ids, got 7"),
+        (np.array([["a"]]), "flat collection"),
+        ([1e19, 2e19], "2e.19 is too large for a float"),
+        ([10**20, 2], "100000000000000000000 does not fit"),
+        ([-1, 2**63 + 5], "does not fit"),
+        ([-(2**63) - 1, 5], "-9223372036854775809 does not fit"),
         ([1, None], "row 1 has no id"),
         ([1.5, 2.0], "1.5 is not an id"),
         ([1.0, np.inf], "inf is not an id"),

@@ -240,3 +240,9 @@ def test_splits_in_time_need_times():
     for splitter in (split.leave_last(), split.by_time()):
         with pytest.raises(DataError, match="needs a timestamp column"):
             data.split(splitter)
+
+
+def test_events_without_a_part_are_in_none(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,part\nu1,i1,train\nu2,i2,test\nu3,i3,\n")
+    parts = Dataset.from_frames(tmp_path / "log.csv").split(split.column("part", "train", "valid", "test"))
+    assert [len(part.events) for part in parts] == [1, 0, 1]

@@ -86,12 +86,13 @@ def test_the_largest_offset_lies_between_the_limits():
     assert trade.largest_offset(0.75) == 1.5
     assert trade.largest_offset(0.5) == 1.5  # both pairs at 2 go together
     assert trade.largest_offset(0.25) == 3
-    assert trade.largest_offset(0.0) == 4
+    assert trade.largest_offset(0.0) == 5  # beyond the limits of both kinds
     assert [trade.new_recall(offset) for offset in (0.0, 0.1, 3.5)] == [0, 0.5, 0.75]
     nothing = np.zeros(0)
     assert TradeOff(1, nothing, nothing, nothing, nothing).largest_offset(0.9) == 0
     frame = trade.to_frame(3)
-    assert frame.to_numpy().tolist() == [[0.5, 1, 0.5], [1.5, 0.75, 0.5], [4, 0, 0.75]]
+    assert frame.to_numpy().tolist() == [[0.5, 1, 0.5], [1.5, 0.75, 0.5], [5, 0, 0.75]]
+    assert (trade.known_recall(np.inf), trade.new_recall(np.inf)) == (0, 0.75)
 
 
 def test_a_picture_shows_every_model(tmp_path: Path):

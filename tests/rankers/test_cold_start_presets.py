@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import gnnrec as gr
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.features import Features
 from gnnrec.presets import PRESETS
@@ -46,3 +47,19 @@ def test_new_items_reach_the_right_users_by_their_content(name: str, shop: Plant
 def test_the_auxiliary_loss_is_what_teaches_the_encoder(name: str, shop: PlantedGraph) -> None:
     untaught = fit(name, shop, shop.features, identity_dropout=0.0, auxiliary={})
     assert purity_of_new_items(untaught, shop) < 0.5
+
+
+@pytest.mark.parametrize("preset", ["gnnrec", "freedom", "pgl"])
+def test_new_items_do_not_depend_on_how_they_come(preset):
+    shop = gr.synthetic.shop(num_users=60, num_items=40, seed=0)
+    look = shop.vectors()
+    data = gr.Dataset.from_frames(shop.interactions, modalities={"look": look})
+    known = data.without(items=np.isin(data.items.ids, look.ids[35:]))
+    once, singly = (
+        gr.Recommender.preset(preset, embedding_dim=8, epochs=2).fit(known, progress=False) for _ in range(2)
+    )
+    once.add_items(vectors={"look": gr.Vectors(look.matrix[35:], look.ids[35:])})
+    for row in range(35, 40):
+        singly.add_items(vectors={"look": gr.Vectors(look.matrix[row : row + 1], look.ids[row : row + 1])})
+    people = np.arange(len(once.state.users))
+    np.testing.assert_allclose(once.state.ranker.score(people), singly.state.ranker.score(people), atol=1e-5)

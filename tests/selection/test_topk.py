@@ -122,3 +122,10 @@ def test_what_does_not_fit() -> None:
         top_k_of_scores(torch.ones(3), 1)
     with pytest.raises(ConfigError, match="block_size"):
         top_k(torch.ones(1, 2), torch.ones(3, 2), 1, block_size=0)
+
+
+def test_hidden_pairs_may_come_in_any_sparse_form():
+    scores = np.arange(9.0, dtype=np.float32).reshape(3, 3)
+    hidden = sp.csc_matrix(([1.0], ([0], [2])), shape=(3, 3))
+    assert top_k_of_scores(scores, 1, exclude=hidden)[1].ravel().tolist() == [1, 2, 2]
+    assert top_k(scores, np.eye(3, dtype=np.float32), 1, exclude=hidden)[1].ravel().tolist() == [1, 2, 2]

@@ -230,6 +230,12 @@ def test_a_classical_ranker_is_searched(parts: Parts) -> None:
     assert report.trials["trained_epochs"].eq(0).all()
 
 
+def test_a_ranker_that_compares_media_is_searched(small_shop: Shop) -> None:
+    data = gr.Dataset.from_frames(small_shop.interactions, modalities={"taste": small_shop.vectors(dim=4)})
+    report = gr.tune(data, preset="content-knn", trials=2, metric="recall@5", progress=False)
+    assert report.best_value > 0
+
+
 def test_media_are_encoded_once(small_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from gnnrec.modalities import encode
 

@@ -29,7 +29,7 @@ class Blocks:
         block, num_blocks = rows.owner_index * num_modalities + rows.modality_index, rows.num_nodes * num_modalities
         x = scatter(rows.z, block, dim=0, dim_size=num_blocks, reduce="mean")
         count = torch.bincount(block, minlength=num_blocks)
-        return cls(x.view(rows.num_nodes, num_modalities, -1), count.view(rows.num_nodes, num_modalities))
+        return cls(x.view(rows.num_nodes, num_modalities, x.shape[1]), count.view(rows.num_nodes, num_modalities))
 
     @property
     def filled(self) -> Tensor:

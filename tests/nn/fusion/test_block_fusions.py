@@ -1,8 +1,10 @@
 """Concatenation, stacking and gates: the fusions that see one block per modality."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+import gnnrec as gr
 from gnnrec.nn.fusion import ModalityRows
 from gnnrec.nn.fusion.blocks import BlockMixing, Blocks
 from gnnrec.nn.fusion.concatenation import ConcatenationFusion
@@ -107,3 +109,12 @@ def test_gates_start_open_alike() -> None:
     fused = GatedFusion(2, 3)(ROWS, torch.randn(3, 3))
     torch.testing.assert_close(fused.x[0], (MEAN + ROWS.z[2]) / 2)
     torch.testing.assert_close(fused.attention, torch.tensor([0.25, 1.0, 0.5, 0.25]))
+
+
+@pytest.mark.parametrize("name", ["concatenation", "stacking", "gated"])
+def test_a_step_may_hide_no_item(name):
+    """In a small catalogue a draw of hidden items is empty sooner or later."""
+    shop = gr.synthetic.shop(num_users=30, num_items=12, seed=0)
+    data = gr.Dataset.from_frames(shop.interactions, modalities={"look": shop.vectors()})
+    rec = gr.Recommender(embedding_dim=4, epochs=2, fusion=name, identity_dropout=0.01, linear_part="none")
+    assert len(rec.fit(data, progress=False).history) == 2
