@@ -29,8 +29,10 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
     Raises:
         DataError: A null id, an id that is neither integer nor string, or both kinds at once.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
-        raise DataError(f"{what}: expected a flat collection of ids, got {values!r}")
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise DataError(f"{what}: expected a collection of ids, got the single value {values!r}")
+    if (dimensions := getattr(values, "ndim", 1)) != 1:
+        raise DataError(f"{what}: expected a flat collection of ids, got one of {dimensions} dimensions")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
             raise DataError(f"{what}: {values.max()} does not fit into 64 bits with sign; use strings")

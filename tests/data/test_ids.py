@@ -36,9 +36,9 @@ def test_ids_become_integers_or_strings(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("abc", "flat collection of ids, got 'abc'"),
-        (7, "flat collection of ids, got 7"),
-        (np.array([["a"]]), "flat collection"),
+        ("abc", "single value 'abc'"),
+        (7, "single value 7"),
+        (np.array([["a"]]), "2 dimensions"),
         ([1e19, 2e19], "2e.19 is too large for a float"),
         ([10**20, 2], "100000000000000000000 does not fit"),
         ([-1, 2**63 + 5], "does not fit"),
