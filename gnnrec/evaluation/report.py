@@ -164,7 +164,7 @@ def plot_trade_off(curves: Mapping[str, TradeOff], path: str | Path) -> None:
         raise DataError(f"the lists have different lengths: {sorted(lengths)}; measure all with the same k")
     frames = {name: curve.to_frame() for name, curve in curves.items()}
     as_it_is = {name: (curve.known_recall(0.0), curve.new_recall(0.0)) for name, curve in curves.items()}
-    figure = new_figure(width=6.0, height=4.2)
+    figure = new_figure(width=7.0, height=4.2)
     draw_trade_off(figure.subplots(), frames, as_it_is, f"Recall@{lengths.pop()} of new items and of known ones")
     save_figure(figure, path)
 
@@ -181,7 +181,7 @@ def draw_trade_off(
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     dress(axes, title)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def plot_embeddings(vectors: ArrayLike, labels: Sequence[Any], path: str | Path, *, title: str = "Embeddings") -> None:
