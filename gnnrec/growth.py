@@ -219,7 +219,8 @@ def _kind(column: pd.Series) -> str | None:
     """Returns what the values of a column are, all numbers being of one kind; ``None`` if there are none."""
     if not column.notna().any():
         return None
-    kind = pd.api.types.infer_dtype(column, skipna=True)
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    kind = pd.api.types.infer_dtype(values, skipna=True)
     return "numeric" if kind in ("integer", "floating", "mixed-integer-float", "decimal") else kind
 
 

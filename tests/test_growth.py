@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gnnrec as gr
+from gnnrec import growth
 from gnnrec.errors import DataError, EncoderError, UnknownIdError, UnsupportedError
 from gnnrec.modalities.encoder import register_encoder
 from gnnrec.modalities.features import EncoderCard
@@ -427,3 +428,13 @@ def test_rankers_without_media_refuse_items_and_profiles_and_still_remove(media)
     assert "i01" not in set(knn.recommend(state.users.ids, k=50, exclude_seen=False)["item_id"])
     with pytest.raises(UnsupportedError, match="has no use for profiles; 'neural' has"):
         state.ranker.fold_in_with_profiles(state.train[:1], {})
+
+
+def test_further_rows_keep_the_kind_of_a_column():
+    table = pd.DataFrame({"genre": pd.Categorical(["a", "b"]), "year": [1999, 2001], "note": [None, None]})
+    stacked = growth._stacked(table, pd.DataFrame({"genre": ["c"], "year": [2.5], "note": ["text"]}))
+    assert stacked["genre"].tolist() == ["a", "b", "c"]
+    assert stacked["year"].tolist() == [1999, 2001, 2.5]
+    assert stacked["note"].iloc[2] == "text"
+    with pytest.raises(DataError, match="column 'year' holds string values, and numeric values"):
+        growth._stacked(table, pd.DataFrame({"genre": ["c"], "year": ["c. 1999"], "note": [None]}))
