@@ -17,6 +17,7 @@ from gnnrec.selection.topk import forbid, top_k_of_scores
 __all__ = ["TradeOff", "trade_off"]
 
 _ROUNDING = 1e-9  # of sums of shares
+_BELOW = 1e-6  # so that an offset that is added in single precision stays below its limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,23 +67,21 @@ class TradeOff:
     def largest_offset(self, known_recall: float) -> float:
         """Returns the largest offset at which known items keep a recall; 0 if they have none to lose.
 
-        It lies in the middle between the last limit that may be passed and the first that may not, or beyond the limits
-        of both kinds where all may be passed.
+        It lies just below the first limit that may not be passed, or beyond the limits of both kinds where all may be.
 
         Args:
             known_recall: The recall to keep. If it is more than there is, no known item loses anything.
         """
+        if not self.known_share.any():
+            return 0.0
         finite = np.isfinite(self.known_limit)
         limit, share = self.known_limit[finite], self.known_share[finite]
-        if not len(limit):
-            return 0.0
         affordable = self.known_share.sum() - known_recall + _ROUNDING
         passed = int(np.searchsorted(np.cumsum(share), affordable, side="right"))
         if passed == len(limit):
-            return float(max(limit[-1], self.new_limit[np.isfinite(self.new_limit)].max(initial=-np.inf)) + 1)
-        before = limit[:passed][limit[:passed] < limit[passed]]
-        below = before[-1] if len(before) else limit[passed] - 1
-        return float((below + limit[passed]) / 2)
+            limits = np.concatenate([limit, self.new_limit[np.isfinite(self.new_limit)]])
+            return float(limits.max() + 1) if len(limits) else 0.0
+        return float(limit[passed] - _BELOW * max(1.0, abs(limit[passed])))
 
 
 def _finite(offset: float) -> float:

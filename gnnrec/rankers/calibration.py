@@ -145,9 +145,7 @@ def best_new_item_offset(
     k = parse_metric(select_by)[1] or _USUAL_LENGTH
     trade = trade_off(score, validation.pairs, new, mask=validation.mask, k=k)
     alone = trade.known_recall(-np.inf)
-    # Beyond the last of their limits known items have nothing left to lose, and new ones no reason to go further.
-    limits = trade.known_limit[np.isfinite(trade.known_limit)]
-    offset = min(trade.largest_offset((1 - price) * alone), float(limits.max(initial=0.0)))
+    offset = trade.largest_offset((1 - price) * alone)
     logger.info(
         "new items are moved by %+.3f: on validation known ones keep %.4f of a recall@%d of %.4f, new ones reach %.4f",
         *(offset, trade.known_recall(offset), k, alone, trade.new_recall(offset)),

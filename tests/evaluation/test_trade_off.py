@@ -79,19 +79,22 @@ def test_of_equal_items_only_those_that_have_a_place_are_found():
     assert [trade.new_recall(offset) for offset in (1.5, 2.5, 9.0)] == pytest.approx([0, 0.25, 0.5])
 
 
-def test_the_largest_offset_lies_between_the_limits():
+def test_the_largest_offset_lies_below_the_first_limit_that_may_not_be_passed():
     trade = TradeOff(1, np.array([1.0, 2.0, 2.0, 4.0]), np.full(4, 0.25), np.array([0.0, 3.0]), np.array([0.5, 0.25]))
     assert trade.known_recall(-np.inf) == 1
-    assert trade.largest_offset(2.0) == 0.5  # more than there is: half below the first limit
-    assert trade.largest_offset(0.75) == 1.5
-    assert trade.largest_offset(0.5) == 1.5  # both pairs at 2 go together
-    assert trade.largest_offset(0.25) == 3
+    assert trade.largest_offset(2.0) == pytest.approx(1, abs=1e-5)  # more than there is: no limit is passed
+    assert trade.largest_offset(0.75) == pytest.approx(2)
+    assert trade.largest_offset(0.5) == pytest.approx(2)  # both pairs at 2 go together
+    assert trade.largest_offset(0.25) == pytest.approx(4, abs=1e-5)
+    assert trade.largest_offset(0.25) < 4
     assert trade.largest_offset(0.0) == 5  # beyond the limits of both kinds
     assert [trade.new_recall(offset) for offset in (0.0, 0.1, 3.5)] == [0, 0.5, 0.75]
     nothing = np.zeros(0)
     assert TradeOff(1, nothing, nothing, nothing, nothing).largest_offset(0.9) == 0
+    places_for_all = TradeOff(9, np.array([np.inf]), np.ones(1), np.array([-2.0, 3.0]), np.full(2, 0.5))
+    assert places_for_all.largest_offset(0.98) == 4  # known items lose nothing, however far new ones are raised
     frame = trade.to_frame(3)
-    assert frame.to_numpy().tolist() == [[0.5, 1, 0.5], [1.5, 0.75, 0.5], [5, 0, 0.75]]
+    np.testing.assert_allclose(frame, [[1, 1, 0.5], [2, 0.75, 0.5], [5, 0, 0.75]], atol=1e-5)
     assert (trade.known_recall(np.inf), trade.new_recall(np.inf)) == (0, 0.75)
 
 

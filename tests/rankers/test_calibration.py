@@ -43,10 +43,10 @@ def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPa
         )
 
     assert offset(0.02) < 1
-    assert offset(1.0) == pytest.approx(1)  # from which on nothing is left to lose
+    assert offset(1.0) == pytest.approx(2)  # 1 beyond the last limit
     # A linear part that adds .5 to the item of each person leaves as much more room.
     linear = LinearPart("ease", EaseRanker(torch.eye(NUM), sp.identity(NUM, format="csr")), 0.5)
-    assert offset(1.0, linear) == pytest.approx(1.5)
+    assert offset(1.0, linear) == pytest.approx(2.5)
 
 
 def test_the_room_grows_with_the_price(validation: ValidationPairs) -> None:
