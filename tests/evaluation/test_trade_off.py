@@ -83,8 +83,8 @@ def test_the_largest_offset_lies_below_the_first_limit_that_may_not_be_passed():
     trade = TradeOff(1, np.array([1.0, 2.0, 2.0, 4.0]), np.full(4, 0.25), np.array([0.0, 3.0]), np.array([0.5, 0.25]))
     assert trade.known_recall(-np.inf) == 1
     assert trade.largest_offset(2.0) == pytest.approx(1, abs=1e-5)  # more than there is: no limit is passed
-    assert trade.largest_offset(0.75) == pytest.approx(2)
-    assert trade.largest_offset(0.5) == pytest.approx(2)  # both pairs at 2 go together
+    assert trade.largest_offset(0.75) == pytest.approx(2, abs=1e-5)
+    assert trade.largest_offset(0.5) == pytest.approx(2, abs=1e-5)  # both pairs at 2 go together
     assert trade.largest_offset(0.25) == pytest.approx(4, abs=1e-5)
     assert trade.largest_offset(0.25) < 4
     assert trade.largest_offset(0.0) == 5  # beyond the limits of both kinds
