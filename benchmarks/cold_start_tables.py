@@ -117,16 +117,17 @@ def _at_the_same_price(rows: pd.DataFrame) -> str:
     """Returns one line per other model: what it and the default model find of new items where both pay as much."""
     summary = rows.groupby("model", sort=False)[[_WARM, _AMONG_ALL]].mean()
     summary = summary.sort_values(_AMONG_ALL, ascending=False, kind="stable")
+    warm, among_all = summary.loc["gnnrec", [_WARM, _AMONG_ALL]]
     lines = []
     for name, line in summary.drop(index="gnnrec").iterrows():
         ours = _found_at(rows[rows["model"] == "gnnrec"], line[_WARM])
-        theirs = _found_at(rows[rows["model"] == name], summary.loc["gnnrec", _WARM])
-        figures = (line[_WARM], line[_AMONG_ALL], ours, summary.loc["gnnrec", _WARM], theirs)
+        theirs = _found_at(rows[rows["model"] == name], warm)
+        figures = (line[_WARM], line[_AMONG_ALL], ours, theirs)
         lines.append([f"`{name}`", *map(markdown.number, figures)])
     header = ["model", "warm recall@20 as it comes", "recall@20 among all", "`gnnrec` among all at its warm recall"]
-    header += ["warm recall@20 of `gnnrec`", "the model among all at that of `gnnrec`"]
-    unchanged = markdown.number(summary.loc["gnnrec", _AMONG_ALL])
-    return markdown.table(header, lines) + f"\n`gnnrec` as it comes: {unchanged} among all.\n"
+    header += ["the model among all at that of `gnnrec`"]
+    as_it_comes = f"warm recall@20 {markdown.number(warm)}, {markdown.number(among_all)} among all"
+    return markdown.table(header, lines) + f"\n`gnnrec` as it comes: {as_it_comes}.\n"
 
 
 def _found_at(rows: pd.DataFrame, warm: float) -> float:

@@ -231,8 +231,8 @@ def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         DataError: A column holds values of another kind than before, so that the table could not be saved.
     """
     for name in table.columns:
-        before, now = (_kind(part[name]) for part in (table, rows))
-        if before is not None and now is not None and before != now:
+        now = _kind(rows[name])
+        if now is not None and (before := _kind(table[name])) not in (None, now):
             raise DataError(f"new items: column {name!r} holds {now} values, and {before} values in the item table")
     empty = {name: table[name].dtype for name in table.columns if rows[name].isna().all()}
     rows = rows.astype({name: kind if kind.kind in "fO" else object for name, kind in empty.items()})
