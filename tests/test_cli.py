@@ -147,6 +147,27 @@ def test_evaluate_attaches_new_items_by_their_media(run: Run, fitted: Path, tmp_
     assert with_media.stdout.splitlines()[1].startswith("recall@41,1.0,")
 
 
+def test_evaluate_looks_for_media_where_it_is_told(run: Run, tmp_path: Path, small_shop: Shop) -> None:
+    small_shop.interactions.to_csv(tmp_path / "log.csv", index=False)
+    places = {name: tmp_path / name for name in ("learned", "new")}
+    for place in places.values():
+        place.mkdir()
+        items = small_shop.write_media(place)
+    items[["item_id", "sound"]].to_csv(tmp_path / "items.csv", index=False)
+    sound = ("--audio", "chord=sound", "--encoder", "chord=log-mel", "--media-root", places["learned"])
+    fit = ("fit", tmp_path / "log.csv", "--items", tmp_path / "items.csv", *sound, "--set", "epochs=1")
+    assert run(*fit, "-o", tmp_path / "run").exit_code == 0
+    only_there = items["sound"].iloc[0]
+    (places["learned"] / only_there).unlink()
+    pd.DataFrame({"item_id": ["new"], "sound": [only_there]}).to_csv(tmp_path / "new.csv", index=False)
+    pd.DataFrame({"user_id": ["u00"], "item_id": ["new"]}).to_csv(tmp_path / "test.csv", index=False)
+    asked = ("evaluate", tmp_path / "run", "--interactions", tmp_path / "test.csv", "--items", tmp_path / "new.csv")
+    there, elsewhere = run(*asked, "--media-root", places["new"]), run(*asked)
+    assert there.exit_code == elsewhere.exit_code == 0
+    assert "unreadable" not in there.stderr
+    assert "1 unreadable" in elsewhere.stderr  # it is looked for where those of the fit lay
+
+
 def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, folder: Path, tmp_path: Path) -> None:
     fit = ("fit", folder / "log.csv", "--positive-from", "4", "--preset", "popularity", "-o", tmp_path / "run")
     assert run(*fit).exit_code == 0
@@ -265,6 +286,9 @@ def test_numbered_vectors(run: Run, tmp_path: Path) -> None:
     command = ["fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'image_feat.npy'}"]
     assert run(*command, "--set", "epochs=1", "-o", tmp_path / "run").exit_code == 0
     assert gr.load(tmp_path / "run" / "model").state.items.ids.tolist() == [*range(16)]  # item 15 has no event
+    np.save(tmp_path / "number.npy", 3.0)
+    refused = run("fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'number.npy'}", "-o", tmp_path / "run")
+    assert (refused.exit_code, "expected a dense matrix" in error_line(refused)) == (3, True)
 
 
 def test_datasets(run: Run) -> None:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from gnnrec.errors import ConfigError, DataError, MissingPackageError
 from gnnrec.retrieval import ItemIndex
@@ -57,6 +58,14 @@ def test_only_allowed_items_are_answered(index, share):
     wanted = np.flatnonzero(allowed)[brute_force(ITEMS[allowed])[1]]
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), wanted.tolist(), strict=True)]
     assert np.mean(shared) > 0.95
+
+
+@pytest.mark.parametrize("share", [0.6, 0.01])
+@pytest.mark.parametrize("given", [list, torch.from_numpy])
+def test_allowed_items_may_be_a_list_or_a_tensor(index, share, given):
+    allowed = np.random.default_rng(3).random(len(ITEMS)) < share
+    wanted = index.search(QUERIES, 10, allowed=allowed)[1]
+    assert index.search(QUERIES, 10, allowed=given(allowed))[1].tolist() == wanted.tolist()
 
 
 def test_too_few_items_end_in_minus_one(index):
