@@ -6,6 +6,7 @@ Every figure on the page comes from a row, and every row finds its way into it.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.evaluation import paired_bootstrap
+from gnnrec.evaluation.drawing import cycle
 from harness import markdown
 from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
@@ -56,14 +58,18 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     rows = read_rows(chosen.results, COLD_START)
     sections = [_INTRODUCTION]
+    traded = sorted(
+        rows.loc[rows[TRADE_OFF[0]].notna(), "model"].unique(), key=lambda model: (model != "gnnrec", model)
+    )
+    colours = dict(zip(traded, cycle(len(traded)), strict=True))  # a model has the same one in all pictures
     for name, benchmark in BENCHMARKS.items():
         of_dataset = rows[rows["dataset"] == name]
         if len(of_dataset):
-            sections.append(section(name, benchmark, of_dataset, chosen.docs))
+            sections.append(section(name, benchmark, of_dataset, colours, chosen.docs))
     (chosen.docs / "benchmarks-cold-start.md").write_text("\n".join([*sections, surroundings(rows)]), encoding="utf-8")
 
 
-def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> str:
+def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, colours: Mapping[str, str], docs: Path) -> str:
     """Returns the section of one data set: its models, the variants of each, and what failed; draws its picture."""
     went_well, went_wrong = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
     parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
@@ -74,7 +80,7 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
     traded = models[models[TRADE_OFF[0]].notna()]
     if traded["model"].nunique() > 1 and "gnnrec" in set(traded["model"]):
         picture = f"images/trade-off-{name}.png"
-        draw_trade_offs(traded, benchmark.title, docs / picture)
+        draw_trade_offs(traded, colours, benchmark.title, docs / picture)
         title = f"New items against known ones on {benchmark.title}"
         parts += ["**At the same recall of warm items**\n", f"![{title}]({picture})\n", _at_the_same_price(traded)]
     for model, of_model in went_well.groupby("model"):

@@ -53,22 +53,23 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_trade_offs(rows: pd.DataFrame, title: str, path: Path) -> None:
+def draw_trade_offs(rows: pd.DataFrame, colours: Mapping[str, str], title: str, path: Path) -> None:
     """Draws the recall of new items over that of known ones in the same list, for each model.
 
     Args:
-        rows: Of fits on new items, with the curve of each; those of one model are averaged point by point. The default
-            model comes first, so it has the same colour everywhere.
+        rows: Of fits on new items, with the curve of each; those of one model are averaged point by point.
+        colours: Model → its colour; models are listed in this order.
         title: Name of the data set.
         path: File to write.
     """
     as_it_comes = [view_column("test", "recall@20", view) for view in ("warm", "cold among all")]
     frames, dots = {}, {}
-    for model, of_model in sorted(rows.groupby("model"), key=lambda group: group[0] != "gnnrec"):
+    for model in [name for name in colours if (rows["model"] == name).any()]:
+        of_model = rows[rows["model"] == model]
         points = {name: np.stack(of_model[column].to_list()).mean(axis=0) for name, column in _CURVE.items()}
         frames[model], dots[model] = pd.DataFrame(points), tuple(of_model[as_it_comes].mean())
     figure = new_figure(8.0, 4.6)
-    draw_trade_off(figure.subplots(), frames, dots, f"{title}: recall@20")
+    draw_trade_off(figure.subplots(), frames, dots, colours, f"{title}: recall@20")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 

@@ -165,17 +165,24 @@ def plot_trade_off(curves: Mapping[str, TradeOff], path: str | Path) -> None:
     frames = {name: curve.to_frame() for name, curve in curves.items()}
     as_it_is = {name: (curve.known_recall(0.0), curve.new_recall(0.0)) for name, curve in curves.items()}
     figure = new_figure(width=7.0, height=4.2)
-    draw_trade_off(figure.subplots(), frames, as_it_is, f"Recall@{lengths.pop()} of new items and of known ones")
+    colours = dict(zip(frames, cycle(len(frames)), strict=True))
+    draw_trade_off(
+        figure.subplots(), frames, as_it_is, colours, f"Recall@{lengths.pop()} of new items and of known ones"
+    )
     save_figure(figure, path)
 
 
 def draw_trade_off(
-    axes: "Axes", frames: Mapping[str, pd.DataFrame], as_it_is: Mapping[str, tuple[float, float]], title: str
+    axes: "Axes",
+    frames: Mapping[str, pd.DataFrame],
+    as_it_is: Mapping[str, tuple[float, float]],
+    colours: Mapping[str, str],
+    title: str,
 ) -> None:
     """Draws trade-offs, given as frames with columns ``known`` and ``new``, and a dot ``(known, new)`` for each."""
-    for (name, frame), colour in zip(frames.items(), cycle(len(frames)), strict=True):
-        axes.plot(frame["known"], frame["new"], color=colour, label=name, linewidth=1.8)
-        axes.plot(*as_it_is[name], "o", color=colour, markersize=7, clip_on=False, zorder=3)
+    for name, frame in frames.items():
+        axes.plot(frame["known"], frame["new"], color=colours[name], label=name, linewidth=1.8)
+        axes.plot(*as_it_is[name], "o", color=colours[name], markersize=7, clip_on=False, zorder=3)
     axes.set_xlabel("recall of known items")
     axes.set_ylabel("recall of new items, among all")
     axes.set_xlim(left=0)
