@@ -22,6 +22,7 @@ from gnnrec.evaluation.protocol import Evaluation
 from gnnrec.evaluation.report import plot_embeddings, plot_recall_by_degree, plot_training
 from gnnrec.evaluation.significance import compare
 from gnnrec.evaluation.slices import sliced
+from gnnrec.export.parquet import export_parquet
 from gnnrec.recommender import Recommender
 
 __all__ = ["DemoResult", "run_demo"]
@@ -214,7 +215,7 @@ def _share_of(genre: str, films: _Films, train: Dataset) -> NDArray[np.float64]:
 
 def _write(output: Path, recommender: Recommender, films: _Films, lists: pd.DataFrame) -> list[Path]:
     recommender.save(output / "model")
-    files = recommender.export(output / "embeddings")
+    files = export_parquet(recommender.embeddings("user"), recommender.embeddings("item"), output / "embeddings")
     titled = lists.assign(title=lists["item_id"].map(films.title))
     try:
         write_config(recommender.config, output / "config.toml")
