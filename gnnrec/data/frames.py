@@ -72,7 +72,7 @@ def read_frame(source: Any, what: str = "frame", texts: Collection[str] = ()) ->
         frame = nw.from_native(source)
     except (TypeError, nw.exceptions.NarwhalsError) as error:
         raise DataError(
-            f"{what}: expected a pandas, polars or pyarrow frame or a path, got {type(source).__name__}: {error}"
+            f"{what}: expected a pandas, polars or pyarrow frame or a path, got {type(source).__name__}"
         ) from error
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
@@ -242,7 +242,10 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_column_names(names: list[Any], what: str) -> None:
-    """Raises a :class:`~gnnrec.errors.DataError` if a name occurs twice."""
-    repeated = sorted({str(name) for name in names if names.count(name) > 1})
+    """Raises a :class:`~gnnrec.errors.DataError` if a name occurs twice, written out, or consists of several."""
+    if tuples := [name for name in names if isinstance(name, tuple)]:
+        raise DataError(f"{what}: a column needs one name, not the {len(tuples[0])} of {tuples[0]!r}; rename it")
+    texts = pd.Series(list(map(str, names)), dtype=object)
+    repeated = sorted(texts[texts.duplicated()].unique())
     if repeated:
         raise DataError(f"{what}: several columns are called {', '.join(map(repr, repeated))}; rename them")

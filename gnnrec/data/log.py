@@ -176,4 +176,4 @@ def _seconds(dates: pd.Series) -> NDArray[np.float64]:
 
 
 def _names(frame: pd.DataFrame) -> str:
-    return ", ".join(map(repr, frame.columns))
+    return ", ".join(map(repr, frame.columns)) or "none"

@@ -106,6 +106,10 @@ def test_absent_files_differing_columns_and_repeated_columns_are_errors(tmp_path
         read_frame(str(tmp_path / "*.csv"))
     with pytest.raises(DataError, match="several columns are called 'a'"):
         read_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(DataError, match="several columns are called '1'"):
+        read_frame(pd.DataFrame([[1, 2]], columns=[1, "1"]))
+    with pytest.raises(DataError, match=r"one name, not the 2 of \('x', 'a'\)"):
+        read_frame(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("x", "a"), ("x", "b")])))
 
 
 def test_answers_come_back_in_the_library_asked_for():
