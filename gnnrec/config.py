@@ -8,10 +8,11 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, StorageError
 
 __all__ = ["Choices", "Range", "from_dict", "read_config", "searched", "suggest", "to_dict", "write_config"]
 
@@ -124,7 +125,11 @@ def read_config(kind: type[T], path: str | Path) -> T:
 
 
 def write_config(options: Any, path: str | Path) -> None:
-    """Writes every option, defaults included, as TOML; options that are ``None`` are left out."""
+    """Writes every option, defaults included, as TOML; options that are ``None`` are left out.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     import tomli_w
 
     def without_none(value: Any) -> Any:
@@ -132,7 +137,10 @@ def write_config(options: Any, path: str | Path) -> None:
             return {key: without_none(item) for key, item in value.items() if item is not None}
         return value
 
-    Path(path).write_text(tomli_w.dumps(without_none(to_dict(options))), encoding="utf-8")
+    try:
+        Path(path).write_text(tomli_w.dumps(without_none(to_dict(options))), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write the configuration {str(path)!r}: {error}") from error
 
 
 def _place(where: str, key: str) -> str:
@@ -172,6 +180,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
             return float(value)
+    elif hint is int and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"option {where!r} cannot be {value!r}; expected {_name(hint)}")

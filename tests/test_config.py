@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnrec.config import from_dict, read_config, suggest, to_dict, write_config
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, StorageError
 from gnnrec.presets import PRESETS, RecommenderConfig
 from gnnrec.rankers import RANKERS
 
@@ -204,3 +205,13 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path) -> None:
     file.write_text("[inner]\ndept = 3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"'inner\.dept'; did you mean 'depth'"):
         read_config(Outer, file)
+
+
+def test_a_configuration_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"absent.*c\.toml"):
+        write_config(RecommenderConfig(), tmp_path / "absent" / "c.toml")
+
+
+def test_whole_numbers_of_numpy_are_taken() -> None:
+    width = RecommenderConfig().with_options({"embedding_dim": np.int64(16)}).model.embedding_dim
+    assert (width, type(width)) == (16, int)

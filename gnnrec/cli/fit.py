@@ -56,8 +56,8 @@ def fit(
     """Fit a recommender and write it to a folder.
 
     The folder gets `model/` (for the other commands and `gnnrec.load`), `config.toml` (every option, defaults
-    included; give it back with --config) and, with --split, `test.parquet`. A modality whose name begins with `user:`
-    belongs to the users.
+    included, but those that the fit is left to choose; give it back with --config) and, with --split, `test.parquet`.
+    A modality whose name begins with `user:` belongs to the users.
 
     For instance
 

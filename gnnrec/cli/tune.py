@@ -61,7 +61,7 @@ def tune(
 ) -> None:
     """Search the options that fit the data best, on validation events only.
 
-    The folder gets `report.md` with two pictures, `trials.csv`, `best.toml` (every option; give it to `gnnrec fit` with
+    The folder gets `report.md` with two pictures, `trials.csv`, `best.toml` (its options; give it to `gnnrec fit` with
     `--config`) and, unless --storage names another file, `trials.journal`: the same command goes on from there. With
     --split, the test events are left alone: fit with the same --split and measure there.
 

@@ -72,7 +72,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Audio:
-    """A column that holds a path, or a list of paths, of sound files (WAV, OGG, FLAC) for each row.
+    """A column that holds a path, or a list of paths, of sound files (WAV, OGG, FLAC, MP3) for each row.
 
     Attributes:
         column: The column with the path(s); relative ones start at ``media_root``.

@@ -232,7 +232,8 @@ def cross_modal_retrieval(
         temperature: Divides the cosines in the matching distribution.
 
     Raises:
-        DataError: There is no query, or the widths or the number of answers do not fit.
+        DataError: There is no query, a row holds something that is no number, the widths or the number of answers do
+            not fit, or an answer is no candidate.
     """
     asked, offered = _unit_rows("queries", queries), _unit_rows("candidates", candidates)
     right = np.asarray(answer, dtype=np.int64)
@@ -241,6 +242,10 @@ def cross_modal_retrieval(
             f"queries {asked.shape}, candidates {offered.shape} and answers {right.shape} do not fit: one width, and "
             "one answer for each of one or more queries"
         )
+    if right.min() < 0 or right.max() >= len(offered):
+        raise DataError(f"answers are positions of the {len(offered)} candidates, not {right.min()} to {right.max()}")
+    if not (np.isfinite(asked).all() and np.isfinite(offered).all()):
+        raise DataError("queries and candidates need finite numbers; leave out the rows of owners without the modality")
     better, tied = np.empty(len(asked), dtype=np.int64), np.empty(len(asked), dtype=np.int64)
     entropy, surprise = np.empty(len(asked)), np.empty(len(asked))
     rows = max(1, _BLOCK // len(offered))

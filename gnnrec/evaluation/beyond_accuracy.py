@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gnnrec.errors import DataError
 from gnnrec.evaluation.protocol import Evaluation
+from gnnrec.evaluation.slices import kept_places
 from gnnrec.graph.analysis import gini
 
 __all__ = [
@@ -57,8 +58,11 @@ def beyond_accuracy(
         Means over users with a list (and, for calibration and lift, a history).
 
     Raises:
-        DataError: Matrices whose shapes do not fit.
+        ConfigError: A ``k`` beyond the places that were kept.
+        DataError: Matrices whose shapes do not fit, such as those of a split whose new items or people ``train`` lacks.
     """
+    kept_places(evaluation, k, train.shape[1])
+    _check_shapes(evaluation, train, vectors)
     top_items = evaluation.top_items[:, :k]
     num_items = train.shape[1]
     popularity = np.bincount(train.indices, minlength=num_items)
@@ -77,6 +81,15 @@ def beyond_accuracy(
     if categories is not None:
         measures["calibration"] = _mean(calibration(top_items, history, categories))
     return measures
+
+
+def _check_shapes(evaluation: Evaluation, train: sp.csr_matrix, vectors: Matrix | None) -> None:
+    indices = {"user": evaluation.user_index, "item": evaluation.top_items}
+    for (what, index), size in zip(indices.items(), train.shape, strict=True):
+        if index.size and index.max() >= size:
+            raise DataError(f"the lists hold {what} {index.max()}, but train has {size}; count from one catalogue")
+    if vectors is not None and (rows := np.shape(vectors)[0]) != train.shape[1]:
+        raise DataError(f"vectors have {rows} rows, but train has {train.shape[1]} items")
 
 
 def exposure(top_items: NDArray[np.integer], num_items: int) -> NDArray[np.int64]:
@@ -206,6 +219,8 @@ def calibration(top_items: NDArray[np.integer], history: sp.csr_matrix, categori
 
 def _lists(top_items: NDArray[np.integer], num_items: int) -> sp.csr_matrix:
     """Returns the lists as a binary matrix ``[num_users, num_items]``."""
+    if top_items.size and top_items.max() >= num_items:  # products would read beyond the matrix
+        raise DataError(f"the lists hold item {top_items.max()}, but there are {num_items}; count from one catalogue")
     filled = top_items >= 0
     bounds = np.concatenate([[0], filled.sum(axis=1).cumsum()])
     column = top_items[filled]

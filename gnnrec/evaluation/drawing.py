@@ -6,7 +6,7 @@ Needs the ``plot`` extra.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnnrec.errors import ConfigError, MissingPackageError
+from gnnrec.errors import ConfigError, MissingPackageError, StorageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,9 +50,13 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
 
     Raises:
         ConfigError: An ending that is no picture format.
+        StorageError: The file cannot be written.
     """
     endings = figure.canvas.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in endings:
         raise ConfigError(f"cannot draw {str(path)!r}: the name must end in one of {', '.join(sorted(endings))}")
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    try:
+        figure.savefig(path, dpi=_DOTS_PER_INCH)
+    except OSError as error:
+        raise StorageError(f"cannot write {str(path)!r}: {error}") from error

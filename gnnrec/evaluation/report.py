@@ -34,12 +34,12 @@ _MAX_POINTS = 20_000  # more would only paint over each other
 _logger = logging.getLogger(__name__)
 
 
-def plot_training(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+def plot_training(history: pd.DataFrame | Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Draws the loss and the validation metrics over the epochs; a dot marks each metric's best epoch.
 
     Args:
-        history: One record per epoch: ``epoch``, ``loss`` (and its terms), metrics such as ``recall@20``, in
-            any epochs; ``seconds`` is not drawn.
+        history: One record or row per epoch, as ``Recommender.history`` has them: ``epoch``, ``loss`` (and its
+            terms), metrics such as ``recall@20``, in any epochs; ``seconds`` is not drawn.
         path: File to write.
 
     Raises:
@@ -47,9 +47,10 @@ def plot_training(history: Sequence[Mapping[str, float]], path: str | Path) -> N
         ConfigError: An ending that is no picture format.
         MissingPackageError: matplotlib is not installed.
     """
-    if not history:
+    frame = history if isinstance(history, pd.DataFrame) else pd.DataFrame(list(history))
+    if frame.empty:
         raise DataError("the history has no epoch to draw")
-    frame = pd.DataFrame(list(history)).set_index("epoch").dropna(axis=1, how="all")
+    frame = frame.set_index("epoch").dropna(axis=1, how="all")
     metrics = [name for name in frame.columns if "@" in name or name == "auc"]
     terms = [name for name in frame.columns if name not in (*metrics, "loss", "seconds")]
     losses = ["loss", *terms] if len(terms) > 1 else ["loss"]  # a single term is the loss

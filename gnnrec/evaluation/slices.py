@@ -23,6 +23,13 @@ SliceBy = Literal["item degree", "user history", "cold"]
 _DEGREES = (0, 1, 4, 11, 51)
 
 
+def kept_places(evaluation: Evaluation, k: int | None, num_items: int) -> None:
+    """Raises a :class:`~gnnrec.errors.ConfigError` if the lists of an evaluation do not have ``k`` places."""
+    places = evaluation.top_items.shape[1]
+    if k is not None and (k < 1 or (k > places and places < num_items)):
+        raise ConfigError(f"k={k}, but the evaluation kept {places} places; evaluate a metric such as 'recall@{k}'")
+
+
 def sliced(
     evaluation: Evaluation, test: sp.csr_matrix, train: sp.csr_matrix, *, by: SliceBy = "item degree", k: int = 20
 ) -> pd.DataFrame:
@@ -51,10 +58,7 @@ def sliced(
         raise ConfigError(f"cannot slice by {by!r}{suggest(by, get_args(SliceBy))}")
     if test.shape != train.shape:
         raise DataError(f"test has the shape {test.shape}, train {train.shape}")
-    places = evaluation.top_items.shape[1]
-    if k < 1 or (k > places and places < test.shape[1]):
-        raise ConfigError(f"k={k}, but the evaluation kept {places} places; evaluate a metric such as 'recall@{k}'")
-
+    kept_places(evaluation, k, test.shape[1])
     pairs = sp.csr_matrix((np.ones(test.nnz, dtype=np.int8), test.indices, test.indptr), test.shape)
     pairs = pairs[evaluation.user_index]
     degree = np.bincount(train.indices, minlength=train.shape[1])

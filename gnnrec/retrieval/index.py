@@ -58,7 +58,7 @@ class ItemIndex:
         if self.effort < 1:
             raise ConfigError(f"effort must be at least 1, got {self.effort}")
         self.kind, self.version = kind, version
-        self._vectors = torch.as_tensor(np.array(vectors, dtype=np.float32, copy=None))
+        self._vectors = _float_matrix(vectors, "an index")
         if self._vectors.ndim != 2 or not self._vectors.isfinite().all():
             raise DataError(f"an index needs a matrix of finite numbers, not {list(self._vectors.shape)}")
         self._index = None if kind == "exact" or len(self) == 0 else _build(kind, self._vectors.numpy())
@@ -81,14 +81,18 @@ class ItemIndex:
             score ``-inf`` and index -1.
 
         Raises:
-            ConfigError: ``k`` is below 1.
-            DataError: Shapes that do not fit.
+            ConfigError: ``k`` or the effort is below 1.
+            DataError: Shapes that do not fit, or queries that are no finite numbers.
         """
-        queries = torch.as_tensor(np.array(queries, dtype=np.float32, copy=None))
+        queries = _float_matrix(queries, "a search")
         if self._index is None:
             return top_k(queries, self._vectors, k, allowed=allowed)
         if k < 1:
             raise ConfigError(f"k must be at least 1, got {k}")
+        if self.effort < 1:
+            raise ConfigError(f"effort must be at least 1, got {self.effort}")
+        if not queries.isfinite().all():
+            raise DataError("the queries hold something that is no finite number")
         if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
             raise DataError(f"queries {list(queries.shape)} must be as wide as the items, {self._vectors.shape[1]}")
         allowed = None if allowed is None else np.asarray(allowed)
@@ -134,6 +138,13 @@ class ItemIndex:
         if self.kind == "ivf":
             return faiss.SearchParametersIVF(nprobe=self.effort, sel=selector)
         return faiss.SearchParametersHNSW(efSearch=self.effort, sel=selector)
+
+
+def _float_matrix(values: Any, of: str) -> Tensor:
+    try:
+        return torch.as_tensor(np.array(values, dtype=np.float32, copy=None))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{of} needs a matrix of finite numbers: {error}") from error
 
 
 def _build(kind: IndexKind, vectors: NDArray[np.float32]) -> Any:

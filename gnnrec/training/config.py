@@ -36,8 +36,9 @@ class TrainingConfig:
         sampled_neighbours: Train on samples of the graph, for graphs that do not fit where the model is: how many
             neighbours each node draws, a number for each of the model's ``hops``; -1 takes all. Empty: train on the
             whole graph.
-        batch_size: Positive pairs per step, fewer on small data, so that an epoch has at least 30 steps. ``None`` means
-            2,048, and without ``sampled_neighbours`` more on large data, so that an epoch has at most 100 steps.
+        batch_size: Positive pairs per step, fewer on small data, down to 64, so that an epoch has at least 30 steps.
+            ``None`` means 2,048, and without ``sampled_neighbours`` more on large data, so that an epoch has at most
+            100 steps.
         learning_rate: Of Adam.
         patience: Stop after this many epochs without a better validation score.
         select_by: Validation metric that picks the best epoch.

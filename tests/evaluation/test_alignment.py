@@ -197,6 +197,13 @@ def test_queries_without_answers_are_an_error() -> None:
         cross_modal_retrieval(np.ones((2, 3)), np.ones((4, 3)), [0])
     with pytest.raises(ConfigError, match="k must be at least 1"):
         cross_modal_retrieval(np.ones((1, 3)), np.ones((4, 3)), [0]).hits(0)
+    for answer in ([4], [-1]):
+        with pytest.raises(DataError, match="positions of the 4 candidates"):
+            cross_modal_retrieval(np.ones((1, 3)), np.ones((4, 3)), answer)
+    with pytest.raises(DataError, match="positions of the 0 candidates"):
+        cross_modal_retrieval(np.ones((1, 3)), np.ones((0, 3)), [0])
+    with pytest.raises(DataError, match="rows of owners without the modality"):
+        cross_modal_retrieval(np.full((1, 3), np.nan), np.ones((4, 3)), [0])
 
 
 def test_tensors_are_taken_and_the_report_can_be_read() -> None:

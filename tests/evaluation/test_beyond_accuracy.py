@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from gnnrec.errors import DataError
+from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation import evaluate_rankings
 from gnnrec.evaluation.beyond_accuracy import (
     average_popularity,
@@ -129,3 +129,20 @@ def test_all_measures_of_an_evaluation() -> None:
     assert measures["diversity"] == pytest.approx(intra_list_diversity(top_items, dense).mean())
     assert measures["calibration"] > 0
     assert np.isfinite(list(measures.values())).all()
+
+
+def test_lists_of_another_catalogue_are_refused() -> None:
+    train = sp.csr_matrix(RNG.random((USERS, ITEMS)) < 0.2)
+    scores = torch.from_numpy(RNG.random((USERS, ITEMS)))
+    evaluation = evaluate_rankings(lambda user: scores[user], train, metrics=["recall@10"])
+    with pytest.raises(DataError, match=r"the lists hold item \d+, but train has 2"):
+        beyond_accuracy(evaluation, train[:, :2])
+    with pytest.raises(DataError, match=r"the lists hold user \d+, but train has 2"):
+        beyond_accuracy(evaluation, train[:2])
+    with pytest.raises(DataError, match="vectors have 3 rows"):
+        beyond_accuracy(evaluation, train, vectors=np.ones((3, 2)))
+    with pytest.raises(DataError, match=r"the lists hold item \d+, but there are 2"):
+        intra_list_diversity(evaluation.top_items, np.ones((2, 2)))
+    for k in (0, -1, 11):
+        with pytest.raises(ConfigError, match="kept 10 places"):
+            beyond_accuracy(evaluation, train, k=k)

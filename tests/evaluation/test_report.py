@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
-from gnnrec.errors import ConfigError, DataError, MissingPackageError
+from gnnrec.errors import ConfigError, DataError, MissingPackageError, StorageError
 from gnnrec.evaluation import report
 
 pytest.importorskip("matplotlib")
@@ -105,9 +105,19 @@ def test_the_same_input_gives_the_same_picture(tmp_path: Path) -> None:
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
+def test_a_frame_is_drawn_like_its_records(tmp_path: Path) -> None:
+    report.plot_training(HISTORY, tmp_path / "records.png")
+    report.plot_training(pd.DataFrame(HISTORY), tmp_path / "frame.png")
+    assert (tmp_path / "records.png").read_bytes() == (tmp_path / "frame.png").read_bytes()
+
+
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no epoch"):
         report.plot_training([], tmp_path / "a.png")
+    with pytest.raises(DataError, match="no epoch"):
+        report.plot_training(pd.DataFrame(), tmp_path / "a.png")
+    with pytest.raises(StorageError, match=r"cannot write .*absent"):
+        report.plot_training(HISTORY, tmp_path / "absent" / "a.png")
     with pytest.raises(ConfigError, match=r"must end in one of .*png"):
         report.plot_training(HISTORY, tmp_path / "a.doc")
     with pytest.raises(DataError, match="no model"):

@@ -123,6 +123,23 @@ def test_bad_queries(index):
         index.search(QUERIES, 5, allowed=np.ones(3, dtype=bool))
 
 
+def test_queries_and_vectors_that_are_no_numbers(index):
+    with pytest.raises(DataError, match="finite number|not a number"):
+        index.search(np.full_like(QUERIES, np.nan), 5)
+    for wrong in ([["a", "b"]], [[1.0, 2.0], [3.0]]):
+        with pytest.raises(DataError, match="matrix of finite numbers"):
+            ItemIndex(wrong)
+
+
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_effort_that_became_too_small(kind):
+    pytest.importorskip("faiss")
+    index = ItemIndex(ITEMS, kind)
+    index.effort = 0
+    with pytest.raises(ConfigError, match="effort must be at least 1"):
+        index.search(QUERIES, 5)
+
+
 def test_without_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert ItemIndex(ITEMS).search(QUERIES, 3)[1].shape == (50, 3)
