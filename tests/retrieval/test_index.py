@@ -124,7 +124,7 @@ def test_bad_queries(index):
 
 
 def test_queries_and_vectors_that_are_no_numbers(index):
-    with pytest.raises(DataError, match="finite number|not a number"):
+    with pytest.raises(DataError, match=r"finite number|not a number"):
         index.search(np.full_like(QUERIES, np.nan), 5)
     for wrong in ([["a", "b"]], [[1.0, 2.0], [3.0]]):
         with pytest.raises(DataError, match="matrix of finite numbers"):
