@@ -114,8 +114,7 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
     for name in ("train", "valid"):
         tensors |= csr_tensors(name, getattr(state, name))
     for name, feature in state.features.items():
-        tensors[f"features.{name}.values"] = torch.from_numpy(np.array(feature.values))
-        tensors[f"features.{name}.owner_index"] = torch.from_numpy(np.array(feature.owner_index))
+        tensors[f"features.{name}.values"], tensors[f"features.{name}.owner_index"] = feature.tensors()
     if state.space is not None:
         tensors |= {f"space.{name}": value for name, value in state.space.tensors().items()}
     if state.order is not None:

@@ -1,5 +1,6 @@
 """The vectors of one modality, with the owner of each row and a report of what was absent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gnnrec.data.schema import Owner
 
-__all__ = ["EncoderCard", "Features", "MediaReport", "appended", "mean_per_owner", "owned_by"]
+__all__ = ["EncoderCard", "Features", "MediaReport", "appended", "as_tensors", "mean_per_owner", "owned_by"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Copies ``values`` and ``owner_index`` into memory."""
+        return torch.from_numpy(np.array(self.values)), torch.from_numpy(np.array(self.owner_index))
+
+
+def as_tensors(features: Mapping[str, Features]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Returns modality → ``[num_rows, dim]`` and modality → ``[num_rows]`` owners; not those that nobody has."""
+    tensors = {name: feature.tensors() for name, feature in features.items() if len(feature)}
+    return {name: x for name, (x, _) in tensors.items()}, {name: owner for name, (_, owner) in tensors.items()}
+
 
 def mean_per_owner(features: Features) -> tuple[Tensor, Tensor]:
     """Averages the unit vectors of owners that have several rows.
@@ -94,10 +105,9 @@ def mean_per_owner(features: Features) -> tuple[Tensor, Tensor]:
     Returns:
         ``[num_owners, dim]`` and the owners ``[num_owners]``, ascending.
     """
-    owner_index = torch.from_numpy(np.array(features.owner_index))
+    x, owner_index = features.tensors()
     owners, position = torch.unique(owner_index, return_inverse=True)
-    unit = F.normalize(torch.from_numpy(np.array(features.values)))
-    return torch.zeros(len(owners), features.dim).index_add_(0, position, unit), owners
+    return torch.zeros(len(owners), features.dim).index_add_(0, position, F.normalize(x)), owners
 
 
 def appended(known: Features, added: Features | None, num_known: int) -> Features:

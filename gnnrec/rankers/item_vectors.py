@@ -77,8 +77,7 @@ def other_ends(
     old, new = ends[ends < num_known], torch.from_numpy(ends[ends >= num_known] - num_known)
     described = {}
     for name in modalities:
-        rows = owned_by(known[name], old)
-        x, owner = torch.from_numpy(np.array(rows.values)), torch.from_numpy(rows.owner_index)
+        x, owner = owned_by(known[name], old).tensors()
         unit = unit_vectors({name: x}, {name: owner}, len(old))[name]
         own = unit_dict[name][new] if name in unit_dict else unit.new_zeros(len(new), unit.shape[1])
         described[name] = torch.cat([unit, own])

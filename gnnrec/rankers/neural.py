@@ -15,7 +15,7 @@ from gnnrec.config import from_dict, to_dict
 from gnnrec.errors import UnsupportedError
 from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
-from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.modalities.features import Features, as_tensors, mean_per_owner
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
@@ -182,9 +182,7 @@ class NeuralRanker(Ranker):
                 f"this model ({self.config.model.architecture!r}, hops={self.config.model.hops}) has no use for "
                 "profiles; fit the preset 'gnnrec' with a modality of='user' and hops of at least 1"
             )
-        described = {name: profile for name, profile in profiles.items() if len(profile)}
-        x_dict = {name: torch.from_numpy(np.array(profile.values)) for name, profile in described.items()}
-        owner_dict = {name: torch.from_numpy(np.array(profile.owner_index)) for name, profile in described.items()}
+        x_dict, owner_dict = as_tensors(profiles)
         base = self.model.new_users(x_dict, owner_dict, torch.from_numpy(np.diff(histories.indptr)))
         return self._score_new(histories, base)
 
@@ -211,16 +209,14 @@ class NeuralRanker(Ranker):
 
         Items that training knew stay as they are.
         """
-        serving, changed = self.serving, interactions[changed_users]
-        num_added = interactions.shape[0] - len(serving.user)
-        base = torch.cat([serving.user_base, serving.user_base.new_zeros(num_added, serving.user_base.shape[1])])
-        user = torch.cat([serving.user, serving.user.new_zeros(num_added, serving.user.shape[1])])
-        rows = torch.from_numpy(changed_users)
-        user[rows] = self._user_vectors(changed, base[rows])
-        taste = torch.cat([serving.user_taste, serving.user_taste.new_zeros(num_added, serving.user_taste.shape[1])])
-        taste[rows] = self._tastes(changed)
+        changed, rows = interactions[changed_users], torch.from_numpy(changed_users)
+        serving = self.serving.with_more_users(interactions.shape[0])
+        serving = replace(
+            serving,
+            user=serving.user.index_copy(0, rows, self._user_vectors(changed, serving.user_base[rows])),
+            user_taste=serving.user_taste.index_copy(0, rows, self._tastes(changed)),
+        )
         linear = None if self.linear is None else self.linear.update(_pairs(interactions), changed_users)
-        serving = replace(serving, user=user, user_base=base, user_taste=taste)
         if self.attachment is not None:
             serving = tell_new_items(serving, _pairs(interactions), self._without_bias().shape[1])
         return self._with(serving, linear)
@@ -244,9 +240,7 @@ class NeuralRanker(Ranker):
                 "before it had one; fit one that learns from media, e.g. the preset 'gnnrec'"
             )
         serving = self.serving
-        described = {name: feature for name, feature in added.items() if len(feature)}
-        x_dict = {name: torch.from_numpy(np.array(feature.values)) for name, feature in described.items()}
-        owner_dict = {name: torch.from_numpy(np.array(feature.owner_index)) for name, feature in described.items()}
+        x_dict, owner_dict = as_tensors(added)
         content = serving.item_content.new_zeros(num_added, serving.item_content.shape[1])
         if self.attachment is not None:
             unit_dict = unit_vectors(x_dict, owner_dict, num_added)
@@ -266,18 +260,7 @@ class NeuralRanker(Ranker):
                 if f"similar_by_{name}" in self.shape.item_relations and len(known[name])
             }
             new = self.model.new_items(sent, heard)
-        return self._with(
-            replace(
-                serving,
-                item=torch.cat([serving.item, new.item]),
-                item_messages=torch.cat([serving.item_messages, new.messages]),
-                item_propagated=torch.cat([serving.item_propagated, sent]),
-                item_degree=torch.cat([serving.item_degree, serving.item_degree.new_ones(num_added)]),
-                item_content=torch.cat([serving.item_content, content]),
-                item_is_new=torch.cat([serving.item_is_new, serving.item_is_new.new_ones(num_added)]),
-            ),
-            self.linear,
-        )
+        return self._with(serving.with_new_items(new, sent, content), self.linear)
 
     def state(self) -> RankerState:
         """Returns weights, embeddings and options."""

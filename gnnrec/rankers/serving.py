@@ -1,16 +1,17 @@
 """Holds what a trained model leaves behind for answering."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gnnrec.nn.message_graph import MessageGraph
-from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model import GraphModel, NewItems
 from gnnrec.rankers.fold_in import fold_in_by_propagation
 
 __all__ = ["ServingTensors", "serving_tensors"]
@@ -67,6 +68,31 @@ class ServingTensors:
     def item_now(self) -> Tensor:
         """``[num_items, dim]``: ``item``, with what events have told since."""
         return self.item.index_copy(0, self.told, self.told_item) if len(self.told) else self.item
+
+    def with_more_users(self, num_users: int) -> Self:
+        """Returns the tensors of ``num_users`` users, of which those that were not there are zero."""
+        added = num_users - len(self.user)
+        grown = {name: getattr(self, name) for name in ("user", "user_base", "user_taste")}
+        return replace(self, **{name: F.pad(rows, (0, 0, 0, added)) for name, rows in grown.items()})
+
+    def with_new_items(self, new: NewItems, sent: Tensor, content: Tensor) -> Self:
+        """Appends items that nobody has chosen.
+
+        Args:
+            new: Their vectors and messages, a row each.
+            sent: ``[num_added, any]`` what they send to their neighbours by content.
+            content: ``[num_added, width]`` their content.
+        """
+        ones = torch.ones(len(sent))
+        return replace(
+            self,
+            item=torch.cat([self.item, new.item]),
+            item_messages=torch.cat([self.item_messages, new.messages]),
+            item_propagated=torch.cat([self.item_propagated, sent]),
+            item_degree=torch.cat([self.item_degree, ones.to(self.item_degree.dtype)]),  # that of their messages
+            item_content=torch.cat([self.item_content, content]),
+            item_is_new=torch.cat([self.item_is_new, ones.bool()]),
+        )
 
 
 @torch.no_grad()
