@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import gnnrec as gr
 from gnnrec.evaluation import AlignmentReport, alignment_report
-from gnnrec.evaluation.alignment import random_projections
+from gnnrec.evaluation.directions import random_projections
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.nn.alignment import OBJECTIVES
