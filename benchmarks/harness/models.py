@@ -44,6 +44,11 @@ PEERS: Mapping[str, Model] = {
         _grid(k=[64], learning_rate=[0.01, 0.05], lambda_reg=[0.001, 0.01, 0.05], max_iter=[100]),
         package="cornac",
     ),
+    "cornac-mmmf": Model(
+        cornac_models.fit_mmmf,
+        _grid(k=[64], learning_rate=[0.01, 0.05], lambda_reg=[0.001, 0.01, 0.05], max_iter=[100]),
+        package="cornac",
+    ),
     "cornac-vbpr": Model(
         cornac_models.fit_vbpr,
         _grid(

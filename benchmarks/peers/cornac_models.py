@@ -17,6 +17,13 @@ def fit_bpr(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
     return _fitted(BPR(seed=task.seed, **hyperparameters), task)
 
 
+def fit_mmmf(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
+    """Weimer et al. 2008: the pairs of ``fit_bpr`` under a hinge loss; one thread, as a seed needs."""
+    from cornac.models import MMMF
+
+    return _fitted(MMMF(seed=task.seed, **hyperparameters), task)
+
+
 def fit_vbpr(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
     """He & McAuley 2016, on the vectors of all item media side by side."""
     from cornac.data import ImageModality

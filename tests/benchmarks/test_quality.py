@@ -398,6 +398,7 @@ PEERS = {
     "implicit-als": "implicit",
     "implicit-bpr": "implicit",
     "cornac-bpr": "cornac",
+    "cornac-mmmf": "cornac",
     "cornac-vbpr": "cornac",
     "cornac-lightgcn": "dgl",
     "lenskit-als": "lenskit",
