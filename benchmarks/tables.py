@@ -13,14 +13,16 @@ from typing import Any
 
 import pandas as pd
 
-from gnnrec.evaluation import paired_bootstrap
+from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
 from harness import markdown
 from harness.overview import beside_published, variants_of_all
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
+    AMONG_RARE_PER_USER,
     MASKS,
     RARE,
+    RARE_PER_USER,
     RESULTS,
     TEST_METRICS,
     cold_column,
@@ -157,13 +159,11 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     whole = rows[rows["variant"] == ""]
     lines = []
     for variant, line in summary.iterrows():
-        compared = on_rare = None
+        compared, on_rare = None, [None, None]
         if variant and len(whole):
             changed = rows[rows["variant"] == variant]
             compared = paired_bootstrap(per_user(changed, mask), per_user(whole, mask))
-            values, beside = rare_per_user(changed), rare_per_user(whole)
-            if values is not None and beside is not None:
-                on_rare = paired_bootstrap(values, beside)
+            on_rare = [_on_rare(changed, whole, one) for one in (RARE_PER_USER, AMONG_RARE_PER_USER)]
         ndcg = column.replace("recall", "ndcg")
         lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
         lines[-1] += [
@@ -172,10 +172,16 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
             markdown.mean(line, cold_column("recall@20")),
         ]
         options = rows.loc[rows["variant"] == variant, "options"].iloc[0]
-        lines[-1] += [markdown.compared(compared), markdown.compared(on_rare), markdown.plain(options)]
+        lines[-1] += [*map(markdown.compared, [compared, *on_rare]), markdown.plain(options)]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
-    header += [f"recall@20 against `{model}`", f"the same on items of at most {RARE} training events", "options"]
-    return f"**Variants of `{model}`** (test, {mask} masked)\n\n" + markdown.table(header, lines)
+    header += [f"recall@20 against `{model}`", "the same on rare items", "rare ones ranked among such only", "options"]
+    note = f"**Variants of `{model}`** (test, {mask} masked; an item of at most {RARE} training events is rare)\n\n"
+    return note + markdown.table(header, lines)
+
+
+def _on_rare(changed: pd.DataFrame, whole: pd.DataFrame, column: str) -> PairedBootstrap | None:
+    values, beside = rare_per_user(changed, column), rare_per_user(whole, column)
+    return None if values is None or beside is None else paired_bootstrap(values, beside)
 
 
 def failed(rows: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from harness.models import model_of
 from harness.plan import BENCHMARKS
 from harness.record import peak_memory, record, versions
 from harness.rows import (
+    AMONG_RARE_PER_USER,
     COLD_METRICS,
     MASKS,
     PER_USER_METRICS,
@@ -118,10 +119,14 @@ def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix)
     row["slices"] = sliced(evaluation, test, task.pairs).drop(columns="standard_error").to_dict("records")
 
     degree = np.bincount(task.pairs.indices, minlength=test.shape[1])
-    on_rare = only_items(test, degree <= RARE)
+    rare = degree <= RARE
+    on_rare = only_items(test, rare)
     if on_rare.nnz:
-        of_rare = evaluate_rankings(score_block, on_rare, mask=masks[mask], metrics=("recall@20",))
-        row[RARE_PER_USER] = of_rare.per_user["recall@20"]
+        for column, candidates in ((RARE_PER_USER, None), (AMONG_RARE_PER_USER, rare)):
+            of_rare = evaluate_rankings(
+                score_block, on_rare, mask=masks[mask], metrics=("recall@20",), candidates=candidates
+            )
+            row[column] = of_rare.per_user["recall@20"]
     cold = degree == 0
     if cold[test.indices].any():
         among_cold = evaluate_rankings(score_block, test, mask=masks[mask], metrics=COLD_METRICS, candidates=cold)

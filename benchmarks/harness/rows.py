@@ -25,6 +25,7 @@ COLD_METRICS = ("recall@20", "ndcg@20")
 VIEWS = ("warm", "cold among cold", "cold among all")  # those of gnnrec.cold_start_report, which imports torch
 RARE = 3  # training events of an item up to which it counts as rare
 RARE_PER_USER = "test recall@20 of rare items, per user"
+AMONG_RARE_PER_USER = "test recall@20 of rare items among rare items, per user"
 TRADE_OFF = ("test trade-off, warm", "test trade-off, cold among all")  # recall@20, 101 points of a curve
 HARMONIC_MEAN = "test recall@20, harmonic mean of warm and cold among all"
 
@@ -105,6 +106,7 @@ QUALITY = Table(
             *((cold_column(metric), pa.float64()) for metric in COLD_METRICS),
             ("num_cold_test_users", pa.int64()),
             (RARE_PER_USER, pa.list_(pa.float32())),  # of the users with such a test item, all items ranked
+            (AMONG_RARE_PER_USER, pa.list_(pa.float32())),  # of the same users, only rare items ranked
             ("slices", pa.list_(_SLICE)),  # recall@20 by training events of the item, strictest mask
             *((per_user_column(metric, mask), pa.list_(pa.float32())) for mask in MASKS for metric in PER_USER_METRICS),
         ]

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
-from harness.rows import COLD_METRICS, MASKS, RARE_PER_USER, TEST_METRICS, cold_column, per_user_column, test_column
+from harness.rows import COLD_METRICS, MASKS, TEST_METRICS, cold_column, per_user_column, test_column
 
 _MEASURED = (
     *(test_column(metric, mask) for mask in MASKS for metric in TEST_METRICS),
@@ -58,12 +58,16 @@ def per_user(rows: pd.DataFrame, mask: str, metric: str = "recall@20") -> NDArra
     return np.stack(rows[per_user_column(metric, mask)].to_list()).astype(np.float64).mean(axis=0)
 
 
-def rare_per_user(rows: pd.DataFrame) -> NDArray[np.float64] | None:
+def rare_per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64] | None:
     """Returns each user's recall@20 of rare test items, averaged over seeds ``[num_users_with_such]``.
 
     ``None`` if a row lacks it: the test set has no such items, or the row is older than the column.
+
+    Args:
+        rows: The rows that went well, of one model.
+        column: ``RARE_PER_USER`` or ``AMONG_RARE_PER_USER``.
     """
-    values = rows[RARE_PER_USER] if RARE_PER_USER in rows else pd.Series([None])
+    values = rows[column] if column in rows else pd.Series([None])
     return None if values.isna().any() else np.stack(values.to_list()).astype(np.float64).mean(axis=0)
 
 

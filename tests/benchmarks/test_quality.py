@@ -24,6 +24,7 @@ from harness import run
 from harness.models import model_of
 from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES
 from harness.rows import (
+    AMONG_RARE_PER_USER,
     RARE_PER_USER,
     Fit,
     log_test_reading,
@@ -90,6 +91,8 @@ def test_a_row_holds_what_evaluate_gives_and_its_reading_is_logged(planted_data,
     rare = [one for name, one in slices.items() if name in ("0", "1–3")]
     found = sum(one["recall@20"] * one["num_users"] for one in rare) / sum(one["num_users"] for one in rare)
     assert np.mean(row[RARE_PER_USER]) == pytest.approx(found)  # nobody has two of them here
+    assert len(row[AMONG_RARE_PER_USER]) == len(row[RARE_PER_USER])
+    assert np.mean(row[RARE_PER_USER]) < np.mean(row[AMONG_RARE_PER_USER]) == 1  # fewer than 20 items are rare
     assert row["status"] == "ok"
     assert row["fit_seconds"] > 0
     assert 0.05 < row["peak_memory_gib"] < 50
@@ -287,6 +290,7 @@ def _given_row(
     facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": json.dumps(trials)}
     facts |= {"options": '{"content": "none"}'}
     facts |= {RARE_PER_USER: [value / 2 for value in values[:10]]}
+    facts |= {AMONG_RARE_PER_USER: [value * 2 for value in values[:10]]}
     facts |= {"num_test_users": len(values), "test recall@20 of cold items among cold items": 0.125}
     slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
     slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
@@ -327,13 +331,14 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         ".1250",
     ]
     on_all, on_rare = "-.0500 [-.0500, -.0500], p < .001", "-.0250 [-.0250, -.0250], p < .001"
-    assert f"{on_all} | {on_rare} | content: none" in page
+    among_rare = "-.1000 [-.1000, -.1000], p < .001"
+    assert f"{on_all} | {on_rare} | {among_rare} | content: none" in page
     assert ["`cornac-lightgcn`", "0", reason.replace("|", "\\|")] in [
         line.strip("| ").split(" | ", 2) for line in page.splitlines()
     ]
     unweighted = next(line for line in lines if line[0] == "unweighted")
     assert unweighted[3] == ".3500"
-    assert unweighted[-3] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
+    assert unweighted[-4] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
     assert ["`tiktok`", "5", "2"] in [line[:3] for line in lines]
     assert ["`implicit-als`", "implicit", "1.2.3", "factors 8, 64"] in lines
     assert "Abacus, 2 cores" in page
