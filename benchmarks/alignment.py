@@ -15,8 +15,6 @@ Needs gnnrec with the extras ``offline``, ``audio``, ``voice`` and ``plot``, and
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +39,7 @@ from harness.alignment import (
     measure,
     taken,
 )
+from harness.machine import machine
 from harness.pictures import draw_directions, draw_spaces
 from harness.rows import RESULTS, Fit, log_test_reading
 from tables import DOCS
@@ -152,7 +151,7 @@ def page(results: Path, docs: Path) -> str:
             entries = {space.name: entries[space.name] for space in benchmark.spaces if space.name in entries}
             parts += section(name, benchmark, entries, docs)
             software |= {(one["machine"], one["versions"]) for one in entries.values()}
-    lines = "\n".join(f"- {machine}; {used}" for machine, used in sorted(software))
+    lines = "\n".join(f"- {place}; {used}" for place, used in sorted(software))
     return "\n".join([*parts, f"## Machines and versions\n\n{lines}\n"])
 
 
@@ -273,9 +272,8 @@ def _path(results: Path, name: str) -> Path:
 
 
 def _surroundings() -> dict[str, str]:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, cpu"
     versions = [f"{name} {version(name)}" for name in ("gnnrec", "numpy", "scipy", "torch")]
-    return {"machine": machine, "versions": ", ".join(versions)}
+    return {"machine": f"{machine(torch.get_num_threads())}, cpu", "versions": ", ".join(versions)}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ needs GNNREC_DATA_DIR and, for the compiled side, a C++ compiler. Writes ``bench
 """
 
 import json
-import os
-import platform
 import statistics
 import time
 import warnings
@@ -24,6 +22,7 @@ from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
 from gnnrec.training.steps import Step
+from harness.machine import machine
 
 _STEPS, _WARM_UP, _BATCH = 20, 3, 2048
 
@@ -62,7 +61,7 @@ def main() -> None:
         eager(), compiled()
     pairs = [(eager(), compiled()) for _ in range(_STEPS)]
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": machine(torch.get_num_threads()),
         "torch": torch.__version__,
         "median_eager_step_seconds": statistics.median(eager for eager, _ in pairs),
         "median_compiled_step_seconds": statistics.median(compiled for _, compiled in pairs),

@@ -15,8 +15,6 @@ Needs gnnrec with the extra ``plot``, and the data sets below GNNREC_DATA_DIR.
 import argparse
 import dataclasses
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +29,7 @@ from gnnrec.evaluation import Evaluation, PairedBootstrap, compare, evaluate_ran
 from gnnrec.fitting import resolve_device
 from gnnrec.state import RecommenderState
 from harness import markdown
+from harness.machine import machine
 from harness.plan import BENCHMARKS
 from harness.rows import RESULTS
 from tables import DOCS
@@ -151,9 +150,7 @@ def page(results: Mapping[str, Any]) -> str:
         parts.append(f"![recall@20 of new {newcomers} by what is known of them](images/few-shot-{newcomers}.png)\n")
         parts.append(_curve_table(one["curves"]))
     software = {(one["machine"], one["versions"]) for part in results.values() for one in part.values()}
-    parts.append(
-        "## Machines and versions\n\n" + "\n".join(f"- {machine}; {used}" for machine, used in sorted(software))
-    )
+    parts.append("## Machines and versions\n\n" + "\n".join(f"- {place}; {used}" for place, used in sorted(software)))
     return "\n".join(parts) + "\n"
 
 
@@ -191,9 +188,9 @@ def _plain(curve: Mapping[int, Evaluation]) -> dict[str, Any]:
 
 
 def _surroundings(device: str) -> dict[str, str]:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    place = machine(torch.get_num_threads())
     versions = [f"{name} {version(name)}" for name in ("gnnrec", "numpy", "scipy", "torch", "torch-geometric")]
-    return {"machine": f"{machine}, {resolve_device(device)}", "versions": ", ".join(versions)}
+    return {"machine": f"{place}, {resolve_device(device)}", "versions": ", ".join(versions)}
 
 
 if __name__ == "__main__":

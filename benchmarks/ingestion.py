@@ -13,7 +13,6 @@ Needs ``gnnrec[stream]`` and polars. A size needs about 120 bytes of disk per ro
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import markdown
+from harness.machine import machine
 
 RESULT = Path(__file__).parent / "results" / "ingestion.json"
 PAGE = Path(__file__).parents[1] / "docs" / "ingestion.md"
@@ -201,7 +201,7 @@ def main() -> None:
             sizes[num_rows] = {
                 "rows": num_rows,
                 "log_bytes": _size(folder),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "machine": machine(),
                 "versions": {name: version(name) for name in ("gnnrec", "duckdb", "polars", "pandas", "pyarrow")},
                 "memory_limit": asked.memory_limit,
                 "threads": asked.threads,

@@ -14,8 +14,6 @@ are not trained again. The test set is not read.
 import argparse
 import datetime
 import json
-import os
-import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +32,7 @@ from gnnrec.nn.propagate import bipartite_operator
 from gnnrec.presets import PRESETS
 from gnnrec.training.negatives import UniformNegatives
 from harness import markdown
+from harness.machine import machine
 
 PRESET = PRESETS["lightgcn"]
 METRIC = "recall@20"
@@ -122,7 +121,7 @@ def main() -> None:
             result |= compared(curves) | {
                 "metric": f"valid {METRIC} per epoch",
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {device}",
+                "machine": f"{machine()}, {device}",
                 "versions": {name: version(name) for name in ("gnnrec", "torch", "torch-geometric")},
             }
             RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import time
@@ -31,6 +30,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from harness import markdown
+from harness.machine import machine
 
 _DIM, _K = 64, 100
 _ITEMS, _USERS, _FLAT_USERS = 100_000, 1_024, 64  # faiss is so slow that fewer users tell enough
@@ -287,7 +287,7 @@ def main() -> None:
     results = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {}
     for name, measure in parts.items():
         results[name] = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "load_before": os.getloadavg()[0],
             "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "faiss-cpu", "implicit")},
             "rows": measure(),

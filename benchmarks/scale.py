@@ -14,7 +14,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 import gnnrec as gr
 from gnnrec.evaluation import evaluate_rankings
 from harness import markdown
+from harness.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-scale.md"
@@ -153,7 +153,7 @@ def measure(num_events: int, options: dict[str, Any]) -> dict[str, Any]:
         "recall@20": found,
         "options": options,
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "scipy")},
     }
 

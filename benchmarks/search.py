@@ -10,7 +10,6 @@ approximate index is doubled until it finds 95 % of the ten best.
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from gnnrec.retrieval import ItemIndex, top_k
+from harness.machine import machine
 
 _CENTRES = 1_000
 _QUERIES = 200
@@ -82,7 +82,7 @@ def main() -> None:
     times["reading the vectors"] = timed(lambda _: matrix.sum(), queries)
     print(f"{times['reading the vectors']['median_seconds'] * 1000:8.2f} ms  reading the vectors")
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": machine(torch.get_num_threads()),
         "load": os.getloadavg()[0],
         "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "faiss-cpu")},
         "items": asked.items,

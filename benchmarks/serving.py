@@ -9,8 +9,6 @@ are.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import pandas as pd
 import torch
 
 import gnnrec as gr
+from harness.machine import machine
 
 _REPEATS = 5
 _NEW_ITEMS, _EVENTS = 1_000, 1_000
@@ -99,7 +98,7 @@ def main() -> None:
         times[name] = timed(fitted, call)
         print(f"{times[name]['median_seconds'] * 1000:8.1f} ms  {name}")
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": machine(torch.get_num_threads()),
         "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "scipy", "pandas")},
         "users": len(state.users),
         "items": len(state.items),

@@ -20,8 +20,6 @@ Needs the data set TikTok below GNNREC_DATA_DIR, but for ``propagation``.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -45,6 +43,7 @@ from gnnrec.presets import preset
 from gnnrec.training.kept_memory import keep_freed_memory
 from gnnrec.training.loop import train as train_model
 from harness import markdown
+from harness.machine import machine
 from harness.task import FitTask
 from peers.factors import inner_products
 from peers.pyg_models import normalised_adjacency
@@ -291,7 +290,7 @@ def main() -> None:
     }
     for part in chosen.parts:
         results[part] = measures[part]()
-        results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {chosen.threads} threads"
+        results["machine"] = machine(chosen.threads)
         results["versions"] = {name: version(name) for name in ("gnnrec", "torch", "torch-geometric", "numpy")}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_page(results)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gnnrec.fitting import resolve_device
+from harness.machine import processor
 from harness.rows import Fit, Table, write_row
 
 
@@ -57,13 +58,8 @@ def peak_memory() -> dict[str, float | None]:
 def _surroundings(device: str) -> dict[str, Any]:
     resolved = resolve_device(device)
     return {
-        "machine": _processor(),
+        "machine": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(resolved) if resolved.startswith("cuda") else "cpu",
     }
-
-
-def _processor() -> str:
-    names = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return names[1] if names else platform.machine()
