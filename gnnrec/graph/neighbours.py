@@ -131,10 +131,11 @@ def co_occurrence_edges(matrix: sp.csr_matrix, k: int, minimum_shared: int = 2) 
     bounds = np.searchsorted(block_of, np.arange(block_of[-1] + 2)) if len(work) else np.zeros(1, dtype=np.int64)
     sources, targets, counts = [], [], []
     for start, end in itertools.pairwise(bounds):
-        shared = (by_item[start:end] @ matrix).tocoo()
-        keep = (shared.col != shared.row + start) & (shared.data >= minimum_shared)
-        block = sp.csr_matrix((shared.data[keep], (shared.row[keep], shared.col[keep])), shape=shared.shape)
-        row, column, count = top_entries_per_row(block, k)
+        shared = by_item[start:end] @ matrix
+        itself = np.repeat(np.arange(start, end), np.diff(shared.indptr))
+        shared.data[(shared.indices == itself) | (shared.data < minimum_shared)] = 0
+        shared.eliminate_zeros()
+        row, column, count = top_entries_per_row(shared, k)
         sources.append(column)
         targets.append(row + start)
         counts.append(count)
@@ -150,8 +151,14 @@ def top_entries_per_row(matrix: sp.csr_matrix, k: int) -> tuple[NDArray[np.int64
         matrix = matrix.sorted_indices()
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     # Two stable sorts leave equal values in the order of their columns; np.lexsort takes three times as long.
-    order = np.argsort(-matrix.data, kind="stable")
-    order = order[np.argsort(row[order], kind="stable")]
+    order = np.argsort(_narrow(matrix.data.max(initial=0) - matrix.data), kind="stable")
+    order = order[np.argsort(_narrow(row)[order], kind="stable")]
     rank = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
     chosen = order[rank < k]
     return row[chosen].astype(np.int64), matrix.indices[chosen].astype(np.int64), matrix.data[chosen]
+
+
+def _narrow(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Returns the same numbers, none of them negative, in 16 bits if they fit: NumPy sorts those by radix."""
+    small = numbers.astype(np.uint16) if numbers.max(initial=0) < 2**16 else numbers
+    return small if np.array_equal(small, numbers) else numbers
