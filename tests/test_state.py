@@ -227,3 +227,18 @@ def test_a_model_of_format_4_still_loads_and_answers():
             vectors={"look": gr.Vectors(np.ones((1, 6)), ["newest"])},
             relations={"sequel": pd.DataFrame({"source_id": ["newest"], "target_id": ["i01"]})},
         )
+
+
+def test_a_model_of_format_5_still_loads_and_answers(tmp_path):
+    """Format 5 let relations describe new items, and events tell them. Content of known items was not compared."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-5-answers.parquet")
+    rec = gr.load(golden / "recommender-5")
+    rec.save(tmp_path / "as-newest")
+    for model in (rec, gr.load(tmp_path / "as-newest")):
+        answer = model.recommend(expected["user_id"].unique(), k=22)
+        assert list(answer["item_id"]) == list(expected["item_id"])
+        np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+        assert {"new", "chosen"} <= set(answer["item_id"])
+        folded_in = pd.read_parquet(golden / "recommender-5-folded-in.parquet")
+        np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)

@@ -33,7 +33,7 @@ def going_on(fitted, **options):
 
 
 def directions(rec, users):
-    vectors = rec.state.ranker.vectors("user")[rec.state.users.index_of(users)][:, :-1]
+    vectors = rec.state.ranker.serving.user[rec.state.users.index_of(users)][:, :-1]
     return (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
 
 

@@ -14,6 +14,9 @@ __all__ = ["LinearPartName", "ModelConfig"]
 
 LinearPartName: TypeAlias = Literal["auto", "none", "graph-filter", "ease"]
 
+# Settled by validation where the options leave them open.
+_SETTLED_WEIGHTS = ("popularity_weight", "content_taste", "known_content_taste", "new_user_prior", "linear_weight")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,6 +45,7 @@ class ModelConfig:
         content_taste: How much the likeness of a new item's content to that of a history counts in its score, beside
             what its vector says; at 1 it spreads items as wide. ``None``: what ranks known items best on validation
             when they play new ones.
+        known_content_taste: The same for items that training knew. ``None``: what ranks the validation pairs best.
         new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
             measured on validation pairs with a fifth of the known items in the part of new ones.
         new_item_price: Share of the recall of known items that places for new ones may cost.
@@ -80,6 +84,7 @@ class ModelConfig:
     item_bias: bool = searched(True, Choices((True, False)))
     popularity_weight: float | None = None
     content_taste: float | None = None
+    known_content_taste: float | None = None
     new_item_offset: float | None = None
     new_item_price: float = 0.02
     new_user_prior: float | None = None
@@ -121,16 +126,12 @@ class ModelConfig:
         for name in ("identity_dropout", "feature_dropout", "new_item_price"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
-        if self.popularity_weight is not None and self.popularity_weight < 0:
-            raise ConfigError(f"option 'popularity_weight' must not be negative, got {self.popularity_weight}")
-        if self.content_taste is not None and self.content_taste < 0:
-            raise ConfigError(f"option 'content_taste' must not be negative, got {self.content_taste}")
         if self.new_item_offset and not self.item_bias:
             raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
-        if self.new_user_prior is not None and self.new_user_prior < 0:
-            raise ConfigError(f"option 'new_user_prior' must not be negative, got {self.new_user_prior}")
-        if self.linear_weight is not None and self.linear_weight < 0:
-            raise ConfigError(f"option 'linear_weight' must not be negative, got {self.linear_weight}")
+        for name in _SETTLED_WEIGHTS:
+            weight = getattr(self, name)
+            if weight is not None and weight < 0:
+                raise ConfigError(f"option {name!r} must not be negative, got {weight}")
         if self.linear_weight is not None and self.linear_part == "none":
             raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")
         if self.relation_weight <= 0:

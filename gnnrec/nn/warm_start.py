@@ -77,6 +77,7 @@ def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig
         "initialisation",
         "popularity_weight",
         "content_taste",
+        "known_content_taste",
         "new_item_offset",
         "new_item_price",
         "new_user_prior",

@@ -14,7 +14,7 @@ from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.linear_part import LinearPart
 
-__all__ = ["best_content_taste", "best_new_item_offset", "best_popularity_weight"]
+__all__ = ["best_content_taste", "best_known_content_taste", "best_new_item_offset", "best_popularity_weight"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,51 @@ def best_content_taste(
             quality[weight] += among_new(torch.cat([weight * taste, user], dim=1), item)[select_by]
     best = max(_CONTENT_TASTES, key=lambda weight: quality[weight])
     logger.info("new items: likeness of content to a history counts %g, best on validation", best)
+    return best
+
+
+def best_known_content_taste(
+    validation: ValidationPairs,
+    user: Tensor,
+    item: Tensor,
+    taste: Tensor,
+    content: Tensor,
+    known: Tensor,
+    *,
+    linear: LinearPart | None,
+    select_by: str,
+) -> float:
+    """Returns how much the likeness of a known item's content to that of a history should count in its score.
+
+    Known items are ranked among themselves. Cost: six validations on at most 10,000 users.
+
+    Args:
+        validation: Held-out pairs.
+        user: ``[num_users, dim]``.
+        item: ``[num_items, dim]``.
+        taste: ``[num_users, width]``.
+        content: ``[num_items, width]``.
+        known: ``[num_items]`` bool: items with training interactions.
+        linear: What is added to the scores of known items.
+        select_by: The metric to maximise.
+    """
+    people, validation = validation.for_settling()
+    user, taste = user[torch.from_numpy(people)], taste[torch.from_numpy(people)]
+    described, unknown = torch.cat([content, item], dim=1), torch.nonzero(~known).flatten()
+
+    def quality(weight: float) -> float:
+        person = torch.cat([weight * taste, user], dim=1)
+
+        def score(rows: Tensor) -> Tensor:
+            scores = person[rows] @ described.T
+            if linear is not None:
+                scores = linear.add_to(scores, users=people[rows.numpy()])
+            return scores.index_fill_(1, unknown, -torch.inf)
+
+        return validation.of_scores(score)[select_by]
+
+    best = max(_CONTENT_TASTES, key=quality)
+    logger.info("known items: likeness of content to a history counts %g, best on validation", best)
     return best
 
 

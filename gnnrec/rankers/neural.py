@@ -37,7 +37,13 @@ from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralRanker"]
 
-_SETTLED_BY_VALIDATION = ("popularity_weight", "content_taste", "new_item_offset", "new_user_prior")
+_SETTLED_BY_VALIDATION = (
+    "popularity_weight",
+    "content_taste",
+    "known_content_taste",
+    "new_item_offset",
+    "new_user_prior",
+)
 _SETTLED = (*_SETTLED_BY_VALIDATION, "linear_part", "linear_weight")
 
 
@@ -163,7 +169,7 @@ class NeuralRanker(Ranker):
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
         rows = torch.from_numpy(user_index)
-        scores = self._score(self.serving.user[rows], self.serving.user_taste[rows])
+        scores = self.serving.score(self.serving.user[rows], self.serving.user_taste[rows])
         return scores if self.linear is None else self.linear.add_to(scores, users=user_index)
 
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
@@ -195,14 +201,14 @@ class NeuralRanker(Ranker):
     def vectors(self, kind: Literal["user", "item"]) -> Tensor:
         """Returns the embeddings whose inner product is the score, but for the linear part.
 
-        They hold the content if there are new items.
+        They hold the content where its likeness counts.
         """
         serving = self.serving
-        if not serving.user_taste.shape[1] or not serving.item_is_new.any():
+        if not serving.user_taste.shape[1] or not serving.content_weight.any():
             return serving.user if kind == "user" else serving.item_now
         if kind == "user":
             return torch.cat([serving.user_taste, serving.user], dim=1)
-        return torch.cat([serving.item_content * serving.item_is_new[:, None], serving.item_now], dim=1)
+        return torch.cat([serving.item_content * serving.content_weight[:, None], serving.item_now], dim=1)
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Recomputes the vectors of users with new events, and those of new items that have been chosen.
@@ -260,7 +266,8 @@ class NeuralRanker(Ranker):
                 if f"similar_by_{name}" in self.shape.item_relations and len(known[name])
             }
             new = self.model.new_items(sent, heard)
-        return self._with(serving.with_new_items(new, sent, content), self.linear)
+        weight = self.config.model.content_taste or 0.0
+        return self._with(serving.with_new_items(new, sent, content, weight), self.linear)
 
     def state(self) -> RankerState:
         """Returns weights, embeddings and options."""
@@ -289,7 +296,7 @@ class NeuralRanker(Ranker):
         weight = config.model.popularity_weight
         if weight is not None and state.facts.get("biases") == "as trained":  # before format 4 they came weighed
             model.weigh_popularity(weight)
-        serving = ServingTensors.restore(below("serving.", state.tensors))
+        serving = ServingTensors.restore(below("serving.", state.tensors), config.model.content_taste or 0.0)
         attachment = None
         if placing := below("attachment.", state.tensors):
             relations = state.facts.get("relations", {})  # before format 5 media alone described new items
@@ -313,24 +320,13 @@ class NeuralRanker(Ranker):
         # A model that was saved before there was regression has none.
         return self.model.takes_new_items and (self.attachment is not None or not self.model.regresses_new_items)
 
-    def _score(self, vectors: Tensor, taste: Tensor) -> Tensor:
-        """Scores all items ``[num_people, num_items]``; new ones also by how well their content meets the taste."""
-        serving = self.serving
-        scores = vectors @ serving.item.T
-        if len(serving.told):
-            scores[:, serving.told] = vectors @ serving.told_item.T
-        if taste.shape[1]:
-            new = torch.nonzero(serving.item_is_new).flatten()
-            scores[:, new] += taste @ serving.item_content[new].T
-        return scores
-
     def _score_new(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Scores all items for new people; ``base`` is what they have beside their histories."""
-        scores = self._score(self._user_vectors(histories, base), self._tastes(histories))
+        scores = self.serving.score(self._user_vectors(histories, base), self._tastes(histories))
         return scores if self.linear is None else self.linear.add_to_new(scores, histories=_pairs(histories))
 
     def _tastes(self, histories: sp.csr_matrix) -> Tensor:
-        return (self.config.model.content_taste or 0.0) * content_tastes(_pairs(histories), self.serving.item_content)
+        return content_tastes(_pairs(histories), self.serving.item_content)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""

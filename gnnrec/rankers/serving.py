@@ -31,8 +31,8 @@ class ServingTensors:
         user_taste: ``[num_users, width]`` how much of which content each user likes; 0 wide where content is not
             compared.
         item_content: ``[num_items, width]`` the content of the items.
-        item_is_new: ``[num_items]`` bool: items that nobody had chosen at the fit; their likeness to ``user_taste``
-            counts.
+        content_weight: ``[num_items]`` how much its likeness to ``user_taste`` counts in the score of each item.
+        item_is_new: ``[num_items]`` bool: items that nobody had chosen at the fit.
         told: ``[num_told]`` new items that have been chosen since.
         told_item: ``[num_told, dim]`` what stands for their rows of ``item`` in answers.
     """
@@ -45,13 +45,17 @@ class ServingTensors:
     item_degree: Tensor
     user_taste: Tensor
     item_content: Tensor
+    content_weight: Tensor
     item_is_new: Tensor
     told: Tensor
     told_item: Tensor
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Takes saved tensors; models of formats 1 and 2 do not compare content, those before 5 tell no item."""
+    def restore(cls, tensors: Mapping[str, Tensor], content_taste: float) -> Self:
+        """Takes saved tensors; models of formats 1 and 2 do not compare content, those before 5 tell no item.
+
+        Before format 6 likeness of content counted for new items alone, and tastes came multiplied by that weight.
+        """
         num_users, num_items = len(tensors["user"]), len(tensors["item"])
         is_new = tensors["item_degree"] == 0  # which those before 5 marked only where content was compared
         if "item_is_new" in tensors:
@@ -62,7 +66,29 @@ class ServingTensors:
             "told": torch.zeros(0, dtype=torch.int64),
             "told_item": torch.zeros(0, tensors["item"].shape[1]),
         }
-        return cls(**{**before, **tensors, "item_is_new": is_new})
+        restored = {**before, **tensors, "item_is_new": is_new}
+        if "content_weight" not in tensors:
+            restored["user_taste"] = restored["user_taste"] / (content_taste or 1.0)
+            restored["content_weight"] = content_taste * is_new
+        return cls(**restored)
+
+    def score(self, vectors: Tensor, taste: Tensor) -> Tensor:
+        """Scores all items ``[num_people, num_items]``. Cost: ``O(num_people × num_items × (dim + width))``.
+
+        Args:
+            vectors: ``[num_people, dim]``, as ``user``.
+            taste: ``[num_people, width]``, as ``user_taste``.
+        """
+        scores = vectors @ self.item.T
+        if len(self.told):
+            scores[:, self.told] = vectors @ self.told_item.T
+        compared = torch.nonzero(self.content_weight).flatten() if taste.shape[1] else self.told.new_zeros(0)
+        if len(compared) == len(self.item):  # no copy of all content
+            scores.addcmul_(taste @ self.item_content.T, self.content_weight)
+        elif len(compared):
+            likeness = taste @ self.item_content[compared].T
+            scores[:, compared] += likeness * self.content_weight[compared]
+        return scores
 
     @property
     def item_now(self) -> Tensor:
@@ -75,13 +101,14 @@ class ServingTensors:
         grown = {name: getattr(self, name) for name in ("user", "user_base", "user_taste")}
         return replace(self, **{name: F.pad(rows, (0, 0, 0, added)) for name, rows in grown.items()})
 
-    def with_new_items(self, new: NewItems, sent: Tensor, content: Tensor) -> Self:
+    def with_new_items(self, new: NewItems, sent: Tensor, content: Tensor, content_weight: float) -> Self:
         """Appends items that nobody has chosen.
 
         Args:
             new: Their vectors and messages, a row each.
             sent: ``[num_added, any]`` what they send to their neighbours by content.
             content: ``[num_added, width]`` their content.
+            content_weight: How much its likeness to tastes counts.
         """
         ones = torch.ones(len(sent))
         return replace(
@@ -91,6 +118,7 @@ class ServingTensors:
             item_propagated=torch.cat([self.item_propagated, sent]),
             item_degree=torch.cat([self.item_degree, ones.to(self.item_degree.dtype)]),  # that of their messages
             item_content=torch.cat([self.item_content, content]),
+            content_weight=torch.cat([self.content_weight, content_weight * ones]),
             item_is_new=torch.cat([self.item_is_new, ones.bool()]),
         )
 
@@ -117,6 +145,7 @@ def serving_tensors(model: GraphModel, graph: MessageGraph, interactions: sp.csr
         item_degree=degree,
         user_taste=user.new_zeros(len(user), 0),
         item_content=item.new_zeros(len(item), 0),
+        content_weight=item.new_zeros(len(item)),
         item_is_new=degree == 0,
         told=torch.zeros(0, dtype=torch.int64),
         told_item=item.new_zeros(0, item.shape[1]),

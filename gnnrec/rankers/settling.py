@@ -1,7 +1,7 @@
 """Settles after training what it could not tell: how much popularity counts, and what new people and items are like."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import scipy.sparse as sp
 import torch
@@ -11,7 +11,12 @@ from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel, NewItems
 from gnnrec.rankers.attachment import ContentAttachment
-from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
+from gnnrec.rankers.calibration import (
+    best_content_taste,
+    best_known_content_taste,
+    best_new_item_offset,
+    best_popularity_weight,
+)
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.history_regression import HistoryRegression
 from gnnrec.rankers.item_vectors import unit_vectors
@@ -81,51 +86,16 @@ def place_new_items(
         torch.cat([serving.item, serving.item_messages / degree.clamp(min=1).sqrt()[:, None]], dim=1),
         config.similar_items,
     )
-    left_out = left_out[:, : serving.item.shape[1]]
     unit_dict = attachment.hear_related(unit_dict, relations, unit_dict)
-    attachment = attachment.learn_tastes(unit_dict, interactions, serving.user, left_out)
-    content = attachment.content(unit_dict, len(degree))
+    width = serving.item.shape[1]
+    attachment = attachment.learn_tastes(unit_dict, interactions, serving.user, left_out[:, :width])
     of_unknown = {name: unit[unknown] for name, unit in unit_dict.items()}
     placed = attachment(of_unknown, len(unknown), serving.item_propagated)
-    select_by = config.training.select_by
-
-    taste = config.model.content_taste
-    if taste is None:
-        taste = 0.0
-        if validation is not None:
-            taste = best_content_taste(
-                validation,
-                serving.user,
-                content,
-                interactions,
-                known=examples,
-                left_out=left_out,
-                new=unknown,
-                placed=placed[:, : serving.item.shape[1]],
-                select_by=select_by,
-            )
-    if taste:
-        serving = replace(
-            serving,
-            user_taste=taste * content_tastes(interactions, content),
-            item_content=content,
-        )
-    offset = config.model.new_item_offset
-    if offset is None:
-        offset = 0.0
-        if model.has_item_bias and validation is not None:
-            nothing = serving.item.new_zeros(len(serving.item), serving.user_taste.shape[1])
-            offset = best_new_item_offset(
-                validation,
-                torch.cat([serving.user_taste, serving.user], dim=1),
-                torch.cat([nothing, serving.item], dim=1),
-                torch.cat([serving.item_content[examples], left_out], dim=1),
-                examples,
-                linear=linear,
-                price=config.model.new_item_price,
-                select_by=select_by,
-            )
-    config = replace(config, model=replace(config.model, content_taste=taste, new_item_offset=offset))
+    predicted = _Predicted(examples, left_out[:, :width], unknown, placed[:, :width])
+    content = attachment.content(unit_dict, len(degree))
+    serving, config = _weigh_content(serving, content, interactions, predicted, config, validation, linear)
+    if config.model.new_item_offset is None:
+        config = _move_new_items(model, serving, predicted, config, validation, linear)
     new = as_new_items(placed, serving, config)
     serving = replace(
         serving,
@@ -133,6 +103,87 @@ def place_new_items(
         item_messages=serving.item_messages.index_copy(0, unknown, new.messages),
     )
     return attachment, serving, config
+
+
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """What the attachment says of items.
+
+    Attributes:
+        known: ``[num_known]`` items that training knew.
+        left_out: ``[num_known, dim]`` their vectors as they would be if they were new.
+        new: ``[num_new]`` items that it did not know.
+        placed: ``[num_new, dim]`` their vectors.
+    """
+
+    known: Tensor
+    left_out: Tensor
+    new: Tensor
+    placed: Tensor
+
+
+def _weigh_content(
+    serving: ServingTensors,
+    content: Tensor,
+    interactions: sp.csr_matrix,
+    predicted: _Predicted,
+    config: NeuralConfig,
+    validation: ValidationPairs | None,
+    linear: LinearPart | None,
+) -> tuple[ServingTensors, NeuralConfig]:
+    """Lets the likeness of content ``[num_items, width]`` to histories count as the options or validation say."""
+    known = serving.item_degree > 0
+    tastes = content_tastes(interactions, content)
+    of_new, of_known = config.model.content_taste, config.model.known_content_taste
+    select_by = config.training.select_by
+    if of_new is None and validation is not None:
+        of_new = best_content_taste(
+            validation,
+            serving.user,
+            content,
+            interactions,
+            known=predicted.known,
+            left_out=predicted.left_out,
+            new=predicted.new,
+            placed=predicted.placed,
+            select_by=select_by,
+        )
+    if of_known is None and validation is not None:
+        of_known = best_known_content_taste(
+            validation, serving.user, serving.item, tastes, content, known, linear=linear, select_by=select_by
+        )
+    of_new, of_known = of_new or 0.0, of_known or 0.0
+    if of_new or of_known:
+        weight = torch.where(known, of_known, of_new)
+        serving = replace(serving, user_taste=tastes, item_content=content, content_weight=weight)
+    model = replace(config.model, content_taste=of_new, known_content_taste=of_known)
+    return serving, replace(config, model=model)
+
+
+def _move_new_items(
+    model: GraphModel,
+    serving: ServingTensors,
+    predicted: _Predicted,
+    config: NeuralConfig,
+    validation: ValidationPairs | None,
+    linear: LinearPart | None,
+) -> NeuralConfig:
+    """Chooses how far new items are moved up or down, beside known ones that are scored as they will be."""
+    if not model.has_item_bias or validation is None:
+        return replace(config, model=replace(config.model, new_item_offset=0.0))
+    content, of_new = serving.item_content, config.model.content_taste or 0.0
+    of_known = serving.content_weight * (serving.item_degree > 0)
+    offset = best_new_item_offset(
+        validation,
+        torch.cat([serving.user_taste, serving.user], dim=1),
+        torch.cat([of_known[:, None] * content, serving.item], dim=1),
+        torch.cat([of_new * content[predicted.known], predicted.left_out], dim=1),
+        predicted.known,
+        linear=linear,
+        price=config.model.new_item_price,
+        select_by=config.training.select_by,
+    )
+    return replace(config, model=replace(config.model, new_item_offset=offset))
 
 
 def as_new_items(placed: Tensor, serving: ServingTensors, config: NeuralConfig) -> NewItems:

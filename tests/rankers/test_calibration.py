@@ -6,7 +6,12 @@ import torch
 from gnnrec.evaluation import validation as validation_module
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers import calibration as calibration_module
-from gnnrec.rankers.calibration import best_content_taste, best_new_item_offset, best_popularity_weight
+from gnnrec.rankers.calibration import (
+    best_content_taste,
+    best_known_content_taste,
+    best_new_item_offset,
+    best_popularity_weight,
+)
 from gnnrec.rankers.ease import EaseRanker
 from gnnrec.rankers.linear_part import LinearPart
 
@@ -112,6 +117,53 @@ def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
         select_by="recall@1",
     )
     assert (weight > 0) == (told == "by content")
+
+
+@pytest.mark.parametrize("told", ["by content", "by the vectors", "by the linear part"])
+def test_content_of_known_items_counts_where_it_tells_what_nothing_else_does(told: str) -> None:
+    """Items come in pairs of one content; people had the first of a pair, and want the second."""
+    half = NUM // 2
+    people = np.arange(half)
+    had = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people)), (half, NUM))
+    wanted = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people + 1)), (half, NUM))
+    pairs, noise = (
+        torch.eye(half).repeat_interleave(2, 0),
+        torch.from_numpy(np.random.default_rng(0).random((NUM, half))),
+    )
+    noise = noise.float() - 0.5
+    # What goes together, as EASE would know it: from the first of a pair to the second.
+    other = torch.eye(NUM).index_select(0, torch.arange(NUM) ^ 1)
+    linear = LinearPart("ease", EaseRanker(other, had), 1.0) if told == "by the linear part" else None
+    weight = best_known_content_taste(
+        ValidationPairs(wanted, had, ("recall@1",)),
+        torch.eye(half),
+        pairs if told == "by the vectors" else 0.1 * noise,
+        torch.eye(half),
+        pairs if told == "by content" else noise,
+        torch.ones(NUM, dtype=torch.bool),
+        linear=linear,
+        select_by="recall@1",
+    )
+    assert (weight > 0) == (told == "by content")
+
+
+def test_how_content_of_known_items_counts_does_not_hang_on_unknown_ones() -> None:
+    """Unknown items would win every list: content tells which known item is wanted all the same."""
+    half = NUM // 2
+    people = np.arange(half)
+    had = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people)), (half, NUM + 1))
+    wanted = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people + 1)), (half, NUM + 1))
+    weight = best_known_content_taste(
+        ValidationPairs(wanted, had, ("recall@1",)),
+        torch.ones(half, 1),
+        torch.cat([torch.zeros(NUM, 1), torch.full((1, 1), 100.0)]),
+        torch.eye(half),
+        torch.cat([torch.eye(half).repeat_interleave(2, 0), torch.zeros(1, half)]),
+        torch.arange(NUM + 1) < NUM,
+        linear=None,
+        select_by="recall@1",
+    )
+    assert weight > 0
 
 
 @pytest.mark.parametrize("enough", [True, False])

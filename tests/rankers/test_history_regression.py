@@ -33,6 +33,7 @@ def world() -> tuple[ServingTensors, sp.csr_matrix, torch.Tensor]:
         item_degree=torch.from_numpy(np.bincount(interactions.indices, minlength=NUM_ITEMS)),
         user_taste=torch.zeros(NUM_USERS, 0),
         item_content=torch.zeros(NUM_ITEMS, 0),
+        content_weight=torch.zeros(NUM_ITEMS),
         item_is_new=torch.zeros(NUM_ITEMS, dtype=torch.bool),
         told=torch.zeros(0, dtype=torch.int64),
         told_item=torch.zeros(0, DIM),

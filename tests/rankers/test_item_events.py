@@ -24,6 +24,7 @@ def serving() -> ServingTensors:
         item_degree=torch.tensor([3, 0, 2, 0, 0]),
         user_taste=torch.zeros(6, 0),
         item_content=torch.zeros(5, 0),
+        content_weight=torch.zeros(5),
         item_is_new=torch.tensor([False, True, False, True, True]),
         told=torch.zeros(0, dtype=torch.int64),
         told_item=torch.zeros(0, DIM + 1),

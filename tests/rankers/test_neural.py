@@ -256,6 +256,41 @@ def test_likeness_of_content_lifts_new_items_and_no_others(task: RankingTask, pl
     assert torch.equal(again.score(EVERYBODY), comparing.score(EVERYBODY))
 
 
+@pytest.mark.parametrize("of_new", [0.0, 0.3])
+def test_likeness_of_content_counts_for_known_items_as_well(
+    of_new: float, task: RankingTask, planted: PlantedGraph
+) -> None:
+    added, _ = new_items_like(planted)
+    model = replace(CONFIG.model, content_taste=of_new)
+    config = replace(CONFIG, training=TrainingConfig(epochs=2))
+    plain, comparing = (
+        NeuralRanker.fit(task, replace(config, model=replace(model, known_content_taste=weight)))[0].attach(
+            {"content": added}, planted.features, 20
+        )
+        for weight in (0.0, 0.5)
+    )
+    known = np.append(task.interactions.getnnz(axis=0) > 0, np.zeros(20, dtype=np.bool_))
+    difference = comparing.score(EVERYBODY) - plain.score(EVERYBODY)
+    torch.testing.assert_close(difference[:, ~known], torch.zeros(120, int((~known).sum())), atol=1e-6, rtol=0)
+    content, histories = comparing.serving.item_content, task.interactions.toarray()
+    mean = torch.from_numpy(histories / histories.sum(axis=1, keepdims=True)) @ content[:80]
+    torch.testing.assert_close(difference[:, known], 0.5 * mean @ content[known].T, atol=1e-5, rtol=1e-4)
+    liked = torch.from_numpy(planted.user_taste[:, None] == planted.item_taste)[:, known[:80]]
+    assert difference[:, known][liked].mean() > 0.1 > 0 > difference[:, known][~liked].mean()
+    # Vectors, new people, new events and the saved form agree with it.
+    torch.testing.assert_close(comparing.vectors("user") @ comparing.vectors("item").T, comparing.score(EVERYBODY))
+    whole = sp.csr_matrix((task.interactions.data, task.interactions.indices, task.interactions.indptr), (120, 100))
+    torch.testing.assert_close(comparing.fold_in(whole) - plain.fold_in(whole), difference, atol=1e-5, rtol=1e-4)
+    other = likes_another_of(planted)
+    changed = sp.vstack([whole[[other]], whole[1:]], format="csr")
+    moved = comparing.update(changed, np.array([0])).score(EVERYBODY) - plain.update(changed, np.array([0])).score(
+        EVERYBODY
+    )
+    torch.testing.assert_close(moved[0], difference[other], atol=1e-5, rtol=1e-4)
+    again = NeuralRanker.from_state(comparing.state())
+    assert torch.equal(again.score(EVERYBODY), comparing.score(EVERYBODY))
+
+
 def likes_another_of(planted: PlantedGraph) -> int:
     return int(np.flatnonzero(planted.user_taste != planted.user_taste[0])[0])
 
@@ -285,6 +320,7 @@ def test_popularity_is_weighed_after_training(task: RankingTask) -> None:
     assert result.chosen == {
         "popularity_weight": 1.0,
         "content_taste": 0.0,
+        "known_content_taste": 0.0,
         "new_item_offset": 0.0,
         "new_user_prior": 3.0,
         "linear_part": "none",
@@ -336,7 +372,8 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
         return best_new_item_offset(validation, user, item, left_out, known, **how)
 
     monkeypatch.setattr(settling, "best_new_item_offset", offset)
-    options = {"content_taste": 0.7, "linear_part": "ease", "linear_weight": 0.8, "new_item_price": 0.3}
+    options = {"content_taste": 0.7, "known_content_taste": 0.2, "new_item_price": 0.3}
+    options |= {"linear_part": "ease", "linear_weight": 0.8}
     config = replace(CONFIG, model=replace(CONFIG.model, **options), training=TrainingConfig(epochs=2))
     validation = ValidationPairs(planted.test, planted.train, ("recall@20",))
     ranker, result = NeuralRanker.fit(replace(task, validation=validation), config)
@@ -347,9 +384,10 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
     assert measured["linear"] is ranker.linear
     assert measured["price"] == 0.3
     torch.testing.assert_close(measured["user"], torch.cat([serving.user_taste, serving.user], dim=1))
-    assert not measured["item"][:, :width].any()  # content counts for new items alone
+    torch.testing.assert_close(measured["item"][known, :width], 0.2 * serving.item_content[known])
+    assert not measured["item"][planted.new_items, :width].any()  # in the catalogue, but no part of the simulation
     torch.testing.assert_close(measured["item"][known, width:], serving.item[known])
-    torch.testing.assert_close(measured["left_out"][:, :width], serving.item_content[known])
+    torch.testing.assert_close(measured["left_out"][:, :width], 0.7 * serving.item_content[known])
 
 
 def test_tastes_do_not_depend_on_the_order_of_a_history(task: RankingTask, planted: PlantedGraph) -> None:
