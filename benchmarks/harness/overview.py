@@ -19,8 +19,9 @@ pairs masked.
 
 _ALTERNATIVES = """## Fusions and alignment objectives
 
-The default model without its linear part, with every other fusion, and with every alignment objective at the weight .03
-beside the ranking loss: these change the vectors, and a linear part would hide some of that. Figures as above.
+The vectors of the default model alone, with every other fusion, and with every alignment objective at the weight .03
+beside the ranking loss: these change the vectors, and what is added to their products would hide some of that. Figures
+as above.
 A part that is not ahead on every data set by more than seeds differ is not worth being the default: attention, which
 also explains itself, and no alignment loss, since the ranking loss brings the modalities together as far as ranking
 needs it. Where retrieval across modalities is wanted, the space of search is aligned apart

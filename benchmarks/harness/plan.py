@@ -38,6 +38,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "allrecipes-interactions": Benchmark("Allrecipes, log only", _PUBLISHED, True, "published"),
     "gowalla": Benchmark("Gowalla", _PUBLISHED, False, "published by NGCF and LightGCN, no validation part"),
     "ml-1m": Benchmark("MovieLens 1M", _PUBLISHED, False, "published, no validation part", raw_media=True),
+    "citeulike-a": Benchmark(
+        "CiteULike with tags and abstracts",
+        gr.split.random(valid=0.1, test=0.1, seed=0),
+        True,
+        "random pairs, a tenth each for validation and test, seed 0",
+        raw_media=True,
+        dataset="citeulike-a-coldstart",
+    ),
     "ml-100k-multimodal": Benchmark(
         "MovieLens 100K with posters and plots",
         gr.split.random(valid=0.1, test=0.1, seed=0),
@@ -104,11 +112,16 @@ COLD_START: Mapping[str, Benchmark] = {
     "tiktok": Benchmark("TikTok", _PUBLISHED, True, "published, new videos in the catalogue of training"),
 }
 
+# Nothing added to the products of the vectors.
+VECTORS_ALONE = "vectors alone"
+_VECTORS_ALONE: Mapping[str, Any] = {"linear_part": "none", "known_content_taste": 0.0}
+
 # The default model, each time with one of its parts left out, or another in its place.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without media": {"content": "none", "similar_items": 0},
     "without content of its own": {"content": "none"},
     "without neighbours by content": {"similar_items": 0},
+    "without content of known items": {"known_content_taste": 0.0},
     "without co-occurrence": {"co_occurring_items": 0},
     "without propagation": {"hops": 0},
     "without edge dropout": {"edge_dropout": 0.0},
@@ -118,11 +131,10 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without a linear part": {"linear_part": "none"},
     "BPR for the softmax": {"loss": "bpr"},
     "spectral initialisation": {"initialisation": "spectral"},
+    VECTORS_ALONE: _VECTORS_ALONE,
 }
 
-# What follows changes the vectors, so it is measured on them alone: a linear part would hide some of the difference.
-VECTORS_ALONE = "without a linear part"
-_VECTORS_ALONE = ABLATIONS[VECTORS_ALONE]
+# What follows changes the vectors, so it is measured on them alone: what else counts would hide some of the difference.
 
 # The default model with each of the other fusions. (Named here, since torch belongs into the process of a fit alone.)
 OTHER_FUSIONS: Mapping[str, Mapping[str, Any]] = {
