@@ -31,13 +31,11 @@ def _same_weights() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logger_as_it_was():
-    """The command line sets level and handlers of the log; the next test finds them as they were."""
+def _logger_as_imported() -> None:
+    """The command line sets level and handlers of the log, in fixtures of whole modules too; each test finds neither."""
     logger = logging.getLogger("gnnrec")
-    level, handlers = logger.level, list(logger.handlers)
-    yield
-    logger.setLevel(level)
-    logger.handlers = handlers
+    logger.setLevel(logging.NOTSET)
+    logger.handlers = []
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class TestFit:
     def test_same_seed_same_bits_other_seed_other_bits(self, parts):
         train, valid, _ = parts
         vectors = [
-            gr.Recommender(**{**QUICK, "epochs": 2, "seed": seed})
+            gr.Recommender(**{**QUICK, "epochs": 2, "seed": seed}, known_content_taste=0.5)
             .fit(train, valid, progress=False)
             .embeddings("user")[1]
             for seed in (5, 5, 6)
@@ -378,7 +378,8 @@ class TestEvaluate:
 
     def test_the_model_is_that_of_the_best_epoch(self, parts):
         train, valid, _ = parts
-        rec = gr.Recommender(**QUICK, popularity_weight=1.0, linear_part="none").fit(train, valid, progress=False)
+        options = {"popularity_weight": 1.0, "linear_part": "none", "known_content_taste": 0.0}
+        rec = gr.Recommender(**QUICK, **options).fit(train, valid, progress=False)
         best = rec.history["recall@20"].max()
         assert rec.evaluate(valid, mask="train").values["recall@20"] == pytest.approx(best, abs=1e-6)
 

@@ -349,23 +349,23 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
 
 def test_variants_stand_beside_the_default_of_the_same_seeds(tmp_path):
     for seed, valid in enumerate((0.3, 0.5)):
-        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed, "without a linear part"), [0.4] * 5, valid=valid)
+        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed, "vectors alone"), [0.4] * 5, valid=valid)
     _given_row(tmp_path, Fit("tiktok", "gnnrec", 1, "fusion mean"), [0.6] * 5, valid=0.45)
-    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "without a linear part"), [0.2] * 5)
+    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "vectors alone"), [0.2] * 5)
     _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "alignment infonce"), [0.25] * 5, valid=0.31)
     _given_row(tmp_path, Fit("tiktok", "gnnrec", 0), [0.5] * 5, valid=0.7)
     _given_row(tmp_path, Fit("tiktok", "gnnrec", 0, "without media"), [0.4] * 5, valid=0.5)
     tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     cells = _cells(page, "## Fusions and alignment objectives")
-    assert cells["without a linear part"] == [".4000", ".3500 ± .0000 (2)", ".3000", ".1500 (1)"]
+    assert cells["vectors alone"] == [".4000", ".3500 ± .0000 (2)", ".3000", ".1500 (1)"]
     assert cells["fusion mean"] == ["-.0500", ".5500 (1)", "", ""]
     assert cells["alignment infonce"] == ["", "", "+.0100", ".2000 (1)"]
     assert len(cells) == 5  # with the header; variants that nobody measured have no line
     parts = _cells(page, "## Parts of the default model")
     assert parts["`gnnrec`"] == [".7000", ".4500 (1)", "", ""]
     assert parts["without media"] == ["-.2000", ".3500 (1)", "", ""]
-    assert parts["without a linear part"] == ["-.4000", ".3500 ± .0000 (2)", "", ".1500 (1)"]
+    assert parts["vectors alone"] == ["-.4000", ".3500 ± .0000 (2)", "", ".1500 (1)"]
 
 
 def test_presets_stand_beside_published_figures(tmp_path):
