@@ -32,7 +32,7 @@ def _same_weights() -> None:
 
 @pytest.fixture(autouse=True)
 def _logger_as_imported() -> None:
-    """The command line sets level and handlers of the log, in fixtures of whole modules too; each test finds neither."""
+    """The command line sets level and handlers of the log, also in fixtures of modules; tests find neither."""
     logger = logging.getLogger("gnnrec")
     logger.setLevel(logging.NOTSET)
     logger.handlers = []

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import gnnrec as gr
 from gnnrec.data.split import Splitter
 
@@ -30,6 +32,20 @@ class Benchmark:
     dataset: str | None = None
 
 
+def few_events(most: int, splitter: Splitter) -> Splitter:
+    """Splits a log as sparse as that of a shop: of each person at most so many events, drawn at random, are there."""
+
+    def split(dataset: gr.Dataset) -> tuple[gr.Dataset, gr.Dataset, gr.Dataset]:
+        events = dataset.events
+        drawn = np.random.default_rng(0).permutation(len(events))
+        by_user = drawn[np.argsort(events.user_index[drawn], kind="stable")]
+        user = events.user_index[by_user]
+        place = np.arange(len(user)) - np.searchsorted(user, user)
+        return splitter(dataset.with_events(events.take(np.sort(by_user[place < most]))))
+
+    return split
+
+
 _PUBLISHED = gr.split.column("x_label")
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -43,6 +59,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         gr.split.random(valid=0.1, test=0.1, seed=0),
         True,
         "random pairs, a tenth each for validation and test, seed 0",
+        raw_media=True,
+        dataset="citeulike-a-coldstart",
+    ),
+    "citeulike-a-few": Benchmark(
+        "CiteULike with tags and abstracts, few events",
+        few_events(10, gr.split.random(valid=0.1, test=0.1, seed=0)),
+        True,
+        "at most ten events of each person, of all pairs a tenth each for validation and test, seed 0",
         raw_media=True,
         dataset="citeulike-a-coldstart",
     ),

@@ -22,7 +22,7 @@ from gnnrec.nn.sequence import SEQUENCE_ENCODERS
 from harness import measure as measuring
 from harness import run
 from harness.models import model_of
-from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES
+from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES, few_events
 from harness.rows import (
     AMONG_RARE_PER_USER,
     RARE_PER_USER,
@@ -427,3 +427,14 @@ def test_a_peer_finds_the_planted_tastes(planted_data, name):
     scores = fitted.score_block(torch.tensor([3, 0]))
     assert tuple(scores.shape) == (2, NUM_ITEMS)
     assert task.validation_recall(fitted.score_block) > floor
+
+
+def test_a_log_of_few_events_keeps_so_many_of_each_person():
+    log = pd.DataFrame({"user_id": np.repeat(["a", "b", "c"], [1, 4, 30]), "item_id": np.arange(35)})
+    data = gr.Dataset.from_frames(log)
+    parts = few_events(4, gr.split.random(valid=0.0, test=0.25, seed=0))(data)
+    kept = sum(part.interaction_matrix().toarray() for part in parts)
+    assert kept.sum(axis=1).tolist() == [1, 4, 4]
+    assert (kept <= data.interaction_matrix().toarray()).all()
+    again = few_events(4, gr.split.random(valid=0.0, test=0.25, seed=0))(data)
+    assert (again[0].interaction_matrix() != parts[0].interaction_matrix()).nnz == 0
