@@ -393,7 +393,8 @@ class Recommender:
     def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:
         """Returns the ids ``[n]`` and vectors ``[n, dim]`` whose inner product is the score; not of removed items.
 
-        A ``linear_part`` adds to that product.
+        They are wider than ``embedding_dim`` where the likeness of content to histories counts in the scores. A
+        ``linear_part`` adds to the product.
 
         Raises:
             UnsupportedError: The ranker has no vectors.
