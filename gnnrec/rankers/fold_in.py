@@ -64,9 +64,9 @@ def content_tastes(histories: sp.csr_matrix, content: Tensor) -> Tensor:
         ``[num_people, width]``; zero for an empty history.
     """
     chosen, counts = _chosen_items(histories)
-    total = counts @ content[chosen].numpy()
-    length = np.maximum(np.diff(histories.indptr), 1)[:, None]
-    return torch.from_numpy(np.asarray(total / length, dtype=np.float32))
+    total = np.asarray(counts @ content[chosen].numpy(), dtype=np.float32)
+    total /= np.maximum(np.diff(histories.indptr), 1)[:, None]
+    return torch.from_numpy(total)
 
 
 def fold_in_by_least_squares(
