@@ -63,9 +63,19 @@ class HistoryRegression:
 
     def __call__(self, histories: sp.csr_matrix, serving: ServingTensors, direction: Tensor) -> Tensor:
         """Returns ``[num_people, width]``; the average for an empty history. Cost: ``O(num_entries × dim)``."""
-        count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))[:, None]
-        predicted = self.regression(_tastes(serving, histories, direction))
-        return (count * predicted + self.prior * self.average) / (count + self.prior).clamp(min=1e-6)
+        count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))
+        return self.shrink(self.regression(_tastes(serving, histories, direction)), self.average, count)
+
+    def shrink(self, told: Tensor, average: Tensor, count: Tensor) -> Tensor:
+        """Returns the mean of what events tell and what the average person is, who counts as ``prior`` events.
+
+        Args:
+            told: ``[num_people, any]``.
+            average: ``[any]``.
+            count: ``[num_people]`` events.
+        """
+        weight = count[:, None]
+        return (weight * told + self.prior * average) / (weight + self.prior).clamp(min=1e-6)
 
     def with_best_prior(
         self,

@@ -220,7 +220,7 @@ class NeuralRanker(Ranker):
         serving = replace(
             serving,
             user=serving.user.index_copy(0, rows, self._user_vectors(changed, serving.user_base[rows])),
-            user_taste=serving.user_taste.index_copy(0, rows, self._tastes(changed)),
+            user_taste=serving.user_taste.index_copy(0, rows, self._tastes(changed, serving.user_base[rows])),
         )
         linear = None if self.linear is None else self.linear.update(_pairs(interactions), changed_users)
         if self.attachment is not None:
@@ -322,11 +322,17 @@ class NeuralRanker(Ranker):
 
     def _score_new(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Scores all items for new people; ``base`` is what they have beside their histories."""
-        scores = self.serving.score(self._user_vectors(histories, base), self._tastes(histories))
+        scores = self.serving.score(self._user_vectors(histories, base), self._tastes(histories, base))
         return scores if self.linear is None else self.linear.add_to_new(scores, histories=_pairs(histories))
 
-    def _tastes(self, histories: sp.csr_matrix) -> Tensor:
-        return content_tastes(_pairs(histories), self.serving.item_content)
+    def _tastes(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
+        """Returns ``[num_people, width]``; few events of a new person tell as little of a taste as of a vector."""
+        tastes = content_tastes(_pairs(histories), self.serving.item_content)
+        if self.newcomers is None:
+            return tastes
+        count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))
+        shrunk = self.newcomers.shrink(tastes, self.serving.user_taste.mean(dim=0), count)
+        return torch.where(_are_new(base), shrunk, tastes)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
@@ -339,8 +345,7 @@ class NeuralRanker(Ranker):
             if self.newcomers is not None:
                 placed = self.newcomers(pairs, serving, self._without_bias())
                 placed = torch.cat([placed, torch.ones(len(placed), decoded.shape[1] - placed.shape[1])], dim=1)
-                new = base is None or (base == 0).all(dim=1)[:, None]
-                decoded = torch.where(torch.as_tensor(new), placed, decoded)
+                decoded = torch.where(_are_new(base), placed, decoded)
         else:
             # A cosine has the unit of the bias. A dot product has not: there the weight of the bias is fitted as well.
             cosine = self.config.model.decoder == "cosine"
@@ -370,6 +375,11 @@ class NeuralRanker(Ranker):
         heard = torch.einsum("nk,nkd->nd", share, self.serving.item_propagated[known_owner[index]])
         heard = heard + own_share[:, None] * sent[added_owner]
         return torch.zeros_like(sent).index_copy_(0, added_owner, heard)
+
+
+def _are_new(base: Tensor | None) -> Tensor:
+    """Tells people who have nothing beside their histories ``[num_people, 1]``, or that all are such."""
+    return torch.tensor(True) if base is None else (base == 0).all(dim=1, keepdim=True)
 
 
 def _pairs(histories: sp.csr_matrix) -> sp.csr_matrix:

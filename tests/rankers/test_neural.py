@@ -228,9 +228,10 @@ def test_state_keeps_every_bit(fitted: NeuralRanker, planted: PlantedGraph) -> N
 
 def test_likeness_of_content_lifts_new_items_and_no_others(task: RankingTask, planted: PlantedGraph) -> None:
     added, taste = new_items_like(planted)
+    model = replace(CONFIG.model, new_user_prior=0.0)
     config = replace(CONFIG, training=TrainingConfig(epochs=2))
     plain, comparing = (
-        NeuralRanker.fit(task, replace(config, model=replace(config.model, content_taste=weight)))[0].attach(
+        NeuralRanker.fit(task, replace(config, model=replace(model, content_taste=weight)))[0].attach(
             {"content": added}, planted.features, 20
         )
         for weight in (0.0, 0.5)
@@ -261,7 +262,7 @@ def test_likeness_of_content_counts_for_known_items_as_well(
     of_new: float, task: RankingTask, planted: PlantedGraph
 ) -> None:
     added, _ = new_items_like(planted)
-    model = replace(CONFIG.model, content_taste=of_new)
+    model = replace(CONFIG.model, content_taste=of_new, new_user_prior=0.0)
     config = replace(CONFIG, training=TrainingConfig(epochs=2))
     plain, comparing = (
         NeuralRanker.fit(task, replace(config, model=replace(model, known_content_taste=weight)))[0].attach(
@@ -391,12 +392,27 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
 
 
 def test_tastes_do_not_depend_on_the_order_of_a_history(task: RankingTask, planted: PlantedGraph) -> None:
-    config = replace(CONFIG, model=replace(CONFIG.model, content_taste=0.5), training=TrainingConfig(epochs=1))
-    ranker, _ = NeuralRanker.fit(task, config)
+    model = replace(CONFIG.model, content_taste=0.5, new_user_prior=0.0)
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, model=model, training=TrainingConfig(epochs=1)))
     places = planted.train.copy()
     places.data = np.arange(1, places.nnz + 1, dtype=np.float32)
     assert ranker.serving.user_taste.any()
-    torch.testing.assert_close(ranker._tastes(places), ranker.serving.user_taste)
+    torch.testing.assert_close(ranker._tastes(places, None), ranker.serving.user_taste)
+
+
+def test_few_events_of_new_people_tell_as_little_of_their_taste_as_of_their_vector(
+    task: RankingTask, planted: PlantedGraph
+) -> None:
+    model = replace(CONFIG.model, known_content_taste=0.5, new_user_prior=3.0)
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, model=model, training=TrainingConfig(epochs=1)))
+    grown = ranker.update(with_new_user(planted, [7]), np.array([0, 120]))
+    average, content = ranker.serving.user_taste.mean(dim=0), ranker.serving.item_content
+    torch.testing.assert_close(grown.serving.user_taste[120], (content[7] + 3 * average) / 4)
+    torch.testing.assert_close(grown.serving.user_taste[0], ranker.serving.user_taste[0])
+    history = with_new_user(planted, [7])[[120]]
+    torch.testing.assert_close(ranker.fold_in(history), grown.score(np.array([120])))
+    nobody = sp.csr_matrix((1, 80), dtype=np.float32)
+    torch.testing.assert_close(ranker._tastes(nobody, None)[0], average)
 
 
 def test_newcomers_are_placed_nearer_to_their_fitted_vectors_than_propagation_alone_does(
