@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
+from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
-from harness.overview import beside_published, variants_of_all
+from harness.overview import beside_published, variants_of_all, worth_of_media
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
@@ -30,7 +30,7 @@ from harness.rows import (
     read_test_readings,
     test_column,
 )
-from harness.summary import against_best_other, headline, per_user, rare_per_user, slice_table, summarise
+from harness.summary import against_best_other, compared_on_rare, headline, per_user, slice_table, summarise
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -71,7 +71,14 @@ def main(arguments: list[str] | None = None) -> None:
         of_dataset = rows[rows["dataset"] == name]
         if len(of_dataset):
             sections.append(section(name, benchmark, of_dataset, chosen.docs))
-    sections += [*variants_of_all(rows), beside_published(rows), _models(rows), _readings(readings), surroundings(rows)]
+    sections += [
+        worth_of_media(rows),
+        *variants_of_all(rows),
+        beside_published(rows),
+        _models(rows),
+        _readings(readings),
+        surroundings(rows),
+    ]
     (chosen.docs / "benchmarks.md").write_text("\n".join(sections), encoding="utf-8")
 
 
@@ -163,7 +170,7 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
         if variant and len(whole):
             changed = rows[rows["variant"] == variant]
             compared = paired_bootstrap(per_user(changed, mask), per_user(whole, mask))
-            on_rare = [_on_rare(changed, whole, one) for one in (RARE_PER_USER, AMONG_RARE_PER_USER)]
+            on_rare = [compared_on_rare(changed, whole, one) for one in (RARE_PER_USER, AMONG_RARE_PER_USER)]
         ndcg = column.replace("recall", "ndcg")
         lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
         lines[-1] += [
@@ -177,11 +184,6 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     header += [f"recall@20 against `{model}`", "the same on rare items", "rare ones ranked among such only", "options"]
     note = f"**Variants of `{model}`** (test, {mask} masked; an item of at most {RARE} training events is rare)\n\n"
     return note + markdown.table(header, lines)
-
-
-def _on_rare(changed: pd.DataFrame, whole: pd.DataFrame, column: str) -> PairedBootstrap | None:
-    values, beside = rare_per_user(changed, column), rare_per_user(whole, column)
-    return None if values is None or beside is None else paired_bootstrap(values, beside)
 
 
 def failed(rows: pd.DataFrame) -> str:

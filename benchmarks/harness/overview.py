@@ -4,10 +4,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
-from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, PUBLISHED, VECTORS_ALONE
-from harness.rows import MASKS, test_column
-from harness.summary import summarise
+from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, PUBLISHED, VECTORS_ALONE, WITHOUT_MEDIA
+from harness.rows import MASKS, PER_USER_METRICS, RARE, RARE_PER_USER, test_column
+from harness.summary import compared_on_rare, per_user, summarise
 
 _PARTS = """## Parts of the default model
 
@@ -28,6 +29,13 @@ needs it. Where retrieval across modalities is wanted, the space of search is al
 ([benchmarks-alignment.md](benchmarks-alignment.md)).
 """
 
+_MEDIA = f"""## What the media are worth
+
+The default model less the same model without media, per test user and averaged over the seeds of each, by a paired
+bootstrap over users; training pairs masked, and for items of at most {RARE} training events validation pairs too where
+there are any.
+"""
+
 _PUBLISHED = """## Presets beside published figures
 
 Training pairs masked, as in the publications. Published figures stand in `benchmarks/harness/plan.py`.
@@ -40,6 +48,28 @@ def variants_of_all(rows: pd.DataFrame) -> list[str]:
         _side_by_side(rows, _PARTS, "", ABLATIONS),
         _side_by_side(rows, _ALTERNATIVES, VECTORS_ALONE, {**OTHER_FUSIONS, **ALIGNMENTS}),
     ]
+
+
+def worth_of_media(rows: pd.DataFrame) -> str:
+    """Returns the section on what media add to the default model, on each data set that was fitted without them too."""
+    lines = []
+    of_default = rows[(rows["model"] == "gnnrec") & (rows["status"] == "ok")]
+    for name, benchmark in BENCHMARKS.items():
+        of_dataset = of_default[of_default["dataset"] == name]
+        whole, without = (of_dataset[of_dataset["variant"] == variant] for variant in ("", WITHOUT_MEDIA))
+        if not len(whole) or not len(without):
+            continue
+        measured = [
+            paired_bootstrap(per_user(whole, MASKS[0], metric), per_user(without, MASKS[0], metric))
+            for metric in PER_USER_METRICS
+        ]
+        on_rare = compared_on_rare(whole, without, RARE_PER_USER)
+        seeds = f"{len(whole)} / {len(without)}"
+        lines.append([benchmark.title, seeds, *map(markdown.compared, [*measured, on_rare])])
+    if not lines:
+        return ""
+    header = ["data set", "seeds with / without", *PER_USER_METRICS, "recall@20 of rare items"]
+    return f"{_MEDIA}\n{markdown.table(header, lines)}"
 
 
 def beside_published(rows: pd.DataFrame) -> str:

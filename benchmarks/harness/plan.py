@@ -141,8 +141,9 @@ VECTORS_ALONE = "vectors alone"
 _VECTORS_ALONE: Mapping[str, Any] = {"linear_part": "none", "known_content_taste": 0.0}
 
 # The default model, each time with one of its parts left out, or another in its place.
+WITHOUT_MEDIA = "without media"
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
-    "without media": {"content": "none", "similar_items": 0},
+    WITHOUT_MEDIA: {"content": "none", "similar_items": 0},
     "without content of its own": {"content": "none"},
     "without neighbours by content": {"similar_items": 0},
     "without content of known items": {"known_content_taste": 0.0},

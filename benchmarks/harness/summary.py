@@ -71,6 +71,18 @@ def rare_per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64] | None
     return None if values.isna().any() else np.stack(values.to_list()).astype(np.float64).mean(axis=0)
 
 
+def compared_on_rare(rows: pd.DataFrame, beside: pd.DataFrame, column: str) -> PairedBootstrap | None:
+    """Compares two models on rare test items, paired by user; ``None`` where a row lacks the column.
+
+    Args:
+        rows: The rows that went well, of one model.
+        beside: Those of the other.
+        column: As for :func:`rare_per_user`.
+    """
+    first, second = rare_per_user(rows, column), rare_per_user(beside, column)
+    return None if first is None or second is None else paired_bootstrap(first, second)
+
+
 def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) -> dict[str, PairedBootstrap]:
     """Compares every model with the best of the others on recall@20, paired by user.
 

@@ -368,6 +368,24 @@ def test_variants_stand_beside_the_default_of_the_same_seeds(tmp_path):
     assert parts["vectors alone"] == ["-.4000", ".3500 ± .0000 (2)", "", ".1500 (1)"]
 
 
+def test_what_media_add_is_told_with_and_without_significance(tmp_path):
+    for seed in range(2):
+        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed), [0.5] * 50)
+    _given_row(tmp_path, Fit("tiktok", "gnnrec", 0, "without media"), [0.4] * 50)
+    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0), [0.5, 0.4] * 25)
+    _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "without media"), [0.4, 0.5] * 25)
+    _given_row(tmp_path, Fit("gowalla", "gnnrec", 0), [0.5] * 50)  # has no media
+    tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
+    cells = _cells((tmp_path / "benchmarks.md").read_text(encoding="utf-8"), "## What the media are worth")
+    gain = "+.1000 [+.1000, +.1000], p < .001"
+    assert cells["TikTok"] == ["2 / 1", gain, gain, "+.0500 [+.0500, +.0500], p < .001"]
+    seeds, recall, *_ = cells["MovieLens 100K with posters and plots"]
+    assert seeds == "1 / 1"
+    assert recall.startswith("+.0000 [-")
+    assert float(recall.rsplit("p = ", 1)[1]) > 0.5
+    assert len(cells) == 4  # with the header
+
+
 def test_presets_stand_beside_published_figures(tmp_path):
     _given_row(tmp_path, Fit("tiktok", "vbpr", 0), [0.1] * 5, shift=0.0)
     tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
