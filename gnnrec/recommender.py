@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.config import from_dict, to_dict
+from gnnrec.data.build import build_dataset
 from gnnrec.data.cleaning import Cleaning
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.frames import to_library
@@ -379,7 +380,7 @@ class Recommender:
             UnsupportedError: The ranker cannot add items.
         """
         state = self.state
-        log = Dataset.from_frames(interactions, cleaning=cleaning, columns=columns)
+        log = build_dataset(interactions, cleaning=cleaning, columns=columns, text_ids=state.catalogue.text_ids)
         events = positive_events(log.events, state.catalogue.positive_from)
         if items is not None or vectors is not None:
             device = resolve_device(self.config.device)

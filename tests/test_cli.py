@@ -470,6 +470,18 @@ def test_text_ids_that_look_like_numbers_stay_texts(run: Run, tmp_path: Path) ->
     assert "A" not in set(answer["item_id"])
 
 
+def test_evaluate_reads_number_like_ids_as_the_fit_has_them(run: Run, tmp_path: Path) -> None:
+    log = pd.DataFrame({"user_id": ["007", "7", "x9", "x9"], "item_id": ["1", "2", "03", "2"]})
+    rec = gr.Recommender.preset("popularity").fit(gr.Dataset.from_frames(log), progress=False)
+    rec.save(tmp_path / "model")
+    (tmp_path / "test.csv").write_text("user_id,item_id\n007,03\n7,1\n")
+    (tmp_path / "more.csv").write_text("item_id,title\n1,a\n2,b\n")
+    words = ("evaluate", tmp_path / "model", "--interactions", tmp_path / "test.csv", "--output", "-")
+    result = run(*words, "--metrics", "recall@2", "--items", tmp_path / "more.csv")
+    assert result.exit_code == 0, result.output
+    assert "recall@2,1.0,0.0,2" in result.stdout  # both people are known, and two items are left for each
+
+
 def test_a_fit_without_a_split_leaves_no_test_of_an_earlier_one(run: Run, folder: Path, tmp_path: Path) -> None:
     words = ("fit", folder / "log.csv", "--preset", "popularity", "--output", tmp_path / "run")
     run(*words, "--split", "random")

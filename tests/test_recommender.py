@@ -350,6 +350,19 @@ class TestGrow:
         rec.update(events.drop(columns="weight"))  # what is not weighed is positive
         assert rec.state.train[rec.state.users.index_of(["new"])].nnz == 3
 
+    def test_files_of_number_like_ids_are_read_as_the_fit_has_them(self, tmp_path):
+        log = pd.DataFrame({"user_id": ["007", "7", "x"], "item_id": ["01", "1", "x"]})
+        look = gr.Vectors(np.eye(3, dtype=np.float32), ["01", "1", "x"])
+        data = gr.Dataset.from_frames(log, items=log[["item_id"]], modalities={"look": look})
+        rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+        (tmp_path / "items.csv").write_text("item_id\n001\n")
+        (tmp_path / "events.csv").write_text("user_id,item_id\n007,1\n08,001\n")
+        rec.add_items(tmp_path / "items.csv", vectors={"look": gr.Vectors(np.ones((1, 3)), ["001"])})
+        rec.update(tmp_path / "events.csv")
+        pairs = rec.state.train.tocoo()
+        known = set(zip(rec.state.users.ids_of(pairs.row), rec.state.items.ids_of(pairs.col), strict=True))
+        assert known == {("007", "01"), ("7", "1"), ("x", "x"), ("007", "1"), ("08", "001")}
+
     def test_update_with_a_new_user_equals_fold_in(self, rec):
         history = SHOP.items["item_id"].tolist()[:4]
         folded = rec.recommend_for([history], k=5)

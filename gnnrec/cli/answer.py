@@ -44,6 +44,8 @@ def evaluate(
 
     For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
     """
+    from gnnrec.data.build import build_dataset
+    from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.schema import Text, Vectors
     from gnnrec.growth import positive_events
@@ -59,7 +61,8 @@ def evaluate(
     threshold = recommender.state.catalogue.positive_from if positive_from is None else positive_from
 
     def read(log: str, **tables: Any) -> Dataset:
-        dataset = Dataset.from_frames(log, columns=parse_pairs(column, "--column"), **tables)
+        names, text_ids = parse_pairs(column, "--column"), recommender.state.catalogue.text_ids
+        dataset = build_dataset(log, cleaning=Cleaning(), columns=names, text_ids=text_ids, **tables)
         return dataset.with_events(positive_events(dataset.events, threshold))
 
     test = read(interactions, items=items, modalities=media if items is not None else None, media_root=media_root)

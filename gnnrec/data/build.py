@@ -1,7 +1,7 @@
 """Builds a data set from a log, side tables, modality specifications and relations."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,12 +77,17 @@ def build_dataset(
     columns: Mapping[str, str] | None = None,
     positive_from: float | None = None,
     media_root: str | Path | None = None,
+    text_ids: Collection[Owner] = (),
 ) -> Dataset:
-    """Builds a data set; see :meth:`gnnrec.data.dataset.Dataset.from_frames`."""
+    """Builds a data set; see :meth:`gnnrec.data.dataset.Dataset.from_frames`.
+
+    ``text_ids`` says whose ids are texts in CSV and TSV files even where all look like numbers, since those of a data
+    set that this one is put beside are.
+    """
     cleaning = STRICT if cleaning is None else cleaning
     positive_from = as_threshold(positive_from)
-    log = _cleaned(interactions, cleaning, columns or {}, positive_from)
-    dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root)
+    log = _cleaned(interactions, cleaning, columns or {}, positive_from, text_ids)
+    dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root, text_ids)
     if interactions is None and dataset.num_items == 0:
         raise DataError("without interactions a data set needs items: give items= or vectors of items")
     return replace(dataset, positive_from=positive_from)
@@ -97,6 +102,7 @@ def assemble(
     cleaning: Cleaning,
     columns: Mapping[str, str] | None,
     media_root: str | Path | None,
+    text_ids: Collection[Owner] = (),
 ) -> Dataset:
     """Joins a cleaned log with side tables, modalities and relations; they are those of :meth:`Dataset.from_frames`.
 
@@ -106,8 +112,8 @@ def assemble(
     columns, modalities = columns or {}, modalities or {}
     elsewhere: dict[str, int] = {}
     tables: dict[Owner, _SideTable | None] = {
-        "item": _read_table(items, "item", columns, cleaning, elsewhere),
-        "user": _read_table(users, "user", columns, cleaning, elsewhere),
+        "item": _read_table(items, "item", columns, cleaning, elsewhere, text_ids),
+        "user": _read_table(users, "user", columns, cleaning, elsewhere, text_ids),
     }
     for owner, table in tables.items():
         _check_named_id(owner, columns, log.ids[owner].column, table)
@@ -138,14 +144,18 @@ def assemble(
 
 
 def _cleaned(
-    interactions: Any, cleaning: Cleaning, columns: Mapping[str, str], positive_from: float | None
+    interactions: Any,
+    cleaning: Cleaning,
+    columns: Mapping[str, str],
+    positive_from: float | None,
+    text_ids: Collection[Owner],
 ) -> CleanedLog:
     library: str = "pandas"
     if interactions is None:
         raw = log = empty_log()
         positive, report = np.empty(0, dtype=bool), CleaningReport(0, 0)
     else:
-        frame, library = read_frame(interactions, "interactions")
+        frame, library = read_frame(interactions, "interactions", _id_names(text_ids, columns))
         raw = read_log(frame, columns)
         log, positive, report = clean_log(raw, cleaning, positive_from)
     return CleanedLog(
@@ -159,13 +169,24 @@ def _cleaned(
     )
 
 
+def _id_names(owners: Collection[Owner], columns: Mapping[str, str]) -> list[str]:
+    """Returns what the columns with the ids of users or of items may be called."""
+    roles = [f"{owner}_id" for owner in owners]
+    return [name for role in roles for name in ((columns[role],) if role in columns else COLUMN_ALIASES[role])]
+
+
 def _read_table(
-    source: Any, owner: Owner, columns: Mapping[str, str], cleaning: Cleaning, elsewhere: dict[str, int]
+    source: Any,
+    owner: Owner,
+    columns: Mapping[str, str],
+    cleaning: Cleaning,
+    elsewhere: dict[str, int],
+    text_ids: Collection[Owner],
 ) -> _SideTable | None:
     if source is None:
         return None
     what, role = f"{owner} table", f"{owner}_id"
-    frame, _ = read_frame(source, what)
+    frame, _ = read_frame(source, what, _id_names([owner] if owner in text_ids else [], columns))
     name = find_column(frame, role, what, columns)
     if name is None:
         raise DataError(
@@ -315,13 +336,14 @@ def read_edges(
     """
     relation = given if isinstance(given, Relation) else Relation(given)
     what = f"relation {name!r}"
-    frame, _ = read_frame(relation.frame, what)
-    for column in ("source_id", "target_id"):
+    ends = ("source_id", "target_id")
+    ids = catalogue[relation.between]
+    frame, _ = read_frame(relation.frame, what, ends if ids.kind == "str" else ())
+    for column in ends:
         if column not in frame:
             raise DataError(f"{what}: no column {column!r}; there are {', '.join(map(repr, frame.columns))}")
     weight = np.ones(len(frame)) if "weight" not in frame else parse_numbers(frame["weight"])
-    ids = catalogue[relation.between]
-    source, target = (_positions(frame[end], ids, f"{what}, column {end!r}") for end in ("source_id", "target_id"))
+    source, target = (_positions(frame[end], ids, f"{what}, column {end!r}") for end in ends)
     kept = np.ones(len(frame), dtype=bool)
     for rows, reason in (
         ((source < 0) | (target < 0), f"unknown {relation.between}"),

@@ -248,6 +248,12 @@ class Dataset:
         """Number of items in the catalogue."""
         return len(self.items)
 
+    @property
+    def text_ids(self) -> tuple[Owner, ...]:
+        """Whose ids are texts: those of users, of items, of both, or none."""
+        kinds: dict[Owner, str] = {"user": self.users.kind, "item": self.items.kind}
+        return tuple(owner for owner, kind in kinds.items() if kind == "str")
+
     def interaction_matrix(self) -> sp.csr_matrix:
         """Returns the distinct pairs as a binary float32 matrix ``[num_users, num_items]``."""
         return pair_matrix(self.events.user_index, self.events.item_index, (self.num_users, self.num_items))
