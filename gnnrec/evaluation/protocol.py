@@ -173,6 +173,7 @@ def _checked(
 
 
 def _distinct(pairs: sp.csr_matrix) -> sp.csr_matrix:
+    pairs = sp.csr_matrix(pairs)  # whatever format it comes in
     distinct = sp.csr_matrix((np.ones(pairs.nnz, dtype=np.int8), pairs.indices, pairs.indptr), pairs.shape, copy=True)
     distinct.sum_duplicates()
     distinct.data[:] = 1

@@ -58,7 +58,7 @@ def paired_bootstrap(
 
     Raises:
         DataError: The values are not two rows of equal, positive length, or some are not numbers.
-        ConfigError: ``resamples`` is below 1 or ``confidence`` is not between 0 and 1.
+        ConfigError: ``resamples`` is below 1, ``confidence`` is not between 0 and 1, or ``seed`` is negative.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
@@ -67,6 +67,8 @@ def paired_bootstrap(
         raise DataError("some values are not finite; remove these users from both models")
     if resamples < 1 or not 0 < confidence < 1:
         raise ConfigError(f"resamples={resamples} must be at least 1 and confidence={confidence} between 0 and 1")
+    if seed < 0:
+        raise ConfigError(f"seed={seed} must not be negative")
 
     rng = np.random.default_rng(seed)
     differences = a - b

@@ -52,12 +52,19 @@ def sliced(
 
     Raises:
         ConfigError: An unknown ``by``, or a ``k`` beyond the places that were kept.
-        DataError: Matrices of different shapes.
+        DataError: Matrices of different shapes, or of another evaluation.
     """
     if by not in get_args(SliceBy):
         raise ConfigError(f"cannot slice by {by!r}{suggest(by, get_args(SliceBy))}")
     if test.shape != train.shape:
         raise DataError(f"test has the shape {test.shape}, train {train.shape}")
+    test, train = sp.csr_matrix(test), sp.csr_matrix(train)
+    most_user, most_item = evaluation.user_index.max(initial=-1), evaluation.top_items.max(initial=-1)
+    if most_user >= test.shape[0] or most_item >= test.shape[1]:
+        raise DataError(
+            f"the evaluation holds user {most_user} and item {most_item}, test has the shape {test.shape}; give the "
+            "matrix that was evaluated"
+        )
     kept_places(evaluation, k, test.shape[1])
     pairs = sp.csr_matrix((np.ones(test.nnz, dtype=np.int8), test.indices, test.indptr), test.shape)
     pairs = pairs[evaluation.user_index]

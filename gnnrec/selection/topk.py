@@ -55,7 +55,7 @@ def top_k(
         permitted items, its row ends in score ``-inf`` and index -1.
 
     Raises:
-        ConfigError: ``k`` or ``block_size`` is below 1.
+        ConfigError: ``k`` or ``block_size`` is below 1, or no integer.
         DataError: Shapes that do not fit, or scores that are not numbers.
     """
     queries = _tensor(queries)
@@ -208,9 +208,11 @@ def _default_rows(device: torch.device, num_items: int) -> int:
 
 
 def _check_positive(name: str, value: int) -> int:
+    if not isinstance(value, int | np.integer):
+        raise ConfigError(f"{name} must be an integer, got {value!r}")
     if value < 1:
         raise ConfigError(f"{name} must be at least 1, got {value}")
-    return value
+    return int(value)
 
 
 def _matrix(scores: Tensor | NDArray[np.floating], exclude: sp.csr_matrix | None) -> Tensor:

@@ -50,6 +50,14 @@ def test_candidates_restrict_the_ranking_and_the_test(caplog: pytest.LogCaptureF
     assert "2 of 4 test pairs are of items that are no candidates" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [sp.coo_matrix, sp.csc_matrix, sp.csc_array])
+def test_the_format_of_the_matrices_does_not_matter(kind) -> None:
+    expected = evaluate_rankings(same_for_all, TEST, mask=TRAIN, metrics=["recall@2"])
+    evaluation = evaluate_rankings(same_for_all, kind(TEST), mask=kind(TRAIN), metrics=["recall@2"])
+    assert evaluation.top_items.tolist() == expected.top_items.tolist()
+    assert evaluation.values == expected.values
+
+
 def test_users_subset(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         evaluation = evaluate_rankings(same_for_all, TEST, users=torch.tensor([3, 2, 1, 1]), metrics=["recall@1"])

@@ -88,6 +88,8 @@ def test_what_cannot_be_compared() -> None:
         paired_bootstrap([], [])
     with pytest.raises(DataError, match="not finite"):
         paired_bootstrap([1.0, np.nan], [1.0, 2.0])
+    with pytest.raises(ConfigError, match="seed=-1"):
+        paired_bootstrap([1.0, 2.0], [1.0, 2.0], seed=-1)
     with pytest.raises(ConfigError, match="resamples=0"):
         paired_bootstrap([1.0], [1.0], resamples=0)
     with pytest.raises(ConfigError, match="confidence=95"):

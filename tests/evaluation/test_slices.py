@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -70,3 +71,12 @@ def test_what_cannot_be_sliced() -> None:
         sliced(EVALUATION, TEST, TRAIN, k=0)
     with pytest.raises(DataError, match="shape"):
         sliced(EVALUATION, TEST, TRAIN[:4], k=2)
+    for rows, columns in ((2, TEST.shape[1]), (TEST.shape[0], 2)):
+        with pytest.raises(DataError, match="give the matrix that was evaluated"):
+            sliced(EVALUATION, TEST[:rows, :columns], TRAIN[:rows, :columns], k=2)
+
+
+@pytest.mark.parametrize("kind", [sp.coo_matrix, sp.csc_matrix])
+def test_the_format_of_the_matrices_does_not_matter(kind) -> None:
+    expected = sliced(EVALUATION, TEST, TRAIN, k=2)
+    pd.testing.assert_frame_equal(sliced(EVALUATION, kind(TEST), kind(TRAIN), k=2), expected)
