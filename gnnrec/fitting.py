@@ -135,7 +135,8 @@ def fit_state(
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
     weights = train.pair_weights() if config.graph.weighted_interactions else None
-    order = train.order_matrix() if _reads_order(config) else None
+    order = train.order_matrix() if _may_read_order(config, train) else None
+    of_graph = order if config.model.sequence_encoder != "none" else None
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
@@ -155,8 +156,20 @@ def fit_state(
         matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None, folder: Path | None
     ) -> Any:
         with report.stage("graph"):
-            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, order)
-        task = RankingTask(graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start, processes)
+            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, of_graph)
+        task = RankingTask(
+            graph,
+            matrix,
+            validation,
+            config.seed,
+            device,
+            folder,
+            resume,
+            on_epoch,
+            start,
+            processes,
+            order=None if order is None else order.multiply(matrix).tocsr(),
+        )
         with report.stage("train"):
             return RANKERS[config.ranker].fit(task, _ranker_config(config))
 
@@ -176,7 +189,7 @@ def fit_state(
         preparation=preparation,
         ranker=ranker,
         space=space,
-        order=None if order is None else order.multiply(interactions).tocsr(),
+        order=order.multiply(interactions).tocsr() if order is not None and "order" in ranker.capabilities else None,
         last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
@@ -247,8 +260,14 @@ def learns_from_media(config: RecommenderConfig) -> bool:
     return config.ranker == "content-knn"
 
 
-def _reads_order(config: RecommenderConfig) -> bool:
-    return config.ranker == "neural" and config.model.sequence_encoder != "none"
+def _may_read_order(config: RecommenderConfig, train: Dataset) -> bool:
+    """Tells whether the ranker reads histories in order, or does if validation says so."""
+    model = config.model
+    if config.ranker != "neural":
+        return False
+    if model.sequence_encoder != "none" or model.linear_decay:
+        return True  # and a log without time is refused
+    return model.linear_part != "none" and model.linear_decay is None and train.events.timestamp is not None
 
 
 def _searchable(features: Mapping[str, Features]) -> dict[str, Features]:

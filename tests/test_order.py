@@ -124,3 +124,58 @@ def test_a_refit_reads_all_events(caplog: pytest.LogCaptureFixture) -> None:
         recommender.fit(TRAIN, refit=True, progress=False)
     assert recommender.state.order is not None
     assert recommender.state.order.nnz == len(TRAIN.events) == recommender.state.train.nnz
+
+
+@pytest.fixture(scope="module")
+def moods() -> tuple[pd.DataFrame, gr.Recommender]:
+    """Everybody likes five items of one kind, then five of another; known are all but the last two events."""
+    rng = np.random.default_rng(1)
+    kinds = np.argsort(rng.random((200, 4)), axis=1)[:, :2]
+    item = 8 * np.repeat(kinds, 5, axis=1) + np.argsort(rng.random((200, 2, 8)), axis=2)[:, :, :5].reshape(200, 10)
+    log = pd.DataFrame({"user_id": np.repeat(np.arange(200), 10), "item_id": item.ravel()})
+    log["timestamp"] = np.tile(np.arange(10), 200)
+    train, valid, _ = gr.Dataset.from_frames(log).split(gr.split.leave_last(1, 1))
+    options = {**OPTIONS, "co_occurring_items": 0, "linear_part": "ease", "linear_weight": 0.8, "select_by": "recall@3"}
+    return log, gr.Recommender(16, **options).fit(train, valid, progress=False)
+
+
+def of_kind(answer: pd.DataFrame, kind: int) -> float:
+    return float((answer["item_id"] // 8 == kind).mean())
+
+
+def test_the_default_hears_what_came_last_where_validation_finds_that_it_tells(moods, tmp_path: Path) -> None:
+    log, recommender = moods
+    assert recommender.state.ranker.config.model.linear_decay > 0
+    assert "order" in recommender.state.ranker.capabilities
+    first, second = [0, 1, 2, 3], [16, 17, 18, 19]
+    answer = recommender.recommend_for([first + second, second + first], k=4)
+    assert [of_kind(rows, 2) for _, rows in answer.groupby("query")] == [1.0, 0.0]
+    recommender.save(tmp_path / "model")
+    loaded = gr.load(tmp_path / "model")
+    people = log["user_id"].unique()[:30].tolist()
+    pd.testing.assert_frame_equal(loaded.recommend(people, k=5), recommender.recommend(people, k=5))
+    loaded.update(pd.DataFrame({"user_id": 900, "item_id": second + first, "timestamp": [5, 6, 7, 8, 1, 2, 3, 4]}))
+    pd.testing.assert_frame_equal(
+        loaded.recommend([900], k=9)[["item_id"]], recommender.recommend_for([first + second], k=9)[["item_id"]]
+    )
+
+
+def test_a_refit_keeps_the_decay(moods) -> None:
+    log, recommender = moods
+    data = gr.Dataset.from_frames(log)
+    decay = recommender.state.ranker.config.model.linear_decay
+    again = gr.Recommender(config=recommender.config.with_options({"linear_decay": decay, "epochs": 2}))
+    again.fit(data, refit=True, progress=False)
+    assert again.state.ranker.linear.decay == decay
+    assert (again.state.order.indices == data.order_matrix().indices).all()
+
+
+def test_an_order_that_is_not_read_is_not_kept(moods) -> None:
+    log, _ = moods
+    options = {**OPTIONS, "epochs": 1, "linear_part": "graph-filter", "linear_weight": 0.1}
+    alike = gr.Recommender(8, linear_decay=0.0, **options).fit(gr.Dataset.from_frames(log), progress=False)
+    assert alike.state.order is None
+    assert "order" not in alike.state.ranker.capabilities
+    timeless = gr.Dataset.from_frames(log.drop(columns="timestamp"))
+    with pytest.raises(DataError, match="the log has no time"):
+        gr.Recommender(8, linear_decay=0.1, **options).fit(timeless, progress=False)

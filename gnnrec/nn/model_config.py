@@ -15,7 +15,14 @@ __all__ = ["LinearPartName", "ModelConfig"]
 LinearPartName: TypeAlias = Literal["auto", "none", "graph-filter", "ease"]
 
 # Settled by validation where the options leave them open.
-_SETTLED_WEIGHTS = ("popularity_weight", "content_taste", "known_content_taste", "new_user_prior", "linear_weight")
+_SETTLED_WEIGHTS = (
+    "popularity_weight",
+    "content_taste",
+    "known_content_taste",
+    "new_user_prior",
+    "linear_weight",
+    "linear_decay",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,9 @@ class ModelConfig:
             ``none``. Scores are then more than the product of the vectors.
         linear_weight: How much it counts; at 1 it spreads the items of a person as wide as the model does. ``None``:
             what ranks the validation pairs best.
+        linear_decay: How much less an event counts in the linear part than the next one of the same person:
+            ``exp(-linear_decay)``; 0: all count alike. ``None``: what ranks the validation pairs best, and 0 in a log
+            without time.
         projections: Modality → how its vectors enter the common space, a name in ``gnnrec.nn.align.PROJECTIONS``:
             ``linear`` unless named here; ``log-mel-cnn`` and ``log-mel-lstm`` train a sound network on the vectors of
             the encoder ``log-mel``.
@@ -90,6 +100,7 @@ class ModelConfig:
     new_user_prior: float | None = None
     linear_part: LinearPartName = "auto"
     linear_weight: float | None = None
+    linear_decay: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
@@ -134,5 +145,7 @@ class ModelConfig:
                 raise ConfigError(f"option {name!r} must not be negative, got {weight}")
         if self.linear_weight is not None and self.linear_part == "none":
             raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")
+        if self.linear_decay and self.linear_part == "none":
+            raise ConfigError("option 'linear_decay' is one of the linear part, and linear_part='none' leaves it out")
         if self.relation_weight <= 0:
             raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")

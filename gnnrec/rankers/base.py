@@ -54,6 +54,8 @@ class RankingTask:
         on_epoch: Called with the record of each epoch.
         start: Weights to go on from, for rankers that can; drawn anew without it.
         processes: Which others train the same ranker, for rankers that train.
+        order: ``[num_users, num_items]`` the place of each training pair in its user's history, larger for later ones;
+            ``None`` where it is not known, or not read.
     """
 
     graph: HeteroData
@@ -66,6 +68,7 @@ class RankingTask:
     on_epoch: Callable[[EpochRecord], None] | None = None
     start: WarmStart | None = None
     processes: Processes = ALONE
+    order: sp.csr_matrix | None = None
 
 
 @dataclass(frozen=True)

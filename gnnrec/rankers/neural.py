@@ -44,7 +44,7 @@ _SETTLED_BY_VALIDATION = (
     "new_item_offset",
     "new_user_prior",
 )
-_SETTLED = (*_SETTLED_BY_VALIDATION, "linear_part", "linear_weight")
+_SETTLED = (*_SETTLED_BY_VALIDATION, "linear_part", "linear_weight", "linear_decay")
 
 
 class NeuralRanker(Ranker):
@@ -94,7 +94,7 @@ class NeuralRanker(Ranker):
             "vectors": True,
             "attach": self._takes_new_items,
             "linear": self.linear is not None,
-            "order": self.model.reads_order,
+            "order": self.model.reads_order or (self.linear is not None and self.linear.decay > 0),
             "profiles": self.model.takes_profiles,
         }
         return frozenset(name for name, can in able.items() if can)
@@ -143,13 +143,17 @@ class NeuralRanker(Ranker):
         linear, name, weight = best_linear_part(
             config.model.linear_part,
             config.model.linear_weight,
+            config.model.linear_decay,
             task,
             serving.user,
             serving.item,
             config.training.select_by,
         )
         left_open = config.model.linear_part == "auto"
-        config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight))
+        decay = None if linear is None else linear.decay
+        config = replace(
+            config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay)
+        )
         if model.regresses_new_items:
             attachment, serving, config = place_new_items(
                 model,
@@ -222,7 +226,7 @@ class NeuralRanker(Ranker):
             user=serving.user.index_copy(0, rows, self._user_vectors(changed, serving.user_base[rows])),
             user_taste=serving.user_taste.index_copy(0, rows, self._tastes(changed, serving.user_base[rows])),
         )
-        linear = None if self.linear is None else self.linear.update(_pairs(interactions), changed_users)
+        linear = None if self.linear is None else self.linear.update(interactions, changed_users)
         if self.attachment is not None:
             serving = tell_new_items(serving, _pairs(interactions), self._without_bias().shape[1])
         return self._with(serving, linear)
@@ -323,7 +327,7 @@ class NeuralRanker(Ranker):
     def _score_new(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Scores all items for new people; ``base`` is what they have beside their histories."""
         scores = self.serving.score(self._user_vectors(histories, base), self._tastes(histories, base))
-        return scores if self.linear is None else self.linear.add_to_new(scores, histories=_pairs(histories))
+        return scores if self.linear is None else self.linear.add_to_new(scores, histories=histories)
 
     def _tastes(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns ``[num_people, width]``; few events of a new person tell as little of a taste as of a vector."""

@@ -58,7 +58,7 @@ def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
     def recall(part: LinearPart, base: torch.Tensor) -> float:
         return measured.of_scores(lambda rows: part.add_to(base[rows] @ item.T, users=rows.numpy()))["recall@1"]
 
-    part, name, weight = best_linear_part(kind, None, task, user, item, "recall@1")
+    part, name, weight = best_linear_part(kind, None, None, task, user, item, "recall@1")
     assert part is not None
     assert name == part.name == kind
     assert weight == 0.8  # the more the better, as the vectors tell nothing
@@ -71,22 +71,22 @@ def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
 
 def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
     user, item = vectors(task, tell=True)
-    assert best_linear_part("auto", None, task, user, item, "recall@1") == (None, "none", None)
+    assert best_linear_part("auto", None, None, task, user, item, "recall@1") == (None, "none", None)
 
 
 def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all(task: RankingTask) -> None:
     user, item = vectors(task, tell=True)
-    part, name, weight = best_linear_part("ease", None, task, user, item, "recall@1")
+    part, name, weight = best_linear_part("ease", None, None, task, user, item, "recall@1")
     assert part is not None
     assert (name, weight) == ("ease", 0.05)
-    assert best_linear_part("auto", 0.3, task, user, item, "recall@1")[2] == 0.3  # nor is a weight dropped
+    assert best_linear_part("auto", 0.3, None, task, user, item, "recall@1")[2] == 0.3  # nor is a weight dropped
 
 
 def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     user, item = vectors(task, tell=False)
     recall = {}
     for kind in KINDS:
-        part = best_linear_part(kind, 0.8, task, user, item, "recall@1")[0]
+        part = best_linear_part(kind, 0.8, None, task, user, item, "recall@1")[0]
         assert part is not None
         assert task.validation is not None
 
@@ -94,9 +94,11 @@ def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: p
             return part.add_to(user[rows] @ item.T, users=rows.numpy())
 
         recall[kind] = task.validation.of_scores(score)["recall@1"]
-    assert best_linear_part("auto", 0.8, task, user, item, "recall@1")[1] == max(recall, key=lambda kind: recall[kind])
+    assert best_linear_part("auto", 0.8, None, task, user, item, "recall@1")[1] == max(
+        recall, key=lambda kind: recall[kind]
+    )
     monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
-    assert best_linear_part("auto", None, task, user, item, "recall@1")[1] == "graph-filter"
+    assert best_linear_part("auto", None, None, task, user, item, "recall@1")[1] == "graph-filter"
 
 
 def test_a_catalogue_too_large_for_ease_is_refused_before_the_training() -> None:
@@ -118,8 +120,8 @@ def test_a_weight_needs_something_to_weigh() -> None:
 def test_without_validation_the_options_decide(task: RankingTask) -> None:
     user, item = vectors(task, tell=False)
     blind = replace(task, validation=None)
-    assert best_linear_part("auto", None, blind, user, item, "recall@1")[:2] == (None, "none")
-    part, name, weight = best_linear_part("ease", 0.3, blind, user, item, "recall@1")
+    assert best_linear_part("auto", None, None, blind, user, item, "recall@1")[:2] == (None, "none")
+    part, name, weight = best_linear_part("ease", 0.3, None, blind, user, item, "recall@1")
     assert part is not None
     assert (name, weight) == ("ease", 0.3)
 
@@ -136,6 +138,77 @@ def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str)
         "graph-filter": GraphFilterRanker.fit(task, GraphFilterConfig(factors=32, ideal_weight=0.0))[0],
     }[kind].score(everybody)
     torch.testing.assert_close(added, part.factor * reference)
+
+
+def changed_tastes(*, in_time: bool) -> tuple[RankingTask, torch.Tensor, torch.Tensor]:
+    """People who first liked one kind of items and then another; held out is one of the second, or of either.
+
+    Everybody's 12 events are on six items of each kind, of which the first eleven in time are known.
+    """
+    rng = np.random.default_rng(3)
+    kinds = np.argsort(rng.random((300, 4)), axis=1)[:, :2]
+    chosen = np.argsort(rng.random((300, 2, 8)), axis=2)[:, :, :6]
+    item = (8 * kinds[:, :, None] + chosen).reshape(300, 12)
+    if not in_time:
+        item = rng.permuted(item, axis=1)
+    places = np.zeros((300, 32), dtype=np.float32)
+    np.put_along_axis(places, item[:, :11], np.arange(1, 12, dtype=np.float32)[None], axis=1)
+    wanted = np.zeros_like(places)
+    np.put_along_axis(wanted, item[:, 11:], 1, axis=1)
+    order = sp.csr_matrix(places)
+    train = sp.csr_matrix((np.ones_like(order.data), order.indices, order.indptr), order.shape)
+    task = RankingTask(HeteroData(), train, ValidationPairs(sp.csr_matrix(wanted), train, ("recall@3",)), order=order)
+    return (
+        task,
+        torch.from_numpy(rng.normal(size=(300, 8))).float() / 100,
+        torch.from_numpy(rng.normal(size=(32, 8))).float(),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_came_last_counts_most_where_tastes_change(kind: str) -> None:
+    task, user, item = changed_tastes(in_time=True)
+    assert task.validation is not None
+    measured, nobody = task.validation, torch.zeros(300, 32)
+
+    def recall(part: LinearPart) -> float:
+        return measured.of_scores(lambda rows: part.add_to(nobody[rows], users=rows.numpy()))["recall@3"]
+
+    part = best_linear_part(kind, None, None, task, user, item, "recall@3")[0]
+    alike = best_linear_part(kind, None, 0.0, task, user, item, "recall@3")[0]
+    assert part is not None
+    assert alike is not None
+    assert (part.decay, alike.decay) == (0.3, 0.0)
+    assert recall(part) > recall(alike) + 0.2
+    assert best_linear_part(kind, None, 0.1, task, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
+    blind = replace(task, validation=None)
+    assert best_linear_part(kind, 0.4, 0.1, blind, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
+    # A stranger with the same events is told the same, and so is somebody whose events come as an update.
+    assert task.order is not None
+    told = part.add_to_new(nobody.clone(), histories=task.order)
+    torch.testing.assert_close(told, part.add_to(nobody.clone(), users=np.arange(300)))
+    turned = task.order.copy()
+    turned.data = 12 - turned.data
+    updated = part.update(turned, np.arange(300)).add_to(nobody.clone(), users=np.arange(300))
+    torch.testing.assert_close(updated, part.add_to_new(nobody.clone(), histories=turned))
+    assert (updated - told).abs().max() > 0.1 * told.abs().max()
+
+
+@pytest.mark.parametrize("known", ["in no order", "in any order"])
+def test_all_events_count_alike_where_their_order_tells_nothing(known: str) -> None:
+    task, user, item = changed_tastes(in_time=known == "in no order")
+    if known == "in no order":
+        task = replace(task, order=None)
+    part = best_linear_part("auto", None, None, task, user, item, "recall@3")[0]
+    assert part is not None
+    assert part.decay == 0
+
+
+def test_a_decay_needs_a_linear_part() -> None:
+    with pytest.raises(ConfigError, match=r"'linear_decay'.*linear_part="):
+        ModelConfig(linear_part="none", linear_decay=0.1)
+    with pytest.raises(ConfigError, match=r"'linear_decay'.*negative"):
+        ModelConfig(linear_decay=-0.1)
 
 
 CONFIG = NeuralConfig(
