@@ -242,3 +242,18 @@ def test_a_model_of_format_5_still_loads_and_answers(tmp_path):
         assert {"new", "chosen"} <= set(answer["item_id"])
         folded_in = pd.read_parquet(golden / "recommender-5-folded-in.parquet")
         np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
+
+
+def test_a_model_of_format_6_still_loads_and_answers(tmp_path):
+    """Format 6 compared content of known items. The linear part knew no order of events."""
+    golden = Path(__file__).parent / "golden"
+    expected = pd.read_parquet(golden / "recommender-6-answers.parquet")
+    rec = gr.load(golden / "recommender-6")
+    assert rec.state.ranker.linear.decay == 0
+    rec.save(tmp_path / "as-newest")
+    for model in (rec, gr.load(tmp_path / "as-newest")):
+        answer = model.recommend(expected["user_id"].unique(), k=22)
+        assert list(answer["item_id"]) == list(expected["item_id"])
+        np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
+        folded_in = pd.read_parquet(golden / "recommender-6-folded-in.parquet")
+        np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
