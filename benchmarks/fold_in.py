@@ -106,7 +106,8 @@ def fold_in(dataset: str, seed: int, device: str) -> dict[str, Any]:
         return state.ranker.score(user_index.numpy())
 
     def score_folded_in(user_index: Tensor) -> Tensor:
-        return state.ranker.fold_in(state.train[user_index.numpy()])
+        histories = state.train if state.order is None else state.order
+        return state.ranker.fold_in(histories[user_index.numpy()])
 
     pairs = valid.interaction_matrix()
     known, strange = (

@@ -201,9 +201,9 @@ class Recommender:
         """Ranks items for people without an id, from what they chose (fold-in) and what is known of them.
 
         Args:
-            histories: One collection of item ids per person, or a mapping from a name to it; an item counts once. With
-                a ``sequence_encoder`` the oldest comes first. An empty history without a profile gets what people like
-                on average.
+            histories: One collection of item ids per person, or a mapping from a name to it; an item counts once. The
+                oldest comes first, where order counts. An empty history without a profile gets what people like on
+                average.
             k: Items per person; fewer when fewer are left.
             profiles: A frame or path with the media columns of the fitted user table and ``user_id``, which holds the
                 names, or the positions, of the histories. Not everybody needs a row.
@@ -362,9 +362,9 @@ class Recommender:
         Users with new pairs get new vectors, as one propagation step from their whole history gives them. Items without
         training interactions move towards those who chose them; the vectors of others stay until the next fit. Events
         that repeat a known pair change nothing, and late events count like all others; the log says how many there
-        were. With a ``sequence_encoder`` new events come behind all older ones. Where the fitted log had
-        ``positive_from``, events of smaller weight are left out here as well; in a log without weights all events are
-        positive.
+        were. Where order counts (``sequence_encoder``, ``linear_decay``) new events come behind all older ones. Where
+        the fitted log had ``positive_from``, events of smaller weight are left out here as well; in a log without
+        weights all events are positive.
 
         Args:
             interactions: A log as for :meth:`gnnrec.Dataset.from_frames`.
