@@ -176,6 +176,9 @@ def best_linear_part(
     Returns:
         The part, its name and its weight; ``None`` and ``none`` where there is none, or where ``auto``, without a
         weight, finds that none pays.
+
+    Raises:
+        ConfigError: There is a decay, and no order.
     """
     if name == "none" or (name == "auto" and weight is None and task.validation is None):
         return None, "none", None
@@ -184,7 +187,9 @@ def best_linear_part(
         both = task.validation is not None and len(item) <= _MOST_ITEMS_FOR_EASE
         names = ["graph-filter", "ease"] if both else ["graph-filter"]
     parts = [LinearPart.fit(kind, task, user, item) for kind in names]
-    if decay and task.order is not None:
+    if decay:
+        if task.order is None:
+            raise ConfigError(f"option 'linear_decay' is {decay:g}, and the task has no order of events")
         parts = [part.with_decay(decay, task.order, user, item) for part in parts]
     weights = _WEIGHTS if weight is None else (weight,)
     if task.validation is None:

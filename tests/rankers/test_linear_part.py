@@ -211,6 +211,12 @@ def test_a_decay_needs_a_linear_part() -> None:
         ModelConfig(linear_decay=-0.1)
 
 
+def test_a_decay_needs_an_order(task: RankingTask) -> None:
+    user, item = vectors(task, tell=False)
+    with pytest.raises(ConfigError, match=r"'linear_decay' is 0\.1.*no order"):
+        best_linear_part("ease", 0.4, 0.1, task, user, item, "recall@1")
+
+
 CONFIG = NeuralConfig(
     ModelConfig(embedding_dim=16, linear_part="ease", linear_weight=0.5), TrainingConfig(epochs=2, learning_rate=0.02)
 )
