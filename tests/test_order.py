@@ -170,6 +170,15 @@ def test_a_refit_keeps_the_decay(moods) -> None:
     assert (again.state.order.indices == data.order_matrix().indices).all()
 
 
+def test_a_warm_start_chooses_anew_how_much_order_counts(moods, tmp_path: Path) -> None:
+    log, recommender = moods
+    recommender.save(tmp_path / "model")
+    again = gr.load(tmp_path / "model")
+    again.fit(gr.Dataset.from_frames(log.drop(columns="timestamp")), warm_start=True, progress=False)
+    assert again.state.ranker.linear.decay == 0
+    assert again.state.order is None
+
+
 def test_an_order_that_is_not_read_is_not_kept(moods) -> None:
     log, _ = moods
     options = {**OPTIONS, "epochs": 1, "linear_part": "graph-filter", "linear_weight": 0.1}

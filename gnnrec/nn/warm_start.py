@@ -83,6 +83,7 @@ def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig
         "new_user_prior",
         "linear_part",
         "linear_weight",
+        "linear_decay",
     )
     for field in fields(ModelConfig):
         if field.name.endswith("dropout") or field.name in beside_training:
