@@ -4,7 +4,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["enlarged", "only_items", "pair_matrix", "place_matrix", "places_within", "relation_matrix"]
+__all__ = [
+    "enlarged",
+    "only_items",
+    "pair_matrix",
+    "place_matrix",
+    "places_within",
+    "relation_matrix",
+    "without_places",
+]
 
 
 def pair_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
@@ -34,6 +42,12 @@ def place_matrix(user_index: NDArray[np.int64], item_index: NDArray[np.int64], s
     kept = np.sort(len(user_index) - 1 - latest)
     place = places_within(user_index[kept], shape[0]) + 1
     return sp.csr_matrix((place.astype(np.float32), (user_index[kept], item_index[kept])), shape=shape)
+
+
+def without_places(histories: sp.csr_matrix) -> sp.csr_matrix:
+    """Returns 1 for every pair of histories ``[num_people, num_items]``, whatever its place."""
+    ones = np.ones(histories.nnz, dtype=np.float32)
+    return sp.csr_matrix((ones, histories.indices, histories.indptr), histories.shape)
 
 
 def relation_matrix(

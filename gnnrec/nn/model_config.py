@@ -10,19 +10,22 @@ from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.alignment.registry import check_weights
 from gnnrec.nn.fusion import FUSIONS
 
-__all__ = ["LinearPartName", "ModelConfig"]
+__all__ = ["SETTLED_AFTER_TRAINING", "LinearPartName", "ModelConfig"]
 
 LinearPartName: TypeAlias = Literal["auto", "none", "graph-filter", "ease"]
 
-# Settled by validation where the options leave them open.
-_SETTLED_WEIGHTS = (
+# What changes no weight of the network: validation settles it after training, where the options leave it open.
+SETTLED_AFTER_TRAINING = (
     "popularity_weight",
     "content_taste",
     "known_content_taste",
+    "new_item_offset",
     "new_user_prior",
+    "linear_part",
     "linear_weight",
     "linear_decay",
 )
+_OF_ANY_SIGN = ("new_item_offset", "linear_part")
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,9 @@ class ModelConfig:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if self.new_item_offset and not self.item_bias:
             raise ConfigError("option 'new_item_offset' moves the bias of new items; it needs item_bias=True")
-        for name in _SETTLED_WEIGHTS:
+        for name in SETTLED_AFTER_TRAINING:
             weight = getattr(self, name)
-            if weight is not None and weight < 0:
+            if name not in _OF_ANY_SIGN and weight is not None and weight < 0:
                 raise ConfigError(f"option {name!r} must not be negative, got {weight}")
         if self.linear_weight is not None and self.linear_part == "none":
             raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")

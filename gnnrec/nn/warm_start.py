@@ -11,7 +11,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.model import GraphModel
-from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.model_config import SETTLED_AFTER_TRAINING, ModelConfig
 
 __all__ = ["carry_over", "tables_of_nodes"]
 
@@ -73,18 +73,7 @@ def tables_of_nodes(shape: GraphShape, config: ModelConfig) -> Mapping[str, str]
 
 def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig, new_shape: GraphShape) -> None:
     """Allows only the numbers of nodes to differ, and what gives no weight its shape or meaning."""
-    beside_training = (
-        "initialisation",
-        "popularity_weight",
-        "content_taste",
-        "known_content_taste",
-        "new_item_offset",
-        "new_item_price",
-        "new_user_prior",
-        "linear_part",
-        "linear_weight",
-        "linear_decay",
-    )
+    beside_training = ("initialisation", "new_item_price", *SETTLED_AFTER_TRAINING)
     for field in fields(ModelConfig):
         if field.name.endswith("dropout") or field.name in beside_training:
             continue

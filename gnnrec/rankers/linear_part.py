@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.data.pairs import without_places
 from gnnrec.errors import ConfigError
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs
@@ -126,9 +127,7 @@ class LinearPart:
     def _heard(self, histories: sp.csr_matrix) -> sp.csr_matrix:
         """Weighs the events, less those on items added after the fit, of which no pair with another is known."""
         known = sp.csr_matrix(histories[:, : self._num_items])
-        if self.decay:
-            return recency_weights(known, self.decay)
-        return sp.csr_matrix((np.ones_like(known.data), known.indices, known.indptr), known.shape)
+        return recency_weights(known, self.decay) if self.decay else without_places(known)
 
     def _add(self, scores: Tensor, addition: Tensor) -> Tensor:
         scores[:, : self._num_items] += self.factor * addition

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.config import from_dict, to_dict
+from gnnrec.data.pairs import without_places
 from gnnrec.errors import UnsupportedError
 from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
@@ -20,6 +21,7 @@ from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model_config import SETTLED_AFTER_TRAINING
 from gnnrec.nn.sequence import Histories
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
@@ -36,15 +38,6 @@ from gnnrec.storage import below
 from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralRanker"]
-
-_SETTLED_BY_VALIDATION = (
-    "popularity_weight",
-    "content_taste",
-    "known_content_taste",
-    "new_item_offset",
-    "new_user_prior",
-)
-_SETTLED = (*_SETTLED_BY_VALIDATION, "linear_part", "linear_weight", "linear_decay")
 
 
 class NeuralRanker(Ranker):
@@ -165,8 +158,11 @@ class NeuralRanker(Ranker):
                 task.validation,
                 linear,
             )
-        settled = _SETTLED if left_open or name != "none" else _SETTLED_BY_VALIDATION
-        chosen = {option: getattr(config.model, option) for option in settled}
+        chosen = {
+            option: getattr(config.model, option)
+            for option in SETTLED_AFTER_TRAINING
+            if left_open or name != "none" or not option.startswith("linear_")
+        }
         result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
         return cls(model, serving, config, graph.shape, attachment, newcomers, linear), result
 
@@ -228,7 +224,7 @@ class NeuralRanker(Ranker):
         )
         linear = None if self.linear is None else self.linear.update(interactions, changed_users)
         if self.attachment is not None:
-            serving = tell_new_items(serving, _pairs(interactions), self._without_bias().shape[1])
+            serving = tell_new_items(serving, without_places(interactions), self._without_bias().shape[1])
         return self._with(serving, linear)
 
     @torch.no_grad()
@@ -331,7 +327,7 @@ class NeuralRanker(Ranker):
 
     def _tastes(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns ``[num_people, width]``; few events of a new person tell as little of a taste as of a vector."""
-        tastes = content_tastes(_pairs(histories), self.serving.item_content)
+        tastes = content_tastes(without_places(histories), self.serving.item_content)
         if self.newcomers is None:
             return tastes
         count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))
@@ -340,7 +336,7 @@ class NeuralRanker(Ranker):
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""
-        serving, pairs = self.serving, _pairs(histories)
+        serving, pairs = self.serving, without_places(histories)
         if self.model.hears_history:
             vectors = fold_in_by_propagation(pairs, serving.item_messages, serving.item_degree)
             vectors = vectors if base is None else base + vectors
@@ -384,12 +380,6 @@ class NeuralRanker(Ranker):
 def _are_new(base: Tensor | None) -> Tensor:
     """Tells people who have nothing beside their histories ``[num_people, 1]``, or that all are such."""
     return torch.tensor(True) if base is None else (base == 0).all(dim=1, keepdim=True)
-
-
-def _pairs(histories: sp.csr_matrix) -> sp.csr_matrix:
-    """Returns 1 for every pair, whatever its place."""
-    ones = np.ones(histories.nnz, dtype=np.float32)
-    return sp.csr_matrix((ones, histories.indices, histories.indptr), histories.shape)
 
 
 def _in_order(histories: sp.csr_matrix) -> Histories:
