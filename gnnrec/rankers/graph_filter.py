@@ -38,14 +38,17 @@ class GraphFilterConfig:
         ideal_weight: Weight α of the ideal low-pass filter beside the linear one; .3 as published.
         linear_exponent: Exponent β of the item degrees around the linear filter: 0 as published, larger ones lean to
             popular items. At ½ both filters lean alike.
+        user_exponent: Exponent γ of the user degrees: 1 as published, where a person's whole history counts as much
+            as another's; smaller ones listen more to those with long histories.
     """
 
     factors: int = searched(128, Range(16, 1024, log=True))
     ideal_weight: float = searched(2.0, Range(0.1, 10.0, log=True))
     linear_exponent: float = searched(0.5, Range(0.0, 1.0))
+    user_exponent: float = searched(1.0, Range(0.0, 1.0))
 
     def __post_init__(self) -> None:
-        for name in ("factors", "ideal_weight", "linear_exponent"):
+        for name in ("factors", "ideal_weight", "linear_exponent", "user_exponent"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
 
@@ -53,9 +56,9 @@ class GraphFilterConfig:
 class GraphFilterRanker(Ranker):
     """GF-CF: a linear and an ideal low-pass filter of the item graph (Shen et al. 2021, section 4, algorithm 1).
 
-    A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D^-½ V Vᵀ D^½)``. ``R̃ = D_U^-½ R D^-½`` holds the training pairs
-    over the square roots of the degrees of their users and items, ``V`` its top right singular vectors. The paper has
-    ``β = 0``; ``β = ½`` makes the linear part a walk of three random steps from the user. Cost: a truncated
+    A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D^-½ V Vᵀ D^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
+    pairs over powers of the degrees of their users and items, ``V`` its top right singular vectors. The paper has
+    ``β = 0`` and ``γ = 1``; ``β = ½`` then makes the linear part a walk of three random steps. Cost: a truncated
     decomposition once, and the paths of length three from each user who is scored; memory
     ``O(num_edges + num_items × factors)``.
 
@@ -75,13 +78,14 @@ class GraphFilterRanker(Ranker):
         self.basis = basis
         self.interactions = interactions
         self.config = config
-        self.normalised = _normalised(graph)
+        self.normalised = _normalised(graph, config.user_exponent)
         self.item_degree = _item_degree(graph)
 
     @classmethod
     def fit(cls, task: RankingTask, config: GraphFilterConfig) -> tuple[Self, TrainingResult | None]:
         """Decomposes the graph."""
-        basis = _top_right_singular_vectors(_normalised(task.interactions), config.factors, task.seed)
+        normalised = _normalised(task.interactions, config.user_exponent)
+        basis = _top_right_singular_vectors(normalised, config.factors, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
@@ -150,10 +154,11 @@ class GraphFilterRanker(Ranker):
         return self.config.ideal_weight * torch.from_numpy(signals @ self.basis.numpy()) @ self.basis.T
 
 
-def _normalised(graph: sp.csr_matrix) -> sp.csr_matrix:
-    """Returns ``D_U^-½ R D^-½`` in float32."""
+def _normalised(graph: sp.csr_matrix, user_exponent: float) -> sp.csr_matrix:
+    """Returns ``D_U^(-γ/2) R D^-½`` in float32."""
     user_degree = np.diff(graph.indptr)
-    degrees = np.repeat(user_degree, user_degree) * _item_degree(graph)[graph.indices]
+    degrees = np.repeat(np.power(user_degree, user_exponent, dtype=np.float64), user_degree)
+    degrees *= _item_degree(graph)[graph.indices]
     return sp.csr_matrix(((1 / np.sqrt(degrees)).astype(np.float32), graph.indices, graph.indptr), shape=graph.shape)
 
 
@@ -171,5 +176,6 @@ def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) 
         _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)
     else:
         _, singular, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
-    # The largest is 1. What belongs to zero is the highest frequency, which a low-pass filter must not let through.
-    return torch.from_numpy(right[singular > 1e-5].T.astype(np.float32, order="C"))
+    # What belongs to zero is the highest frequency, which a low-pass filter must not let through.
+    passing = singular > 1e-5 * singular.max()
+    return torch.from_numpy(right[passing].T.astype(np.float32, order="C"))

@@ -10,14 +10,14 @@ from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.testing import PlantedGraph
 
 EVERYBODY = np.arange(120)
-CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3)
+CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3, user_exponent=0.6)
 
 
 def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.ndarray, np.ndarray]:
     """The filter of histories, and its symmetric form, as items × items matrices."""
     dense = train.toarray().astype(np.float64)
     user_degree, item_degree = (np.maximum(dense.sum(axis=axis), 1) for axis in (1, 0))
-    normalised = dense / np.sqrt(np.outer(user_degree, item_degree))
+    normalised = dense / np.sqrt(np.outer(user_degree**config.user_exponent, item_degree))
     basis = np.linalg.svd(normalised)[2][: config.factors].T
     linear, ideal = normalised.T @ normalised, config.ideal_weight * basis @ basis.T
     leaning = item_degree[None, :] / item_degree[:, None]
@@ -95,7 +95,9 @@ def test_new_events_count_at_once_and_the_filter_stays(fitted: GraphFilterRanker
     assert torch.equal(again.score(np.array([119, 120, 4])), updated.score(np.array([119, 120, 4])))
 
 
-@pytest.mark.parametrize(("option", "value"), [("factors", -1), ("ideal_weight", -0.1), ("linear_exponent", -1.0)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("factors", -1), ("ideal_weight", -0.1), ("linear_exponent", -1.0), ("user_exponent", -1.0)]
+)
 def test_impossible_options_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=option):
         GraphFilterConfig(**{option: value})
