@@ -24,7 +24,7 @@ GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
     # The second exponents are those of the linear part of gnnrec, whose filter lets more through.
     "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0])
-    + _grid(factors=[64, 128, 256], ideal_weight=[1.0, 3.0, 10.0], linear_exponent=[0.125], user_exponent=[0.5]),
+    + _grid(factors=[64, 128, 256], ideal_weight=[1.0, 3.0, 10.0], linear_exponent=[0.125], user_exponent=[0.75]),
     "content-knn": _grid(content_neighbours=[0, 10, 30, 100, 300], scaling=["standard", "none"]),
     "item-knn": _grid(neighbours=[20, 100, 500], shrinkage=[0.0, 10.0, 100.0]),
 }

@@ -136,7 +136,7 @@ def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str)
     reference = {
         "ease": EaseRanker.fit(task, EaseConfig())[0],
         "graph-filter": GraphFilterRanker.fit(
-            task, GraphFilterConfig(factors=32, ideal_weight=0.0, linear_exponent=0.125, user_exponent=0.5)
+            task, GraphFilterConfig(factors=32, ideal_weight=0.0, linear_exponent=0.125, user_exponent=0.75)
         )[0],
     }[kind].score(everybody)
     torch.testing.assert_close(added, part.factor * reference)
