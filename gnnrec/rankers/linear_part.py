@@ -26,8 +26,8 @@ __all__ = ["LinearPart", "best_linear_part", "check_linear_part"]
 
 logger = logging.getLogger(__name__)
 
-# Beside vectors of Gowalla, Amazon Baby, CiteULike, TikTok, Allrecipes and MovieLens, on validation pairs: the published
-# exponents (0 and 1) and a walk (½ and 1) rank worse on the first three, and alike on the others.
+# Beside vectors of Gowalla, Amazon Baby, CiteULike, TikTok and Allrecipes, on validation pairs: the published exponents
+# (0 and 1) and a random walk (½ and 1) rank worse on the first three, and alike on the others.
 _GRAPH_FILTER = GraphFilterConfig(factors=0, linear_exponent=0.125, user_exponent=0.75)
 _MOST_ITEMS_FOR_EASE = 5_000  # whose weights are 100 MB
 _WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
