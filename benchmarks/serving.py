@@ -27,7 +27,7 @@ _REPEATS = 5
 _NEW_ITEMS, _EVENTS = 1_000, 1_000
 _WIDTHS = {"picture": 256, "text": 128}
 _TASTES = 50
-_CHOSEN = {"popularity_weight": 1.0, "new_item_offset": 0.0, "linear_part": "graph-filter", "linear_weight": 0.1}
+_CHOSEN = {"popularity_weight": 1.0, "new_item_offset": 0.0, "linear_part": "random-walk", "linear_weight": 0.1}
 
 
 def invented_log(num_users: int, num_items: int, num_pairs: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -545,7 +545,7 @@ def test_a_linear_weight_counts_where_nothing_can_be_held_out():
     for refit in (False, True):
         rec = gr.Recommender(embedding_dim=8, epochs=2, linear_weight=0.2)
         rec.fit(gr.Dataset.from_frames(log), refit=refit, progress=False)
-        assert rec.state.ranker.linear.name == "graph-filter"
+        assert rec.state.ranker.linear.name == "random-walk"
 
 
 def test_any_hashable_names_a_history():

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,14 +26,17 @@ __all__ = ["LinearPart", "best_linear_part", "check_linear_part"]
 
 logger = logging.getLogger(__name__)
 
-# Beside vectors of Gowalla, Amazon Baby, CiteULike, TikTok and Allrecipes, on validation pairs: the published exponents
-# (0 and 1) and a random walk (½ and 1) rank worse on the first three, and alike on the others.
-_GRAPH_FILTER = GraphFilterConfig(factors=0, linear_exponent=0.125, user_exponent=0.75)
+_GRAPH_FILTERS: Mapping[str, GraphFilterConfig] = {
+    "random-walk": GraphFilterConfig(factors=0, linear_exponent=0.5, user_exponent=1.0),
+    # Beside vectors of Gowalla, Amazon Baby and CiteULike these rank better on validation pairs than a walk and the
+    # published exponents (0 and 1), and about as well beside those of TikTok and Allrecipes.
+    "graph-filter": GraphFilterConfig(factors=0, linear_exponent=0.125, user_exponent=0.75),
+}
 _MOST_ITEMS_FOR_EASE = 5_000  # whose weights are 100 MB
 _WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _USUAL_WEIGHT = 0.1
 _DECAYS = (0.03, 0.1, 0.3)  # after some 20, 7 and 2 later events one counts half
-_SURELY = 2.0  # standard errors, so that histories are not heard in an order by chance
+_SURELY = 2.0  # standard errors, so that nothing is preferred to the simpler by chance
 _MEASURED_PEOPLE = 500
 
 
@@ -42,11 +45,12 @@ class LinearPart:
     """A linear map from histories to scores of items, beside those of a model with vectors.
 
     A vector of some dozen numbers tells the taste of a person, but not every pair of items that go together; a matrix
-    of items × items does. Two kinds: ``ease`` (Steck 2019, eq. 8) for small and dense logs, and ``graph-filter``, the
-    linear filter of Shen et al. (2021, section 4), for any. How both are added up is ours.
+    of items × items does. Three kinds: ``ease`` (Steck 2019, eq. 8) for small and dense logs; for any, ``random-walk``,
+    three steps from the user (Cooper et al. 2014, P³), and ``graph-filter``, the linear filter of Shen et al. (2021,
+    section 4), with exponents of ours, which leans less to popular items. How they are added up is ours.
 
     Attributes:
-        name: ``ease`` or ``graph-filter``.
+        name: ``random-walk``, ``graph-filter`` or ``ease``.
         ranker: The linear model, with the histories as it hears them.
         factor: How much its scores count.
         decay: How much less an event counts than the next one of the same history, ``exp(-decay)``; at 0 they count
@@ -63,7 +67,7 @@ class LinearPart:
         """Solves for the linear model; a factor of 1 lets both spread the items of a person equally wide.
 
         Args:
-            name: ``ease`` or ``graph-filter``.
+            name: ``random-walk``, ``graph-filter`` or ``ease``.
             task: The training pairs.
             user: ``[num_users, dim]`` vectors of the model.
             item: ``[num_items, dim]``.
@@ -74,7 +78,7 @@ class LinearPart:
         if name == "ease":
             ranker, _ = EaseRanker.fit(task, EaseConfig())
         else:
-            ranker, _ = GraphFilterRanker.fit(task, _GRAPH_FILTER)
+            ranker, _ = GraphFilterRanker.fit(task, _GRAPH_FILTERS[name])
         return cls(name, ranker, _factor_of_one(ranker, task.interactions, user, item))
 
     def with_decay(self, decay: float, places: sp.csr_matrix, user: Tensor, item: Tensor) -> Self:
@@ -117,9 +121,9 @@ class LinearPart:
     @classmethod
     def from_state(cls, state: RankerState) -> Self:
         """Rebuilds the part, bit by bit."""
-        kinds: Mapping[str, type[Ranker]] = {kind.name: kind for kind in (EaseRanker, GraphFilterRanker)}
         name = state.facts["name"]
-        ranker = kinds[name].from_state(RankerState(state.tensors, state.facts["facts"]))
+        kind: type[Ranker] = EaseRanker if name == "ease" else GraphFilterRanker
+        ranker = kind.from_state(RankerState(state.tensors, state.facts["facts"]))
         return cls(name, ranker, state.facts["factor"], state.facts.get("decay", 0.0))  # before format 7 there was none
 
     @property
@@ -137,6 +141,10 @@ class LinearPart:
         return scores
 
 
+# What people get, by which part at which weight.
+_Tried: TypeAlias = tuple[NDArray[np.float64], LinearPart, float]
+
+
 def check_linear_part(name: LinearPartName, num_items: int) -> None:
     """Refuses a kind that does not fit the catalogue, before anything is trained.
 
@@ -147,7 +155,7 @@ def check_linear_part(name: LinearPartName, num_items: int) -> None:
     if name == "ease" and num_items > most:
         raise ConfigError(
             f"option 'linear_part' is 'ease', which serves up to {most} items, and there are {num_items}; choose "
-            "'graph-filter', whose memory grows with the interactions"
+            "'random-walk' or 'graph-filter', whose memory grows with the interactions"
         )
 
 
@@ -162,9 +170,9 @@ def best_linear_part(
 ) -> tuple[LinearPart | None, LinearPartName, float | None]:
     """Chooses the linear part, its weight and its decay by the validation pairs, where the options leave them open.
 
-    A decay is sought for the kind that is best without one, and has to rank better by twice the standard error. Cost:
-    five validations of each kind on at most 10,000 users, and where the task has an order fifteen more; ``ease`` is
-    tried up to 5,000 items.
+    ``auto`` takes the better of ``random-walk`` and, up to 5,000 items, ``ease``. To be preferred, ``graph-filter`` and
+    then a decay for the kind that is best without one have to rank better by twice the standard error. Cost: five
+    validations of each kind on at most 10,000 users, and where the task has an order fifteen more.
 
     Args:
         name: The kind, or ``auto``.
@@ -187,12 +195,14 @@ def best_linear_part(
     names: list[LinearPartName] = [name]
     if name == "auto":
         both = task.validation is not None and len(item) <= _MOST_ITEMS_FOR_EASE
-        names = ["graph-filter", "ease"] if both else ["graph-filter"]
-    parts = [LinearPart.fit(kind, task, user, item) for kind in names]
-    if decay:
-        if task.order is None:
-            raise ConfigError(f"option 'linear_decay' is {decay:g}, and the task has no order of events")
-        parts = [part.with_decay(decay, task.order, user, item) for part in parts]
+        names = ["random-walk", "ease"] if both else ["random-walk"]
+    if decay and task.order is None:
+        raise ConfigError(f"option 'linear_decay' is {decay:g}, and the task has no order of events")
+
+    def in_order(part: LinearPart) -> LinearPart:
+        return part.with_decay(decay, task.order, user, item) if decay and task.order is not None else part
+
+    parts = [in_order(LinearPart.fit(kind, task, user, item)) for kind in names]
     weights = _WEIGHTS if weight is None else (weight,)
     if task.validation is None:
         part, chosen = parts[0], _USUAL_WEIGHT if weight is None else weight
@@ -202,23 +212,29 @@ def best_linear_part(
         def quality(tried: LinearPart | None) -> NDArray[np.float64]:
             return _quality(validation, people, user, item, tried, select_by)
 
-        def best_of(parts: Sequence[LinearPart]) -> tuple[NDArray[np.float64], LinearPart, float]:
+        def best_of(parts: Sequence[LinearPart]) -> _Tried:
             tried = [(quality(part.weighed(one)), part, one) for part in parts for one in weights]
             return max(tried, key=lambda one: float(one[0].mean()))
 
-        reached, part, chosen = best_of(parts)
+        best = best_of(parts)
+        if name == "auto":
+            best = _surely_better(best, best_of([in_order(LinearPart.fit("graph-filter", task, user, item))]))
         if decay is None and task.order is not None:
             order = task.order
-            in_order = best_of([part.with_decay(one, order, user, item) for one in _DECAYS])
-            gain = in_order[0] - reached
-            if gain.mean() > _SURELY * gain.std() / np.sqrt(len(gain)):
-                reached, part, chosen = in_order
+            best = _surely_better(best, best_of([best[1].with_decay(one, order, user, item) for one in _DECAYS]))
+        reached, part, chosen = best
         if name == "auto" and weight is None and reached.mean() <= quality(None).mean():
             logger.info("no linear part: the model alone ranks best on validation")
             return None, "none", None
     recent = f", an event exp(-{part.decay:g}) times as much as the next one" if part.decay else ""
     logger.info("the linear part %s counts %g times as much as the model%s", part.name, chosen, recent)
     return part.weighed(chosen), part.name, chosen
+
+
+def _surely_better(best: _Tried, tried: _Tried) -> _Tried:
+    """Returns the second if it ranks better by more than chance would, the first else."""
+    gain = tried[0] - best[0]
+    return tried if gain.mean() > _SURELY * gain.std() / np.sqrt(len(gain)) else best
 
 
 def _factor_of_one(ranker: Ranker, interactions: sp.csr_matrix, user: Tensor, item: Tensor) -> float:

@@ -23,7 +23,7 @@ from gnnrec.training.config import TrainingConfig
 
 NUM_USERS, NUM_PAIRS = 400, 20
 NUM_ITEMS = 2 * NUM_PAIRS
-KINDS = ("ease", "graph-filter")
+KINDS = ("ease", "random-walk", "graph-filter")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all
 def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     user, item = vectors(task, tell=False)
     recall = {}
-    for kind in KINDS:
+    for kind in ("ease", "random-walk"):
         part = best_linear_part(kind, 0.8, None, task, user, item, "recall@1")[0]
         assert part is not None
         assert task.validation is not None
@@ -98,11 +98,35 @@ def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: p
         recall, key=lambda kind: recall[kind]
     )
     monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
-    assert best_linear_part("auto", None, None, task, user, item, "recall@1")[1] == "graph-filter"
+    assert best_linear_part("auto", None, None, task, user, item, "recall@1")[1] == "random-walk"
+
+
+@pytest.mark.parametrize(("crowd", "best"), [(0, "random-walk"), (4, "graph-filter")])
+def test_the_graph_filter_is_taken_where_popular_items_lead_a_walk_astray(
+    task: RankingTask, crowd: int, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of ten people have each item of the crowd, and nobody else wants it. Without one, the walk does as well."""
+    monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", 0)
+    assert task.validation is not None
+    popular = (np.random.default_rng(5).random((NUM_USERS, crowd)) < 0.3).astype(np.float32)
+    train = sp.hstack([task.interactions, popular], format="csr")
+    wanted = sp.hstack([task.validation.pairs, np.zeros_like(popular)], format="csr")
+    measured = ValidationPairs(sp.csr_matrix(wanted), train, ("recall@1",))
+    crowded = RankingTask(HeteroData(), train, measured)
+    user, item = torch.rand(NUM_USERS, 1), torch.rand(NUM_ITEMS + crowd, 1) / 10  # which tell nothing
+
+    def recall(kind: str) -> float:
+        part = best_linear_part(kind, None, None, crowded, user, item, "recall@1")[0]  # type: ignore[arg-type]
+        assert part is not None
+        return measured.of_scores(lambda rows: part.add_to(user[rows] @ item.T, users=rows.numpy()))["recall@1"]
+
+    gain = recall("graph-filter") - recall("random-walk")
+    assert gain > 0.1 if crowd else abs(gain) < 0.03
+    assert best_linear_part("auto", None, None, crowded, user, item, "recall@1")[1] == best
 
 
 def test_a_catalogue_too_large_for_ease_is_refused_before_the_training() -> None:
-    with pytest.raises(ConfigError, match=r"'linear_part'.*30000 items.*30001.*'graph-filter'"):
+    with pytest.raises(ConfigError, match=r"'linear_part'.*30000 items.*30001.*'random-walk' or 'graph-filter'"):
         check_linear_part("ease", 30_001)
     check_linear_part("auto", 30_001)
     task = RankingTask(HeteroData(), sp.csr_matrix((2, 30_001), dtype=np.float32))  # no graph to train on
@@ -135,6 +159,7 @@ def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str)
     assert added.std(dim=1).mean().item() == pytest.approx((7 * user @ item.T).std(dim=1).mean().item(), rel=1e-4)
     reference = {
         "ease": EaseRanker.fit(task, EaseConfig())[0],
+        "random-walk": GraphFilterRanker.fit(task, GraphFilterConfig(factors=32, ideal_weight=0.0))[0],
         "graph-filter": GraphFilterRanker.fit(
             task, GraphFilterConfig(factors=32, ideal_weight=0.0, linear_exponent=0.125, user_exponent=0.75)
         )[0],
