@@ -154,6 +154,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without item bias": {"item_bias": False},
     "popularity as trained": {"popularity_weight": 1.0},
     "without a linear part": {"linear_part": "none"},
+    "random walk for the graph filter": {"linear_part": "random-walk"},
     "without order of events": {"linear_decay": 0.0},
     "BPR for the softmax": {"loss": "bpr"},
     "spectral initialisation": {"initialisation": "spectral"},
