@@ -244,32 +244,18 @@ def test_a_model_of_format_5_still_loads_and_answers(tmp_path):
         np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
 
 
-def test_a_model_of_format_6_still_loads_and_answers(tmp_path):
-    """Format 6 compared content of known items. The linear part knew no order of events."""
+@pytest.mark.parametrize(("version", "decay"), [(6, 0.0), (7, 0.1)])
+def test_models_of_formats_6_and_7_still_load_and_answer(version, decay, tmp_path):
+    """In both the graph filter of the linear part was a random walk. In format 6 it knew no order of events."""
     golden = Path(__file__).parent / "golden"
-    expected = pd.read_parquet(golden / "recommender-6-answers.parquet")
-    rec = gr.load(golden / "recommender-6")
-    assert rec.state.ranker.linear.decay == 0
-    rec.save(tmp_path / "as-newest")
-    for model in (rec, gr.load(tmp_path / "as-newest")):
-        answer = model.recommend(expected["user_id"].unique(), k=22)
-        assert list(answer["item_id"]) == list(expected["item_id"])
-        np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
-        folded_in = pd.read_parquet(golden / "recommender-6-folded-in.parquet")
-        np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
-
-
-def test_a_model_of_format_7_still_loads_and_answers(tmp_path):
-    """In format 7 the graph filter of the linear part was a random walk. It heard events in order."""
-    golden = Path(__file__).parent / "golden"
-    expected = pd.read_parquet(golden / "recommender-7-answers.parquet")
-    rec = gr.load(golden / "recommender-7")
+    expected = pd.read_parquet(golden / f"recommender-{version}-answers.parquet")
+    folded_in = pd.read_parquet(golden / f"recommender-{version}-folded-in.parquet")
+    rec = gr.load(golden / f"recommender-{version}")
     linear = rec.state.ranker.linear
-    assert (linear.decay, linear.ranker.config.linear_exponent, linear.ranker.config.user_exponent) == (0.1, 0.5, 1.0)
+    assert (linear.decay, linear.ranker.config.linear_exponent, linear.ranker.config.user_exponent) == (decay, 0.5, 1.0)
     rec.save(tmp_path / "as-newest")
     for model in (rec, gr.load(tmp_path / "as-newest")):
         answer = model.recommend(expected["user_id"].unique(), k=22)
         assert list(answer["item_id"]) == list(expected["item_id"])
         np.testing.assert_allclose(answer["score"], expected["score"], atol=1e-5)
-        folded_in = pd.read_parquet(golden / "recommender-7-folded-in.parquet")
         np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
