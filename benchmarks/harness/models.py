@@ -22,7 +22,7 @@ _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 # gnnrec's own rankers without training; its other presets run as they come.
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
-    # The second exponents are those of the linear part of gnnrec, whose filter lets more through.
+    # The exponents as they come, and those of the linear part of gnnrec, where the ideal filter has to weigh more.
     "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0])
     + _grid(factors=[64, 128, 256], ideal_weight=[1.0, 3.0, 10.0], linear_exponent=[0.125], user_exponent=[0.75]),
     "content-knn": _grid(content_neighbours=[0, 10, 30, 100, 300], scaling=["standard", "none"]),

@@ -123,6 +123,11 @@ def test_the_graph_filter_is_taken_where_popular_items_lead_a_walk_astray(
     gain = recall("graph-filter") - recall("random-walk")
     assert gain > 0.1 if crowd else abs(gain) < 0.03
     assert best_linear_part("auto", None, None, crowded, user, item, "recall@1")[1] == best
+    # A decay that the options give holds for every kind that is tried.
+    in_time = replace(crowded, order=train)
+    part = best_linear_part("auto", None, 0.1, in_time, user, item, "recall@1")[0]
+    assert part is not None
+    assert (part.name, part.decay) == (best, 0.1)
 
 
 def test_a_catalogue_too_large_for_ease_is_refused_before_the_training() -> None:
