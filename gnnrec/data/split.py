@@ -137,6 +137,8 @@ def column(name: str, train: Any = 0, valid: Any = 1, test: Any = 2, *, cold: Ow
 def holdout(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Holds out pairs for choosing a model, such that every user and item keeps a training pair.
 
+    Apart from that every pair is as likely to be held out as any other, those of rare users and items too.
+
     Args:
         dataset: The training data.
         fraction: Fraction of all distinct pairs; fewer if the condition does not allow so many.
@@ -153,7 +155,8 @@ def holdout(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dat
     free = np.ones(len(order), dtype=bool)
     free[_first_of_each(user)] = False
     free[_first_of_each(item)] = False
-    held = order[free][: round(fraction * len(first))]
+    # From the end of the order: at its front the rare users and items have only the pairs that are not free.
+    held = order[free][::-1][: round(fraction * len(first))]
     stays = ~np.isin(pair, pair[held])
     return (
         dataset.with_events(dataset.events.take(stays)),

@@ -209,6 +209,18 @@ def test_holdout_takes_the_whole_fraction_where_it_can():
     assert (len(train.events), len(valid.events)) == (900, 100)
 
 
+@pytest.mark.parametrize(("rare", "frequent"), [("user_id", "item_id"), ("item_id", "user_id")])
+def test_holdout_takes_from_those_with_few_pairs_as_often_as_from_the_others(rare, frequent):
+    twice = pd.DataFrame({rare: np.repeat(np.arange(3000), 2), frequent: np.arange(6000) % 200})
+    often = pd.DataFrame({rare: 3000 + np.arange(12000) // 120, frequent: np.arange(12000) % 120})
+    data = Dataset.from_frames(pd.concat([twice, often]))
+    valid = split.holdout(data, fraction=0.1)[1]
+    owner = (valid.users if rare == "user_id" else valid.items).ids_of(getattr(valid.events, f"{rare[:4]}_index"))
+    share = (owner < 3000).mean()
+    # Two of a kind are both in the last tenth once in a hundred times, and one of them stays: 95 % of their third.
+    assert share == pytest.approx(6000 / 18000 * 0.95, abs=0.03)
+
+
 @pytest.mark.parametrize(
     "make",
     [
