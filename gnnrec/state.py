@@ -25,7 +25,7 @@ from gnnrec.storage import below, csr_matrix, csr_tensors, read_folder, write_fo
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 
 _KIND = "gnnrec recommender"
 _CATALOGUE, _TENSORS = "catalogue", "tensors.safetensors"

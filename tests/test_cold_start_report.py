@@ -136,8 +136,7 @@ def test_events_tell_what_content_does_not(data):
     curve = few_shot_items(state, test, shots=(0, 1, 5), candidates="cold", k=5)
     recall = [point.values["recall@5"] for point in curve.values()]
     assert recall[0] < 0.45  # 5 of the 18 would be .28 by chance
-    assert recall[0] + 0.05 < recall[1] < recall[2]
-    assert recall[2] > 0.7
+    assert min(recall[1:]) > max(0.7, recall[0] + 0.3)
 
 
 def test_what_cannot_be_measured_is_named(data):

@@ -244,15 +244,21 @@ def test_a_model_of_format_5_still_loads_and_answers(tmp_path):
         np.testing.assert_allclose(model.recommend_for([["i03", "new"]], k=5)["score"], folded_in["score"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("version", "decay"), [(6, 0.0), (7, 0.1)])
-def test_models_of_formats_6_and_7_still_load_and_answer(version, decay, tmp_path):
-    """In both the graph filter of the linear part was a random walk. In format 6 it knew no order of events."""
+@pytest.mark.parametrize(
+    ("version", "decay", "exponents"), [(6, 0.0, (0.5, 1.0)), (7, 0.1, (0.5, 1.0)), (8, 0.1, (0.125, 0.75))]
+)
+def test_models_of_formats_6_to_8_still_load_and_answer(version, decay, exponents, tmp_path):
+    """In format 6 the linear part knew no order of events, and up to 7 its graph filter was a random walk.
+
+    Up to 8 the average taste was not saved.
+    """
     golden = Path(__file__).parent / "golden"
     expected = pd.read_parquet(golden / f"recommender-{version}-answers.parquet")
     folded_in = pd.read_parquet(golden / f"recommender-{version}-folded-in.parquet")
     rec = gr.load(golden / f"recommender-{version}")
     linear = rec.state.ranker.linear
-    assert (linear.decay, linear.ranker.config.linear_exponent, linear.ranker.config.user_exponent) == (decay, 0.5, 1.0)
+    config = linear.ranker.config
+    assert (linear.decay, (config.linear_exponent, config.user_exponent)) == (decay, exponents)
     rec.save(tmp_path / "as-newest")
     for model in (rec, gr.load(tmp_path / "as-newest")):
         answer = model.recommend(expected["user_id"].unique(), k=22)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from gnnrec.evaluation.protocol import evaluate_rankings
 
-__all__ = ["ValidationPairs"]
+__all__ = ["ValidationPairs", "ranks_surely_better"]
 
 # Users after an epoch, and scores, which take half a minute on one core; more users change a recall by less than the
 # next seed does. What is settled after training asks forty times, so each time less.
 _MOST_USERS, _MOST_SCORES = 50_000, 2_000_000_000
 _MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE = 10_000, 400_000_000
+_SURELY = 2.0  # standard errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +85,12 @@ class ValidationPairs:
         if len(users) > most:
             users = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
         return users
+
+
+def ranks_surely_better(tried: NDArray[np.float64], than: NDArray[np.float64]) -> bool:
+    """Tells whether a metric of the same users ``[num_users]`` is higher by twice the standard error of its mean gain.
+
+    So nothing is preferred to the simpler by chance.
+    """
+    gain = tried - than
+    return bool(gain.mean() > _SURELY * gain.std() / np.sqrt(len(gain)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from gnnrec.data.pairs import without_places
 from gnnrec.errors import ConfigError
 from gnnrec.evaluation.protocol import evaluate_rankings
-from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
 from gnnrec.nn.model_config import LinearPartName
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.rankers.ease import EaseConfig, EaseRanker
@@ -36,7 +36,6 @@ _MOST_ITEMS_FOR_EASE = 5_000  # whose weights are 100 MB
 _WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _USUAL_WEIGHT = 0.1
 _DECAYS = (0.03, 0.1, 0.3)  # after some 20, 7 and 2 later events one counts half
-_SURELY = 2.0  # standard errors, so that nothing is preferred to the simpler by chance
 _MEASURED_PEOPLE = 500
 
 
@@ -233,8 +232,7 @@ def best_linear_part(
 
 def _surely_better(best: _Tried, tried: _Tried) -> _Tried:
     """Returns the second if it ranks better by more than chance would, the first else."""
-    gain = tried[0] - best[0]
-    return tried if gain.mean() > _SURELY * gain.std() / np.sqrt(len(gain)) else best
+    return tried if ranks_surely_better(tried[0], best[0]) else best
 
 
 def _factor_of_one(ranker: Ranker, interactions: sp.csr_matrix, user: Tensor, item: Tensor) -> float:

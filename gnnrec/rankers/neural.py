@@ -14,6 +14,7 @@ from torch import Tensor
 from gnnrec.config import from_dict, to_dict
 from gnnrec.data.pairs import without_places
 from gnnrec.errors import UnsupportedError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
 from gnnrec.modalities.features import Features, as_tensors, mean_per_owner
@@ -33,7 +34,7 @@ from gnnrec.rankers.item_vectors import other_ends, unit_vectors
 from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
-from gnnrec.rankers.settling import as_new_items, learn_newcomers, place_new_items, weigh_popularity
+from gnnrec.rankers.settling import as_new_items, place_new_items, weigh_popularity
 from gnnrec.storage import below
 from gnnrec.training.loop import TrainingResult, train
 
@@ -128,7 +129,7 @@ class NeuralRanker(Ranker):
         attachment = newcomers = None
         if model.regresses_new_users:
             direction = serving.item[:, :-1] if model.has_item_bias else serving.item
-            newcomers, config = learn_newcomers(serving, task.interactions, direction, task.validation, config)
+            newcomers = HistoryRegression.fit(serving, task.interactions, direction)
         if model.reads_order and graph.histories is not None:
             with torch.no_grad():
                 user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
@@ -158,13 +159,14 @@ class NeuralRanker(Ranker):
                 task.validation,
                 linear,
             )
+        ranker = cls(model, serving, config, graph.shape, attachment, newcomers, linear)._with_prior(task.validation)
         chosen = {
-            option: getattr(config.model, option)
+            option: getattr(ranker.config.model, option)
             for option in SETTLED_AFTER_TRAINING
             if left_open or name != "none" or not option.startswith("linear_")
         }
         result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
-        return cls(model, serving, config, graph.shape, attachment, newcomers, linear), result
+        return ranker, result
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Scores all items for known users."""
@@ -225,7 +227,7 @@ class NeuralRanker(Ranker):
         linear = None if self.linear is None else self.linear.update(interactions, changed_users)
         if self.attachment is not None:
             serving = tell_new_items(serving, without_places(interactions), self._without_bias().shape[1])
-        return self._with(serving, linear)
+        return self._with(serving=serving, linear=linear)
 
     @torch.no_grad()
     def attach(
@@ -267,7 +269,7 @@ class NeuralRanker(Ranker):
             }
             new = self.model.new_items(sent, heard)
         weight = self.config.model.content_taste or 0.0
-        return self._with(serving.with_new_items(new, sent, content, weight), self.linear)
+        return self._with(serving=serving.with_new_items(new, sent, content, weight))
 
     def state(self) -> RankerState:
         """Returns weights, embeddings and options."""
@@ -301,14 +303,34 @@ class NeuralRanker(Ranker):
         if placing := below("attachment.", state.tensors):
             relations = state.facts.get("relations", {})  # before format 5 media alone described new items
             attachment = ContentAttachment.restore(placing, shape.item_modalities, relations, config.similar_items)
-        newcomers = HistoryRegression.restore(of_people) if (of_people := below("newcomers.", state.tensors)) else None
+        newcomers = None
+        if of_people := below("newcomers.", state.tensors):
+            average = serving.user_taste.mean(dim=0)  # before format 9 that of everybody there was by then
+            newcomers = HistoryRegression.restore({"average_taste": average, **of_people})
         linear = None
         if "linear" in state.facts:
             linear = LinearPart.from_state(RankerState(below("linear.", state.tensors), state.facts["linear"]))
         return cls(model.eval(), serving, config, shape, attachment, newcomers, linear)
 
-    def _with(self, serving: ServingTensors, linear: LinearPart | None) -> Self:
-        return type(self)(self.model, serving, self.config, self.shape, self.attachment, self.newcomers, linear)
+    def _with(self, **changed: Any) -> Self:
+        return type(self)(**{**vars(self), **changed})
+
+    def _with_prior(self, validation: ValidationPairs | None) -> Self:
+        """Lets the average person count in new ones as the options say, or as validation does."""
+        if self.newcomers is None:
+            return self
+        model = self.config.model
+        newcomers = replace(self.newcomers, average_taste=self.serving.user_taste.mean(dim=0))
+        if model.new_user_prior is not None:
+            newcomers = replace(newcomers, prior=model.new_user_prior)
+        elif validation is not None:
+            newcomers = newcomers.with_best_prior(
+                validation,
+                lambda tried, histories: self._with(newcomers=tried).fold_in(histories),
+                self.config.training.select_by,
+            )
+        config = replace(self.config, model=replace(model, new_user_prior=newcomers.prior))
+        return self._with(newcomers=newcomers, config=config)
 
     @property
     def relations(self) -> Mapping[str, bool]:
@@ -331,7 +353,7 @@ class NeuralRanker(Ranker):
         if self.newcomers is None:
             return tastes
         count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))
-        shrunk = self.newcomers.shrink(tastes, self.serving.user_taste.mean(dim=0), count)
+        shrunk = self.newcomers.shrink(tastes, self.newcomers.average_taste, count)
         return torch.where(_are_new(base), shrunk, tastes)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:

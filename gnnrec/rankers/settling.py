@@ -1,4 +1,4 @@
-"""Settles after training what it could not tell: how much popularity counts, and what new people and items are like."""
+"""Settles after training what it could not tell: how much popularity and content count, and what new items are like."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +18,12 @@ from gnnrec.rankers.calibration import (
     best_popularity_weight,
 )
 from gnnrec.rankers.fold_in import content_tastes
-from gnnrec.rankers.history_regression import HistoryRegression
 from gnnrec.rankers.item_vectors import unit_vectors
 from gnnrec.rankers.linear_part import LinearPart
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors
 
-__all__ = ["as_new_items", "learn_newcomers", "place_new_items", "weigh_popularity"]
+__all__ = ["as_new_items", "place_new_items", "weigh_popularity"]
 
 
 @torch.no_grad()
@@ -41,23 +40,6 @@ def weigh_popularity(
             weight = best_popularity_weight(validation, user, embeddings.item, select_by=config.training.select_by)
     model.weigh_popularity(weight)
     return replace(config, model=replace(config.model, popularity_weight=weight))
-
-
-def learn_newcomers(
-    serving: ServingTensors,
-    interactions: sp.csr_matrix,
-    direction: Tensor,
-    validation: ValidationPairs | None,
-    config: NeuralConfig,
-) -> tuple[HistoryRegression, NeuralConfig]:
-    """Learns to place new people, and how much the average person counts beside few events."""
-    newcomers = HistoryRegression.fit(serving, interactions, direction)
-    prior = config.model.new_user_prior
-    if prior is not None:
-        newcomers = replace(newcomers, prior=prior)
-    elif validation is not None:
-        newcomers = newcomers.with_best_prior(serving, direction, validation, select_by=config.training.select_by)
-    return newcomers, replace(config, model=replace(config.model, new_user_prior=newcomers.prior))
 
 
 def place_new_items(

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
+from gnnrec.data.pairs import without_places
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.history_regression import HistoryRegression
 from gnnrec.rankers.serving import ServingTensors
@@ -39,6 +42,22 @@ def world() -> tuple[ServingTensors, sp.csr_matrix, torch.Tensor]:
         told_item=torch.zeros(0, DIM),
     )
     return serving, interactions, item
+
+
+def fold_in_by(serving: ServingTensors, direction: torch.Tensor) -> Callable[..., torch.Tensor]:
+    def fold_in(tried: HistoryRegression, histories: sp.csr_matrix) -> torch.Tensor:
+        return tried(without_places(histories), serving, direction) @ serving.item.T
+
+    return fold_in
+
+
+def best_unseen(scores: torch.Tensor, seen: sp.csr_matrix) -> NDArray[np.int64]:
+    return scores.masked_fill(torch.from_numpy(seen.toarray() > 0), -torch.inf).argmax(dim=1).numpy()
+
+
+def one_of_each(item_index: NDArray[np.int64], num_people: int) -> sp.csr_matrix:
+    pairs = np.arange(num_people), item_index[:num_people]
+    return sp.csr_matrix((np.ones(num_people, dtype=np.float32), pairs), (NUM_USERS, NUM_ITEMS))
 
 
 def test_what_identities_add_is_learned(world: tuple) -> None:
@@ -75,28 +94,38 @@ def test_validation_chooses_the_prior(world: tuple, loves_the_average: bool) -> 
         (np.ones(2 * NUM_USERS, dtype=np.float32), (np.repeat(np.arange(NUM_USERS), 2), wanted.ravel())),
         shape=interactions.shape,
     )
-    chosen = fitted.with_best_prior(serving, direction, ValidationPairs(pairs, interactions, ("recall@2",)), "recall@2")
-    assert chosen.prior == 30 if loves_the_average else chosen.prior <= 3
+    validation = ValidationPairs(pairs, interactions, ("recall@2",))
+    chosen = fitted.with_best_prior(validation, fold_in_by(serving, direction), "recall@2")
+    assert chosen.prior == 10 if loves_the_average else chosen.prior <= 3
     again = HistoryRegression.restore(chosen.tensors())
     assert again.prior == chosen.prior
     assert torch.equal(again(interactions, serving, direction), chosen(interactions, serving, direction))
+
+
+def test_a_smaller_prior_has_to_be_surely_better(world: tuple) -> None:
+    serving, interactions, direction = world
+    fitted = HistoryRegression.fit(serving, interactions, direction)
+    wanted = best_unseen(serving.user @ serving.item.T, interactions)
+    prior = {}
+    for people in (4, NUM_USERS):
+        validation = ValidationPairs(one_of_each(wanted, people), interactions, ("recall@2",))
+        prior[people] = fitted.with_best_prior(validation, fold_in_by(serving, direction), "recall@2").prior
+    assert prior == {4: 10, NUM_USERS: 3}  # 3 finds more of either
 
 
 def test_new_people_come_with_their_first_events(world: tuple) -> None:
     """Everybody's first events say nothing of the taste, so people who have no others are best taken for average."""
     serving, interactions, direction = world
     rng = np.random.default_rng(1)
-    chance = sp.csr_matrix((rng.random(interactions.shape) < 0.2).astype(np.float32))
+    chance = sp.csr_matrix((rng.random(interactions.shape) < 0.08).astype(np.float32))
     chance = sp.csr_matrix(chance - chance.multiply(interactions))
     chance.eliminate_zeros()
     order = sp.csr_matrix(interactions * 100 + chance)  # by chance first, by taste later
     fitted = HistoryRegression.fit(serving, interactions, direction)
-    wanted = sp.csr_matrix(
-        (np.ones(NUM_USERS), (np.arange(NUM_USERS), np.asarray(chance.argmax(axis=1)).ravel())), interactions.shape
-    )
-    validation = ValidationPairs(wanted.astype(np.float32), order.sign(), ("recall@5",))
+    wanted = best_unseen(serving.user @ serving.item.T, order)
+    validation = ValidationPairs(one_of_each(wanted, NUM_USERS), order.sign(), ("recall@5",))
     prior = {}
     for name, places in {"timed": order, "untimed": None}.items():
         timed = replace(validation, order=places)
-        prior[name] = fitted.with_best_prior(serving, direction, timed, "recall@5").prior
+        prior[name] = fitted.with_best_prior(timed, fold_in_by(serving, direction), "recall@5").prior
     assert prior["timed"] > prior["untimed"]

@@ -415,6 +415,19 @@ def test_few_events_of_new_people_tell_as_little_of_their_taste_as_of_their_vect
     torch.testing.assert_close(ranker._tastes(nobody, None)[0], average)
 
 
+def test_the_prior_of_new_people_is_chosen_beside_the_linear_part(task: RankingTask, planted: PlantedGraph) -> None:
+    """A linear part that drowns the vectors leaves nothing to a small prior."""
+    validated = replace(task, validation=ValidationPairs(planted.test, planted.train, ("recall@20",)))
+    prior = {}
+    for weight in (0.0, 1000.0):
+        model = replace(CONFIG.model, linear_part="ease", linear_weight=weight)
+        ranker, result = NeuralRanker.fit(validated, replace(CONFIG, model=model))
+        assert result is not None
+        assert result.chosen["new_user_prior"] == ranker.newcomers.prior == ranker.config.model.new_user_prior
+        prior[weight] = ranker.newcomers.prior
+    assert prior[0.0] < prior[1000.0] == 10
+
+
 def test_newcomers_are_placed_nearer_to_their_fitted_vectors_than_propagation_alone_does(
     fitted: NeuralRanker, planted: PlantedGraph
 ) -> None:
