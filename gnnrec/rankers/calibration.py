@@ -151,6 +151,7 @@ def best_new_item_offset(
     user: Tensor,
     item: Tensor,
     left_out: Tensor,
+    content: Tensor,
     known: Tensor,
     *,
     linear: LinearPart | None,
@@ -159,14 +160,17 @@ def best_new_item_offset(
 ) -> float:
     """Returns the largest offset to the scores of new items that known items can afford.
 
-    A fifth of the known items is scored as if they were new, by what is predicted of them when they are left out; the
-    offset may grow until the others lose the price. Cost: one validation on at most 10,000 users.
+    A fifth of the known items is scored as if they were new: by what is predicted of them when they are left out, and
+    as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste. The offset may grow until
+    the others lose the price. Cost: one validation on at most 10,000 users.
 
     Args:
         validation: Held-out pairs.
         user: ``[num_users, dim]``.
-        item: ``[num_items, dim]``, the last entry of which is the bias.
-        left_out: ``[num_known, dim]`` predictions for the known items, each without itself.
+        item: ``[num_items, width + dim]``: the content as much as it counts, then the vector, whose last entry is the
+            bias.
+        left_out: ``[num_known, width + dim]`` likewise of the known items as new ones, each predicted without itself.
+        content: ``[num_items, width]`` what tastes are the mean of.
         known: ``[num_known]`` which items those are.
         linear: What is added to the scores of known items, and of them alone.
         price: Share of the recall on known items that may be lost.
@@ -178,17 +182,19 @@ def best_new_item_offset(
     new = np.zeros(len(item), dtype=np.bool_)
     new[playing.numpy()] = True
     people, validation = validation.for_settling()
-    user, placed = user[torch.from_numpy(people)], left_out[chosen]
+    histories = only_items(validation.mask, ~new)
+    person = torch.cat([content_tastes(histories, content), user[torch.from_numpy(people)]], dim=1)
+    placed = left_out[chosen]
 
     def score(rows: Tensor) -> Tensor:
-        scores = user[rows] @ item.T
+        scores = person[rows] @ item.T
         if linear is not None:
             scores = linear.add_to(scores, users=people[rows.numpy()])
-        scores[:, playing] = user[rows] @ placed.T
+        scores[:, playing] = person[rows] @ placed.T
         return scores
 
     k = parse_metric(select_by)[1] or _USUAL_LENGTH
-    trade = trade_off(score, validation.pairs, new, mask=validation.mask, k=k)
+    trade = trade_off(score, validation.pairs, new, mask=histories, k=k)
     alone = trade.known_recall(-np.inf)
     offset = trade.largest_offset((1 - price) * alone)
     logger.info(

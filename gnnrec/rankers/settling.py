@@ -157,9 +157,10 @@ def _move_new_items(
     of_known = serving.content_weight * (serving.item_degree > 0)
     offset = best_new_item_offset(
         validation,
-        torch.cat([serving.user_taste, serving.user], dim=1),
+        serving.user,
         torch.cat([of_known[:, None] * content, serving.item], dim=1),
         torch.cat([of_new * content[predicted.known], predicted.left_out], dim=1),
+        content,
         predicted.known,
         linear=linear,
         price=config.model.new_item_price,

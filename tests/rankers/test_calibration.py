@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -43,9 +45,8 @@ def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPa
     left_out = torch.zeros(NUM, NUM + 1)
 
     def offset(price: float, linear: LinearPart | None = None) -> float:
-        return best_new_item_offset(
-            validation, user, item, left_out, torch.arange(NUM), linear=linear, price=price, select_by="recall@1"
-        )
+        how = {"linear": linear, "price": price, "select_by": "recall@1"}
+        return best_new_item_offset(validation, user, item, left_out, torch.zeros(NUM, 0), torch.arange(NUM), **how)
 
     assert offset(0.02) < 1
     assert offset(1.0) == pytest.approx(2)  # 1 beyond the last limit
@@ -63,9 +64,23 @@ def test_the_room_grows_with_the_price(validation: ValidationPairs) -> None:
     scores = (torch.arange(NUM) / NUM + 1)[[one for one in range(NUM) if one not in set(playing.tolist())]]
     for price in (0.1, 0.5):
         offset = best_new_item_offset(
-            validation, user, item, left_out, known, linear=None, price=price, select_by="recall@1"
+            validation, user, item, left_out, torch.zeros(NUM, 0), known, linear=None, price=price, select_by="recall@1"
         )
         assert (scores <= offset).sum() == price * 40
+
+
+def test_nobody_has_chosen_an_item_that_plays_new(validation: ValidationPairs) -> None:
+    """Where everybody has chosen them they are candidates all the same, and nobody's taste is made of them."""
+    content = torch.ones(NUM, 1)
+    user, item = torch.eye(NUM), torch.cat([torch.zeros(NUM, 1), torch.eye(NUM)], dim=1)
+    left_out = torch.cat([0.5 * content, torch.zeros(NUM, NUM)], dim=1)  # as new ones they compare with tastes
+    playing = torch.randperm(NUM, generator=torch.Generator().manual_seed(0))[:10].numpy()
+    chosen = np.zeros((NUM, NUM), dtype=np.float32)
+    chosen[:, playing] = 1
+    hidden = replace(validation, mask=sp.csr_matrix(chosen))
+    how = {"linear": None, "price": 0.0, "select_by": "recall@1"}
+    offset = best_new_item_offset(hidden, user, item, left_out, content, torch.arange(NUM), **how)
+    assert offset == pytest.approx(1, abs=1e-5)  # what known items lead by, with no taste and no item hidden
 
 
 def test_some_users_are_enough_to_choose_an_epoch(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,9 +368,9 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
 ) -> None:
     measured: dict[str, Any] = {}
 
-    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, left_out: Tensor, known: Tensor, **how: Any):
-        measured.update(how, user=user, item=item, left_out=left_out, known=known)
-        return best_new_item_offset(validation, user, item, left_out, known, **how)
+    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, left_out: Tensor, *rest: Tensor, **how: Any):
+        measured.update(how, user=user, item=item, left_out=left_out, content=rest[0], known=rest[1])
+        return best_new_item_offset(validation, user, item, left_out, *rest, **how)
 
     monkeypatch.setattr(settling, "best_new_item_offset", offset)
     options = {"content_taste": 0.7, "known_content_taste": 0.2, "new_item_price": 0.3}
@@ -384,7 +384,8 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
     width = serving.item_content.shape[1]
     assert measured["linear"] is ranker.linear
     assert measured["price"] == 0.3
-    torch.testing.assert_close(measured["user"], torch.cat([serving.user_taste, serving.user], dim=1))
+    assert measured["user"] is serving.user
+    assert measured["content"] is serving.item_content
     torch.testing.assert_close(measured["item"][known, :width], 0.2 * serving.item_content[known])
     assert not measured["item"][planted.new_items, :width].any()  # in the catalogue, but no part of the simulation
     torch.testing.assert_close(measured["item"][known, width:], serving.item[known])
