@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
@@ -56,6 +57,9 @@ class CleanedLog:
     events: Callable[[Mapping[Owner, IdMap]], Events]
     report: CleaningReport
     library: str = "pandas"
+
+
+_NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +207,13 @@ def _read_table(
     repeated = pd.unique(ids[pd.Series(ids).duplicated().to_numpy()])
     if len(repeated):
         raise DataError(f"{what}: column {name!r} repeats {listed(repeated)}; keep one row per {owner}")
+    for column in frame:
+        if frame[column].dtype != object:
+            continue
+        try:
+            pa.array(frame[column], from_pandas=True)
+        except pa.ArrowException as error:  # it could not be saved, which would show only after training
+            raise DataError(f"{what}: column {column!r} mixes kinds of values, leave it out: {error}") from error
     return _SideTable(name, ids, frame.drop(columns=name).reset_index(drop=True))
 
 
@@ -348,6 +359,7 @@ def read_edges(
     for rows, reason in (
         ((source < 0) | (target < 0), f"unknown {relation.between}"),
         (~np.isfinite(weight), "weight is not a finite number"),
+        (weight <= 0, "weight is not above 0"),
     ):
         newly = rows & kept
         if newly.any() and cleaning.invalid == "error":
@@ -362,7 +374,11 @@ def _positions(column: pd.Series, ids: IdMap, what: str) -> NDArray[np.int64]:
     """Returns the catalogue position of each cell, -1 where it is missing or unknown."""
     positions = np.full(len(column), -1, dtype=np.int64)
     present = column.notna().to_numpy()
-    positions[present] = ids.find(as_id_array(column[present], what))
+    given = as_id_array(column[present], what)
+    if len(given) and len(ids) and given.dtype.kind != ids.ids.dtype.kind:
+        example, kinds = given[:1].tolist()[0], ("integers", "strings")[:: 1 if ids.kind == "str" else -1]
+        raise DataError(f"{what} holds {kinds[0]}, such as {example!r}, and the {ids.what} ids are {kinds[1]}")
+    positions[present] = ids.find(given)
     return positions
 
 
@@ -377,11 +393,16 @@ def _events(log: Log, catalogue: Mapping[Owner, IdMap]) -> Events:
 
 
 def _aligned(table: _SideTable | None, ids: IdMap) -> pd.DataFrame | None:
-    """Brings a side table into catalogue order; ids without a row get missing cells."""
+    """Brings a side table into catalogue order; ids without a row get missing cells, which keep whole numbers whole."""
     if table is None:
         return None
     rows = IdMap(table.ids, ids.what).find(ids.ids)
     absent = int((rows < 0).sum())
     if absent:
         logger.info("%d %ss of the log have no row in the %s table", absent, ids.what, ids.what)
-    return table.frame.reindex(np.where(rows < 0, len(table.frame), rows)).reset_index(drop=True)
+    whole = {
+        name: _NULLABLE[dtype.kind]
+        for name, dtype in table.frame.dtypes.items()
+        if absent and isinstance(dtype, np.dtype) and dtype.kind in _NULLABLE
+    }
+    return table.frame.astype(whole).reindex(np.where(rows < 0, len(table.frame), rows)).reset_index(drop=True)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from gnnrec.data.frames import CSV_OPTIONS, check_column_names, check_row_lengths, from_arrow, plain, without_types
+from gnnrec.data.delimited import check_rows, csv_options, extension, padded_numbers
+from gnnrec.data.frames import check_column_names, from_arrow, plain, without_types
 from gnnrec.errors import DataError
 
 __all__ = ["CHUNK_ROWS", "read_chunks"]
@@ -33,7 +34,7 @@ def read_chunks(path: Path, what: str) -> Iterator[pd.DataFrame]:
     Raises:
         DataError: The extension is unknown, or the file is empty or cannot be parsed.
     """
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = extension(path)
     if suffix not in _READERS:
         raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
     num_rows = 0
@@ -51,28 +52,22 @@ def read_chunks(path: Path, what: str) -> Iterator[pd.DataFrame]:
         raise DataError(f"{what}: {str(path)!r} holds no rows")
 
 
-def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
-    return _read_delimited(path, ",")
-
-
-def _read_tsv(path: Path) -> Iterator[pd.DataFrame]:
-    return _read_delimited(path, "\t")
-
-
 def _read_inter(path: Path) -> Iterator[pd.DataFrame]:
-    return map(without_types, _read_delimited(path, "\t"))
+    return map(without_types, _read_delimited(path))
 
 
-def _read_delimited(path: Path, separator: str) -> Iterator[pd.DataFrame]:
+def _read_delimited(path: Path) -> Iterator[pd.DataFrame]:
     types: dict[str, set[str]] = {}
-    with pd.read_csv(path, sep=separator, chunksize=CHUNK_ROWS, **CSV_OPTIONS) as chunks:
+    with pd.read_csv(path, chunksize=CHUNK_ROWS, **csv_options(path)) as chunks:
         for chunk in chunks:
-            check_row_lengths(chunk)
+            check_rows(chunk, path)
             for name in chunk.columns[chunk.notna().any()]:
                 types.setdefault(name, set()).add(str(chunk[name].dtype))
     # A column with a text in any row consists of texts; whether numbers have a fraction may differ between chunks.
     texts = {name: "string" for name, found in types.items() if len(found) > 1 and found != {"Int64", "Float64"}}
-    with pd.read_csv(path, sep=separator, chunksize=CHUNK_ROWS, dtype=texts, **CSV_OPTIONS) as chunks:
+    numbers = {name: next(iter(found)) for name, found in types.items() if name not in texts}
+    texts |= {str(name): "string" for written in padded_numbers(path, numbers, CHUNK_ROWS) for name in written}
+    with pd.read_csv(path, chunksize=CHUNK_ROWS, dtype=texts, **csv_options(path)) as chunks:
         yield from chunks
 
 
@@ -122,8 +117,8 @@ def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
 
 
 _READERS: Mapping[str, Callable[[Path], Iterator[Any]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
     ".inter": _read_inter,
     ".parquet": _read_parquet,
     ".jsonl": _read_json_lines,

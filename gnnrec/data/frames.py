@@ -4,6 +4,7 @@ import codecs
 import glob
 import json
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
@@ -14,13 +15,12 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from gnnrec.data.delimited import extension, read_delimited
 from gnnrec.errors import DataError, MissingPackageError
 
 __all__ = [
-    "CSV_OPTIONS",
     "FrameLibrary",
     "check_column_names",
-    "check_row_lengths",
     "from_arrow",
     "matching_files",
     "plain",
@@ -33,16 +33,8 @@ logger = logging.getLogger(__name__)
 
 FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 
-# Cells of text files that mean "nothing here". Words such as "NA" or "None" stay: they are names of things.
-_MISSING = ["", "NaN", "nan", "NULL", "null"]
-
-# How text files are read. Nullable columns: an integer id beside an empty cell would otherwise become a rounded float.
-CSV_OPTIONS: Mapping[str, Any] = {
-    "na_values": _MISSING,
-    "keep_default_na": False,
-    "low_memory": False,
-    "dtype_backend": "numpy_nullable",
-}
+# What pandas calls an index that it wrote into a file.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_frame(source: Any, what: str = "frame", texts: Collection[str] = ()) -> tuple[pd.DataFrame, FrameLibrary]:
@@ -130,7 +122,7 @@ def _read_files(pattern: str, what: str, texts: Collection[str]) -> pd.DataFrame
 
 
 def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = extension(path)
     if suffix not in _READERS:
         raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
     try:
@@ -143,35 +135,15 @@ def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path, texts: Collection[str]) -> pd.DataFrame:
-    return _read_delimited(path, ",", texts)
-
-
-def _read_tsv(path: Path, texts: Collection[str]) -> pd.DataFrame:
-    return _read_delimited(path, "\t", texts)
-
-
 def _read_inter(path: Path, texts: Collection[str]) -> pd.DataFrame:
     """Reads the log format of MMRec and RecBole."""
-    return without_types(_read_delimited(path, "\t", texts))
+    return without_types(read_delimited(path, texts))
 
 
 def without_types(frame: pd.DataFrame) -> pd.DataFrame:
     """Takes the types off a header that RecBole wrote (``user_id:token``)."""
     frame.columns = frame.columns.str.replace(r":(token|float)(_seq)?$", "", regex=True)
     return frame
-
-
-def _read_delimited(path: Path, separator: str, texts: Collection[str]) -> pd.DataFrame:
-    frame: pd.DataFrame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(texts, "string"), **CSV_OPTIONS)
-    check_row_lengths(frame)
-    return frame
-
-
-def check_row_lengths(frame: pd.DataFrame) -> None:
-    """Raises a ``ValueError`` if pandas took the first column for row labels, as it does with longer rows."""
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("the rows have more fields than the header; is a comma within a text not in quotes?")
 
 
 def _read_json(path: Path, _: Collection[str]) -> pd.DataFrame:
@@ -192,8 +164,8 @@ def _read_parquet(path: Path, _: Collection[str]) -> pd.DataFrame:
 
 
 _READERS: Mapping[str, Callable[[Path, Collection[str]], pd.DataFrame]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
     ".inter": _read_inter,
     ".parquet": _read_parquet,
     ".jsonl": _read_json,
@@ -203,7 +175,7 @@ _READERS: Mapping[str, Callable[[Path, Collection[str]], pd.DataFrame]] = {
 
 
 def from_arrow(table: pa.Table) -> pd.DataFrame:
-    """Returns a table in pandas, with nullable integers, which as floats would be rounded."""
+    """Returns a table in pandas, with nullable integers, which as floats would be rounded; an index is no column."""
     nullable = {
         pa.int8(): pd.Int8Dtype(),
         pa.int16(): pd.Int16Dtype(),
@@ -214,6 +186,7 @@ def from_arrow(table: pa.Table) -> pd.DataFrame:
         pa.uint32(): pd.UInt32Dtype(),
         pa.uint64(): pd.UInt64Dtype(),
     }
+    table = table.select([name for name in table.column_names if not _PANDAS_INDEX.fullmatch(name)])
     frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
     return frame
 
@@ -227,8 +200,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     frame.columns = frame.columns.astype(str)
     for name in frame.columns:
         column = frame[name]
-        if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":  # paths are saved as texts
-            frame[name] = column.map(lambda cell: str(cell) if isinstance(cell, PurePath) else cell)
+        if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":
+            frame[name] = column.map(_with_texts_for_paths)
         if not pd.api.types.is_extension_array_dtype(column.dtype):
             continue
         if pd.api.types.is_float_dtype(column.dtype):
@@ -239,6 +212,13 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
         elif pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
             frame[name] = column.to_numpy(dtype="bool")
     return frame
+
+
+def _with_texts_for_paths(cell: Any) -> Any:
+    """Returns a cell as it can be saved: paths as texts, those in a list too."""
+    if isinstance(cell, PurePath):
+        return str(cell)
+    return [_with_texts_for_paths(one) for one in cell] if isinstance(cell, list | tuple) else cell
 
 
 def check_column_names(names: list[Any], what: str) -> None:

@@ -100,7 +100,11 @@ class IdMap:
         """
         arrays = [array for array in values if len(array)]
         if len({array.dtype.kind for array in arrays}) > 1:
-            raise DataError(f"{what} ids are integers in one place and strings in another; convert one of them")
+            one_of_each = {array.dtype.kind: array[:1].tolist()[0] for array in arrays}
+            examples = " and ".join(map(repr, one_of_each.values()))
+            raise DataError(
+                f"{what} ids are integers in one place and strings in another, such as {examples}; convert one of them"
+            )
         if not arrays:
             return cls(np.empty(0, dtype=np.int64), what)
         return cls(np.sort(pd.unique(np.concatenate(arrays))), what)

@@ -41,6 +41,8 @@ def load_mmrec(folder: str | Path) -> Dataset:
     if len(set(lengths.values())) > 1:
         raise DataError(f"{str(folder)!r}: the feature files have different numbers of rows: {lengths}")
     largest = read_log(interactions, {}).item_ids.max()
+    if lengths and isinstance(largest, str):
+        raise DataError(f"{str(logs[0])!r}: items such as {largest!r} are no row numbers of the feature files")
     for name, length in lengths.items():
         if largest >= length:
             raise DataError(f"{str(folder)!r}: item {largest} has no row in the {length} rows of {name!r}")

@@ -18,6 +18,7 @@ from gnnrec.modalities.hub import HubModel, load_hub_model
 __all__ = ["TransformersAudio", "from_hub", "prepare_waveform", "read_sound", "sound_seconds"]
 
 _SILENCE = 1e-4  # a sound whose loudest sample is below -80 dBFS holds nothing to encode
+_MOSTLY = 0.9  # of the stated samples; MP3 files without a header of their length have it estimated
 _STREAMED = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe state as its size
 
 
@@ -43,6 +44,8 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
             frames = int(min(file.frames, np.ceil(max_seconds * file.samplerate)))
             channels = file.read(frames, dtype="float32", always_2d=True)
             file_rate = file.samplerate
+        if len(channels) < _MOSTLY * frames:
+            raise MediaError(f"the sound is cut short: {len(channels)} of {frames} samples are there")
     except (OSError, RuntimeError, ValueError) as error:  # libsndfile's errors are RuntimeErrors
         raise MediaError(f"not a readable sound: {error}") from error
     return prepare_waveform(channels, file_rate, sampling_rate)
@@ -73,6 +76,8 @@ def prepare_waveform(samples: NDArray[np.floating], samples_rate: float, samplin
     if np.abs(mono).max() < _SILENCE:
         raise MediaError("the sound is silent")
     waveform: NDArray[np.float32] = soxr.resample(mono, samples_rate, sampling_rate).astype(np.float32)
+    if len(waveform) == 0:
+        raise MediaError("the sound is empty: it is shorter than one sample")
     return waveform
 
 

@@ -202,11 +202,12 @@ class _Job:
     def __init__(self, name: str, road: Road, media: Sequence[Any], store: FeatureStore | None) -> None:
         self.name, self.road, self.media, self.store = name, road, media, store
         self.unreadable: dict[int, str] = {}  # position → reason
-        self.lengths = np.asarray(road.measure(media), dtype=np.float64)
         keys = np.array([self._key(i) for i in range(len(media))], dtype=object)
         # Which different medium each one is; -1 for files that are not there.
         self._codes, self._keys = pd.factorize(keys)
         self._first = np.flatnonzero((self._codes >= 0) & ~pd.Series(self._codes).duplicated().to_numpy())
+        measured = np.asarray(road.measure([media[i] for i in self._first.tolist()]), dtype=np.float64)
+        self.lengths = np.append(measured, 0.0)[self._codes]
         self._values = np.empty((len(self._keys), road.card.dim), dtype=np.float32)
         self._done = np.zeros(len(self._keys), dtype=bool)
         self.num_cached = self._take_cached()

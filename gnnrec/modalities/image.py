@@ -1,6 +1,5 @@
 """Turns picture files into vectors with convolutional networks, vision transformers or CLIP-like models."""
 
-import struct
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,8 +37,7 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 # Vision transformers whose first token stands for the picture; of others the tokens are averaged.
 _WITH_CLASS_TOKEN = ("vit", "deit", "beit", "data2vec-vision", "dinov2", "dinov2_with_registers", "dinov3_vit")
 
-# What Pillow's decoders raise on damaged files.
-_UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, OverflowError, struct.error)
+_MOST_TIMES_AS_LONG_AS_WIDE = 50  # encoders scale the shorter side to some hundred pixels
 
 
 def read_picture(source: str | Path | BinaryIO) -> "Image":
@@ -49,7 +47,8 @@ def read_picture(source: str | Path | BinaryIO) -> "Image":
         source: A path or an open binary file.
 
     Raises:
-        MediaError: The picture is absent, damaged, or too large (``PIL.Image.MAX_IMAGE_PIXELS``).
+        MediaError: The picture is absent, damaged, too large (``PIL.Image.MAX_IMAGE_PIXELS``), or more than 50 times
+            as long as wide.
         MissingPackageError: Pillow is not installed.
     """
     try:
@@ -65,7 +64,9 @@ def read_picture(source: str | Path | BinaryIO) -> "Image":
                 return upright_rgb(picture)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise MediaError(f"too large a picture: {error}") from error
-        except _UNREADABLE as error:
+        except (MediaError, MissingPackageError):
+            raise
+        except Exception as error:  # decoders of damaged files raise errors of all kinds
             raise MediaError(f"not a readable picture: {error}") from error
 
 
@@ -73,12 +74,26 @@ def upright_rgb(picture: "Image") -> "Image":
     """Returns an open picture as RGB, as :func:`read_picture` does."""
     from PIL import Image, ImageOps
 
-    upright = ImageOps.exif_transpose(picture)
+    if max(picture.size) > _MOST_TIMES_AS_LONG_AS_WIDE * min(picture.size):
+        raise MediaError(f"too long a picture: {picture.width} × {picture.height} pixels")
+    upright = _of_eight_bits(ImageOps.exif_transpose(picture))
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     opaque = upright.convert("RGBA")
     white = Image.new("RGBA", opaque.size, "white")
     return Image.alpha_composite(white, opaque).convert("RGB")
+
+
+def _of_eight_bits(picture: "Image") -> "Image":
+    """Scales grey of 16 bits to 8, where Pillow would cut it off; that of decimal numbers has no agreed range."""
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise MediaError("grey of decimal numbers; save it with 8 or 16 bits")
+    if not picture.mode.startswith("I"):
+        return picture
+    grey = np.asarray(picture)
+    return Image.fromarray((grey.clip(0, 65_535) // 257).astype(np.uint8))
 
 
 class ConvolutionalImage:

@@ -252,7 +252,8 @@ class FeatureStore:
         capacity = max(1, _SHARD_BYTES // (4 * dim))
         cursor = connection.execute("INSERT INTO shards (dim, capacity, used) VALUES (?, ?, 0)", (dim, capacity))
         shard = int(cursor.lastrowid or 0)
-        np.lib.format.open_memmap(self._file(shard), mode="w+", dtype="<f4", shape=(capacity, dim)).flush()
+        # All of it, so that a full disk is an error here, and no signal when a row of a hole in the file is written.
+        np.save(self._file(shard), np.zeros((capacity, dim), dtype="<f4"))
         return shard, 0, capacity
 
     def _is_whole(self, shard: int, capacity: int, dim: int) -> bool:

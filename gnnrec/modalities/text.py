@@ -21,6 +21,8 @@ Pooling: TypeAlias = Literal["mean", "cls", "last", "max"]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+_COUNTED_AT_ONCE = 1_000  # texts: the tokens of a catalogue take more room than its vectors
+
 
 class TransformersText:
     """A transformers model whose token vectors are pooled and scaled to length 1.
@@ -75,10 +77,11 @@ class TransformersText:
 
     def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Returns the number of tokens of each text before truncation, ``[len(texts)]``."""
-        if not texts:
-            return np.empty(0, dtype=np.int64)
-        tokens = self._tokenizer(list(texts), verbose=False)["input_ids"]
-        return np.fromiter(map(len, tokens), dtype=np.int64, count=len(texts))
+        counts: list[int] = []
+        for start in range(0, len(texts), _COUNTED_AT_ONCE):
+            few = list(texts[start : start + _COUNTED_AT_ONCE])
+            counts += map(len, self._tokenizer(few, verbose=False)["input_ids"])
+        return np.array(counts, dtype=np.int64)
 
     @torch.inference_mode()
     def _forward(self, texts: list[str]) -> Tensor:

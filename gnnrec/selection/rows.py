@@ -48,6 +48,6 @@ def select_directly(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _lowest_of_equals(scores: Tensor, kth: Tensor, k: int) -> Tensor:
     """Returns ``[rows, k]`` positions: all scores above the k-th best and the first of those equal to it."""
-    above, equal = scores > kth, scores == kth
+    above, equal = ~(scores <= kth), scores == kth  # NaN counts as above, so that whoever refuses it sees it
     keep = above | (equal & (equal.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
     return keep.nonzero()[:, 1].view(-1, k)

@@ -189,6 +189,38 @@ def test_relations_are_read_in_catalogue_positions():
         Dataset.from_frames(log(), relations={"follows": follows}, cleaning=None)
 
 
+def test_edges_without_a_weight_above_0_are_dropped_and_counted():
+    follows = pd.DataFrame({"source_id": ["u1"] * 4, "target_id": ["u2"] * 4, "weight": [1.0, 0.0, -1.0, np.nan]})
+    data = Dataset.from_frames(log(), relations={"follows": follows})
+    assert data.relations["follows"].weight.tolist() == [1]
+    assert data.cleaning_report.removed_elsewhere == {
+        "relation 'follows': weight is not a finite number": 1,
+        "relation 'follows': weight is not above 0": 2,
+    }
+
+
+def test_ids_of_another_kind_are_named():
+    numbers = pd.DataFrame({"source_id": [1], "target_id": [2]})
+    with pytest.raises(DataError, match="column 'source_id' holds integers, such as 1, and the user ids are strings"):
+        Dataset.from_frames(log(), relations={"follows": numbers})
+    with pytest.raises(DataError, match="item ids are integers in one place and strings in another, such as 'a' and 7"):
+        Dataset.from_frames(log(), items=pd.DataFrame({"item_id": [7]}))
+
+
+def test_whole_numbers_stay_whole_beside_items_without_a_row():
+    table = pd.DataFrame({"item_id": ["a"], "year": [1979], "large": [2**60 + 1], "new": [True]})
+    known = Dataset.from_frames(log(), items=table).item_table
+    assert known["year"].tolist() == [1979, pd.NA]
+    assert known["large"][0] == 2**60 + 1
+    assert known["new"][0] is np.True_ or known["new"][0] is True
+
+
+def test_a_column_that_cannot_be_saved_is_named_before_training():
+    table = pd.DataFrame({"item_id": ["a", "b"], "odd": [1, "x"]})
+    with pytest.raises(DataError, match="item table: column 'odd' mixes kinds of values, leave it out"):
+        Dataset.from_frames(log(), items=table)
+
+
 # --- every bad input: under the default, and strictly --------------------------------------------
 
 

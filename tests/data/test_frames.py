@@ -145,10 +145,43 @@ def test_an_array_of_objects_has_the_columns_of_all_of_them(tmp_path):
 def test_columns_are_texts_on_request(tmp_path):
     (tmp_path / "f.csv").write_text("user_id,rating\n007,1\n7,2\n")
     assert read_frame(tmp_path / "f.csv", texts=["user_id"])[0]["user_id"].tolist() == ["007", "7"]
-    assert read_frame(tmp_path / "f.csv")[0]["user_id"].tolist() == [7, 7]
+    (tmp_path / "f.csv").write_text("user_id,rating\n8,1\n7,2\n")
+    assert read_frame(tmp_path / "f.csv", texts=["user_id"])[0]["user_id"].tolist() == ["8", "7"]
+    assert read_frame(tmp_path / "f.csv")[0]["user_id"].tolist() == [8, 7]
 
 
 def test_paths_become_texts():
     frame, _ = read_frame(pd.DataFrame({"picture": [Path("a") / "b.png", None]}))
     assert frame["picture"][0] == str(Path("a") / "b.png")
     assert pd.isna(frame["picture"][1])
+
+
+def test_numbers_padded_with_zeros_are_texts(tmp_path):
+    (tmp_path / "f.csv").write_text("user_id,item_id,rating,share\n1,007,1,0.5\n1,7,2,0.25\n2,,3,-0.5\n")
+    frame, _ = read_frame(tmp_path / "f.csv")
+    assert frame["item_id"].dropna().tolist() == ["007", "7"]
+    assert frame["user_id"].tolist() == [1, 1, 2]
+    assert frame["share"].tolist() == [0.5, 0.25, -0.5]
+    (tmp_path / "f.tsv").write_text("user_id\titem_id\n1\t10\n1\t0\n")
+    assert read_frame(tmp_path / "f.tsv")[0]["item_id"].tolist() == [10, 0]
+
+
+def test_a_quote_swallows_no_rows(tmp_path):
+    rows = 'user_id\titem_id\treview\na\tx\t"great\nb\tx\tso-so\nc\ty\t"fine"\n'
+    (tmp_path / "f.inter").write_text(rows)
+    assert read_frame(tmp_path / "f.inter")[0]["review"].tolist() == ['"great', "so-so", '"fine"']
+    (tmp_path / "f.tsv").write_text(rows)
+    with pytest.raises(DataError, match="row 0, column 'review': a quote begins a text that holds rows; double it"):
+        read_frame(tmp_path / "f.tsv")
+    (tmp_path / "f.tsv").write_text('user_id\treview\na\t"two\nlines"\n')
+    assert read_frame(tmp_path / "f.tsv")[0]["review"].tolist() == ["two\nlines"]
+
+
+def test_an_index_in_a_file_is_no_column(tmp_path):
+    pd.DataFrame({"user_id": ["a", "a", "b"]}, index=[3, 5, 9]).to_parquet(tmp_path / "f.parquet")
+    assert list(read_frame(tmp_path / "f.parquet")[0]) == ["user_id"]
+
+
+def test_paths_in_lists_become_texts():
+    frame, _ = read_frame(pd.DataFrame({"pictures": [[Path("a") / "b.png", "c.png"], None]}))
+    assert frame["pictures"][0] == [str(Path("a") / "b.png"), "c.png"]

@@ -52,3 +52,10 @@ def test_items_beyond_the_features_and_absent_logs_are_errors(folder, tmp_path):
     (folder / "second.inter").write_text("x")
     with pytest.raises(DataError, match="holds 2"):
         load_mmrec(folder)
+
+
+def test_items_that_are_no_row_numbers_are_named(folder):
+    log = next(folder.glob("*.inter"))
+    log.write_text("userID\titemID\tx_label\nu\tB00A\t0\n")
+    with pytest.raises(DataError, match="items such as 'B00A' are no row numbers"):
+        load_mmrec(folder)

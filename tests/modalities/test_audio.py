@@ -40,7 +40,12 @@ def test_unreadable_sounds(tmp_path, write_sound):
     soundfile.write(tmp_path / "silent.wav", np.zeros(1000), 16_000)
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
     soundfile.write(tmp_path / "nan.wav", np.full(1000, np.nan), 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "whole.mp3", noise(4.0), 16_000)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
+    soundfile.write(tmp_path / "instant.wav", np.ones(1), 48_000)
     for name, reason in {
+        "cut.mp3": "cut short", "instant.wav": "shorter than one sample",
         "cut.wav": "cut short", "junk.ogg": "not a readable sound", "silent.wav": "silent", "empty.wav": "empty",
         "nan.wav": "not finite", "absent.wav": "No such file",
     }.items():  # fmt: skip

@@ -60,6 +60,30 @@ def test_damaged_jpeg_is_an_error(tmp_path, keep):
         read_picture(tmp_path / "p.jpg")
 
 
+def test_grey_of_sixteen_bits_is_scaled(tmp_path):
+    ramp = np.linspace(0, 65_535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "p.png")
+    read = np.asarray(read_picture(tmp_path / "p.png"))
+    np.testing.assert_allclose(read[:, :, 0], ramp / 257, atol=1)
+    Image.fromarray(ramp.astype(np.float32) / 65_535).save(tmp_path / "p.tiff")
+    with pytest.raises(MediaError, match="grey of decimal numbers"):
+        read_picture(tmp_path / "p.tiff")
+
+
+def test_a_thread_of_a_picture_is_refused(write_picture):
+    with pytest.raises(MediaError, match="too long a picture: 1 × 60 pixels"):
+        read_picture(write_picture("p.png", size=(1, 60)))
+
+
+def test_errors_of_any_decoder_are_those_of_the_picture(write_picture, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("Failed to decode frame 0")
+
+    monkeypatch.setattr(module, "upright_rgb", fails)
+    with pytest.raises(MediaError, match="not a readable picture: Failed to decode frame 0"):
+        read_picture(write_picture("p.png"))
+
+
 def test_absent_picture_is_an_error(tmp_path):
     with pytest.raises(MediaError, match="No such file"):
         read_picture(tmp_path / "p.jpg")

@@ -135,3 +135,8 @@ def test_hidden_pairs_may_come_in_any_sparse_form():
     hidden = sp.csc_matrix(([1.0], ([0], [2])), shape=(3, 3))
     assert top_k_of_scores(scores, 1, exclude=hidden)[1].ravel().tolist() == [1, 2, 2]
     assert top_k(scores, np.eye(3, dtype=np.float32), 1, exclude=hidden)[1].ravel().tolist() == [1, 2, 2]
+
+
+def test_nan_beside_a_tie_is_refused():
+    with pytest.raises(DataError, match="NaN"):
+        top_k_of_scores(torch.tensor([[float("nan"), 1.0, 1.0, 1.0]]), 2)
