@@ -243,9 +243,9 @@ def _summary(benchmark: AlignmentBenchmark, entries: Entries) -> pd.DataFrame:
     for name, entry in entries.items():
         for query, target in benchmark.directions:
             one = entry["directions"][f"{query} → {target}"]
-            row = {"space": name, "direction": f"{query} → {target}", "recall": np.mean(one["recall"])}
-            rows.append(row | {"deviation": np.std(one["recall"]), "chance": one["chance"]})
-    return pd.DataFrame(rows)
+            recall, row = pd.Series(one["recall"]), {"space": name, "direction": f"{query} → {target}"}
+            rows.append(row | {"recall": recall.mean(), "deviation": recall.std(), "chance": one["chance"]})
+    return pd.DataFrame(rows).fillna({"deviation": 0.0})  # of one seed
 
 
 def _matrix(entry: Mapping[str, Any]) -> pd.DataFrame:

@@ -245,8 +245,9 @@ def few_shot_items(
     hidden = sp.csr_matrix(enlarged(state.seen, shape) + known.first(_most(shots)))
 
     def measure(count: int) -> Evaluation:
-        pairs = known.first(count).tocoo()
-        told = with_events(grown, grown.users.ids_of(pairs.row), grown.items.ids_of(pairs.col)) if count else grown
+        first = known.place < count  # in the order in which they came
+        events = grown.users.ids_of(known.user_index[first]), grown.items.ids_of(known.item_index[first])
+        told = with_events(grown, *events) if count else grown
         allowed = cold.copy() if candidates == "cold" else np.ones(shape[1], dtype=np.bool_)
         allowed[state.removed] = False
         return evaluate_rankings(

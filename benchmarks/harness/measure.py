@@ -101,7 +101,9 @@ def choose_and_fit(
     if choosing is not task:
         epochs = {"epochs": best.best_epoch} if best.best_epoch else {}
         best, seconds = _timed_fit(model, task, {**chosen, **epochs})
-        fit_seconds, search_seconds = fit_seconds + seconds, search_seconds + seconds
+        # Without epochs to choose, the fit that was held out from belongs to the search alone.
+        fit_seconds = seconds + (fit_seconds if epochs else 0.0)
+        search_seconds += seconds
     return best, _facts(best, chosen, trials, best_recall, fit_seconds, search_seconds)
 
 

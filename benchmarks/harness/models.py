@@ -17,6 +17,7 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 _NEIGHBOURS = [20, 50, 100, 200, 500]
+_ALS_RIDGES, _ALS_WEIGHTS = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0], [1.0, 3.0, 10.0, 30.0, 100.0]
 _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 
 # gnnrec's own rankers without training; its other presets run as they come.
@@ -33,7 +34,7 @@ GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 PEERS: Mapping[str, Model] = {
     "implicit-als": Model(
         implicit_models.fit_als,
-        _grid(factors=[64], regularization=[0.1, 1.0, 10.0], alpha=[1.0, 10.0, 40.0, 100.0], iterations=[15]),
+        _grid(factors=[64], regularization=_ALS_RIDGES, alpha=_ALS_WEIGHTS, iterations=[15]),
         package="implicit",
     ),
     "implicit-bpr": Model(
@@ -65,7 +66,7 @@ PEERS: Mapping[str, Model] = {
     ),
     "lenskit-als": Model(
         lenskit_models.fit_als,
-        _grid(embedding_size=[64], regularization=[0.01, 0.1, 1.0], weight=[1.0, 10.0, 40.0, 100.0], epochs=[15]),
+        _grid(embedding_size=[64], regularization=_ALS_RIDGES, weight=_ALS_WEIGHTS, epochs=[15]),
         package="lenskit",
     ),
     "lenskit-ease": Model(
@@ -75,7 +76,10 @@ PEERS: Mapping[str, Model] = {
         deterministic=True,
     ),
     "lenskit-item-knn": Model(
-        lenskit_models.fit_item_knn, _grid(max_nbrs=_NEIGHBOURS), package="lenskit", deterministic=True
+        lenskit_models.fit_item_knn,
+        _grid(max_nbrs=[500], save_nbrs=_NEIGHBOURS),  # of the history, and of the item
+        package="lenskit",
+        deterministic=True,
     ),
     "pyg-lightgcn": Model(
         pyg_models.fit_lightgcn,

@@ -1,6 +1,8 @@
 """Turns the rows of fits into one line per model: mean and deviation over seeds, and how far the best other is."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +27,8 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
 
     Returns:
         Indexed by ``by``: for every metric its mean and, as ``<metric> sd``, its standard deviation over seeds (absent
-        for one seed), ``num_seeds``, mean seconds and best epoch, peak memory, ``package``, ``device``, ``threads``,
-        ``hyperparameters``.
+        for one seed), ``num_seeds``, mean seconds of a fit and best epoch, seconds of the search (which only one of the
+        seeds makes), peak memory, ``package``, ``device``, ``threads``, ``hyperparameters``.
 
     Raises:
         ValueError: The seeds of a model were fitted with different options, as when a default has changed.
@@ -38,13 +40,43 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     means, deviations = groups[list(_MEASURED)].mean(), groups[list(_MEASURED)].std(ddof=1)
     summary = means.join(deviations.add_suffix(" sd"))
     summary["num_seeds"] = groups["seed"].nunique()
-    for column in ("fit_seconds", "search_seconds", "best_epoch"):
+    for column in ("fit_seconds", "best_epoch"):
         summary[column] = groups[column].mean()
-    for column in ("peak_memory_gib", "peak_device_memory_gib"):
+    for column in ("search_seconds", "peak_memory_gib", "peak_device_memory_gib"):
         summary[column] = groups[column].max()
     for column in ("package", "device", "threads", "hyperparameters"):
         summary[column] = groups[column].first()
     return summary.sort_values(headline(summary), ascending=False, kind="stable")
+
+
+def check_options(rows: pd.DataFrame) -> None:
+    """Refuses variants that differ from the model in more than the options that make them, as after a new default.
+
+    Options that only the newer rows have do not count: a default that leaves the model as it was may have been added.
+
+    Args:
+        rows: The rows that went well, of one model on one data set.
+
+    Raises:
+        ValueError: Some do.
+    """
+    whole = rows.loc[rows["variant"] == "", "config"].dropna()
+    if not len(whole):
+        return
+    usual = _flat(json.loads(whole.iloc[0]))
+    for variant, config, options in rows[["variant", "config", "options"]].dropna().itertuples(index=False):
+        flat, changed = _flat(json.loads(config)), json.loads(options)
+        differing = {name for name in usual.keys() & flat.keys() if usual[name] != flat[name]}
+        if beyond := {name for name in differing if name.rsplit(".", 1)[-1] not in changed}:
+            raise ValueError(f"{variant!r} differs from the model in {', '.join(sorted(beyond))}: delete outdated rows")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns option → value; options within others are called ``outer.inner``."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
+    return flat
 
 
 def headline(summary: pd.DataFrame) -> str:

@@ -67,8 +67,8 @@ def uniformity(vectors: ArrayLike | Tensor) -> float:
     for block in row_blocks(len(unit), len(unit)):
         cosine = unit[block] @ unit.T
         total += float(np.exp(4 * (cosine - 1)).sum())  # the squared distance of unit vectors is 2 - 2 cosine
-    # Every row has met itself once, at distance 0.
-    return float(np.log((total - len(unit)) / (len(unit) * (len(unit) - 1))))
+    itself = float(np.exp(4 * ((unit**2).sum(axis=1) - 1)).sum())  # a row of zeros has no direction, and length 0
+    return float(np.log((total - itself) / (len(unit) * (len(unit) - 1))))
 
 
 def random_projections(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,26 @@ _FOLDER, _TENSORS = "checkpoint", "tensors.safetensors"
 def fingerprint(config: TrainingConfig, seed: int, model: GraphModel, graph: MessageGraph) -> str:
     """Digest of what determines a run, so that no other run is continued by mistake.
 
-    The values of features are left out: prepared again, they may differ in their last bits. The number of epochs is
-    left out too, so that a run can go on for longer.
+    The values of features, and neighbours by them, are left out: prepared again, they may differ in their last bits.
+    The number of epochs is left out too, so that a run can go on for longer.
     """
     options = to_dict(config) | {"epochs": None, "seed": seed}
     digest = hashlib.sha256(json.dumps([options, to_dict(model.config), to_dict(graph.shape)]).encode())
     order = () if graph.histories is None else (graph.histories.position,)
-    for index in (graph.edge_index, *graph.owner_dict.values(), *order):
-        digest.update(index.cpu().numpy().tobytes())
+    weights = () if graph.edge_weight is None else (graph.edge_weight,)
+    for tensor in (graph.edge_index, *graph.owner_dict.values(), *order, *weights, *_given_relations(graph)):
+        digest.update(tensor.cpu().numpy().tobytes())
+    for name, label in sorted(graph.labels.items()):
+        digest.update(name.encode() + label.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _given_relations(graph: MessageGraph) -> Iterator[Tensor]:
+    for _, operators in sorted(graph.relations.items()):  # what they are called is in the shape of the graph
+        for name, operator in sorted(operators.items()):
+            if name not in {f"similar_by_{modality}" for modality in graph.described}:
+                matrix = operator.forward_matrix
+                yield from (matrix.crow_indices(), matrix.col_indices(), matrix.values())
 
 
 class Checkpoint:

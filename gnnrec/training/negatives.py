@@ -5,7 +5,7 @@ from torch import Tensor
 
 __all__ = ["UniformNegatives"]
 
-_ROUNDS = 16  # redraws of accidental positives; a user who has seen nine tenths of all items keeps .9^16 = 19 %
+_ROUNDS = 16  # redraws of accidental positives; a user who has seen nine tenths of all items keeps .9^17 = 17 %
 
 
 class UniformNegatives:

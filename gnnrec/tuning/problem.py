@@ -10,6 +10,7 @@ import numpy as np
 
 from gnnrec.config import to_dict
 from gnnrec.data.dataset import Dataset
+from gnnrec.data.labels import item_labels
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.fitting import fit_state
 from gnnrec.modalities.features import Features
@@ -82,6 +83,12 @@ class Problem:
             for ids in (dataset.users.ids, dataset.items.ids):
                 digest.update(json.dumps(ids.tolist()).encode())
             digest.update(pairs.indptr.astype(np.int64).tobytes() + pairs.indices.astype(np.int64).tobytes())
+            events = dataset.events
+            for values in (events.user_index, events.item_index, events.weight, events.timestamp):
+                digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+        labels = item_labels(self.train, self.config.graph.labels)
+        for name, label in sorted(labels.items()):
+            digest.update(name.encode() + np.ascontiguousarray(label).tobytes())
         for name, edges in sorted(self.train.relations.items()):
             digest.update(f"{name} {edges.between}".encode())
             digest.update(edges.source_index.tobytes() + edges.target_index.tobytes() + edges.weight.tobytes())

@@ -34,6 +34,7 @@ from harness.rows import (
     row_path,
     write_row,
 )
+from harness.summary import check_options
 from harness.task import FitTask, FittedModel, Model
 
 NUM_USERS, NUM_ITEMS = 40, 31  # the last item has no event: cold
@@ -330,8 +331,9 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         ".4500",
         ".1250",
     ]
-    on_all, on_rare = "-.0500 [-.0500, -.0500], p < .001", "-.0250 [-.0250, -.0250], p < .001"
-    among_rare = "-.1000 [-.1000, -.1000], p < .001"
+    # Beside the model with the same seed, which reaches .4.
+    on_all, on_rare = "+.0500 [+.0500, +.0500], p < .001", "+.0250 [+.0250, +.0250], p < .001"
+    among_rare = "+.1000 [+.1000, +.1000], p < .001"
     assert f"{on_all} | {on_rare} | {among_rare} | content: none" in page
     assert ["`cornac-lightgcn`", "0", reason.replace("|", "\\|")] in [
         line.strip("| ").split(" | ", 2) for line in page.splitlines()
@@ -456,3 +458,15 @@ def test_a_log_of_few_events_keeps_so_many_of_each_person():
     assert (kept <= data.interaction_matrix().toarray()).all()
     again = few_events(4, gr.split.random(valid=0.0, test=0.25, seed=0))(data)
     assert (again[0].interaction_matrix() != parts[0].interaction_matrix()).nnz == 0
+
+
+def test_variants_of_an_outdated_model_are_refused():
+    def row(variant: str, config: dict, options: dict) -> dict:
+        return {"variant": variant, "config": json.dumps(config), "options": json.dumps(options)}
+
+    usual = {"model": {"hops": 2, "dim": 64}, "ranker": "neural", "added_later": 1}
+    fine = row("shallow", {"model": {"hops": 0, "dim": 64}, "ranker": "neural"}, {"hops": 0})
+    check_options(pd.DataFrame([row("", usual, {}), fine]))
+    outdated = row("shallow", {"model": {"hops": 0, "dim": 32}, "ranker": "neural"}, {"hops": 0})
+    with pytest.raises(ValueError, match=r"'shallow' differs from the model in model\.dim: delete outdated rows"):
+        check_options(pd.DataFrame([row("", usual, {}), outdated]))

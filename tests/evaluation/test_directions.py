@@ -11,6 +11,8 @@ def test_uniformity_equals_the_authors_formula() -> None:
     assert uniformity(3 * unit) == pytest.approx(torch.pdist(unit).pow(2).mul(-2).exp().mean().log().item())
     assert uniformity(np.ones((4, 3))) == pytest.approx(0)
     assert np.isnan(uniformity(np.ones((1, 3))))
+    # Two alike, and a row without a direction: one pair at distance 0 of three, the others at a squared distance of 2.
+    assert uniformity(np.array([[1, 0], [1, 0], [0, 0]])) == pytest.approx(np.log((1 + 2 * np.exp(-4)) / 3))
 
 
 def test_random_projections_keep_angles_within_a_modality_only() -> None:

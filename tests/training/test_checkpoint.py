@@ -9,6 +9,8 @@ from gnnrec.graph.build import GraphConfig
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
+from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.propagate import row_normalised_operator
 from gnnrec.testing import planted_graph
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
@@ -81,6 +83,12 @@ def test_a_damaged_checkpoint_is_refused(
     assert same(model.state_dict(), before)
 
 
+def with_relation(graph: MessageGraph, weight: list[float]) -> dict[str, dict[str, SparseOperator]]:
+    edges = torch.tensor([[0, 1], [2, 2]])
+    follows = row_normalised_operator(edges, torch.tensor(weight), graph.num_users)
+    return {**graph.relations, "user": {"follows": follows}}
+
+
 def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphModel, graph: MessageGraph) -> None:
     def run(config=CONFIG, seed=0, model=model, graph=graph) -> str:
         return fingerprint(config, seed, model, graph)
@@ -97,6 +105,11 @@ def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphM
         run(graph=replace(graph, edge_index=graph.edge_index[:, 1:])),
         run(graph=replace(graph, relations=fewer.relations)),
         run(graph=replace(graph, owner_dict={"content": graph.owner_dict["content"].flip(0)})),
+        run(graph=replace(graph, edge_weight=torch.ones(graph.edge_index.shape[1]))),
+        run(graph=replace(graph, labels={"genre": torch.arange(graph.num_items)})),
+        run(graph=replace(graph, labels={"genre": torch.arange(graph.num_items).flip(0)})),
+        run(graph=replace(graph, relations=with_relation(graph, [1.0, 1.0]))),
+        run(graph=replace(graph, relations=with_relation(graph, [1.0, 2.0]))),
     ]
     assert len({run(), *others}) == 1 + len(others)
     assert run() == run()

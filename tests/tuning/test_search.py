@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,16 @@ def test_a_storage_of_another_search_is_refused(
         valid = valid.with_events(valid.events.take(np.arange(len(valid.events) - 1)))
     with pytest.raises(ConfigError, match=what):
         search((train, valid), 2, storage=tmp_path / "trials.journal", **changed)
+
+
+@pytest.mark.parametrize("column", ["timestamp", "weight"])
+def test_times_and_weights_are_data_of_a_search(parts: Parts, tmp_path: Path, column: str) -> None:
+    train, valid = parts
+    values = np.arange(len(train.events), dtype=np.float64)
+    one, other = (replace(train, events=replace(train.events, **{column: order})) for order in (values, values[::-1]))
+    search((one, valid), 1, storage=tmp_path / "trials.journal")
+    with pytest.raises(ConfigError, match="other data"):
+        search((other, valid), 2, storage=tmp_path / "trials.journal")
 
 
 def test_a_file_of_something_else_is_refused(parts: Parts, tmp_path: Path) -> None:
