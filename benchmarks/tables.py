@@ -109,7 +109,7 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
             parts.append(_quality(summary, models, MASKS[-1]))
         else:
             parts += [_quality(summary, models, mask) for mask in _masks(summary)]
-        parts += [_items(summary, models), _cost(summary)]
+        parts += [_items(summary, models), _cost(summary, models)]
     for model, of_model in went_well.groupby("model"):
         if of_model["variant"].any():
             parts.append(_variants(str(model), of_model))
@@ -153,7 +153,8 @@ def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
     return title + "\n" + markdown.table(header, lines)
 
 
-def _cost(summary: pd.DataFrame) -> str:
+def _cost(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
+    chosen = {str(model): _chosen(of_model) for model, of_model in rows.groupby("model")}
     lines = [
         [
             f"`{model}`",
@@ -163,12 +164,22 @@ def _cost(summary: pd.DataFrame) -> str:
             _device(line),
             "" if pd.isna(line["best_epoch"]) else f"{line['best_epoch']:.0f}",
             markdown.number(line["valid recall@20"]),
-            markdown.plain(line["hyperparameters"]),
+            chosen[str(model)],
         ]
         for model, line in summary.iterrows()
     ]
     header = ["model", "fit", "all fits of the grid", "peak GiB", "on", "best epoch", "validation recall@20", "chosen"]
-    return "**Time and memory of a fit**\n\n" + markdown.table(header, lines)
+    return "**Time and memory of a fit** (\\*: at the end of what the grid holds)\n\n" + markdown.table(header, lines)
+
+
+def _chosen(rows: pd.DataFrame) -> str:
+    """Returns what validation chose; a star marks the least or the largest of three values or more."""
+    trials = max(map(json.loads, rows["trials"].dropna()), key=len, default=[])
+    texts = []
+    for name, value in json.loads(rows["hyperparameters"].iloc[0]).items():
+        tried = sorted({one[name] for one in trials if name in one})
+        texts.append(f"{name}: {value}" + ("*" if len(tried) > 2 and value in (tried[0], tried[-1]) else ""))
+    return markdown.plain(", ".join(texts))
 
 
 def _variants(model: str, rows: pd.DataFrame) -> str:

@@ -17,7 +17,8 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 _NEIGHBOURS = [20, 50, 100, 200, 500]
-_ALS_RIDGES, _ALS_WEIGHTS = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0], [1.0, 3.0, 10.0, 30.0, 100.0]
+_ALS_RIDGES = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
+_ALS_WEIGHTS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 
 # gnnrec's own rankers without training; its other presets run as they come.
