@@ -178,7 +178,8 @@ def fit_state(
         interactions = train.interaction_matrix()
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
         if result is not None:
-            config = config.with_options({"epochs": result.best_epoch, **result.chosen})
+            none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
+            config = config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
         ranker, result = fit_on(interactions, config, None, None if run_dir is None else run_dir / "refit")
     state = RecommenderState(

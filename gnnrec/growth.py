@@ -221,7 +221,9 @@ def _kind(column: pd.Series) -> str | None:
         return None
     values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
     kind = pd.api.types.infer_dtype(values, skipna=True)
-    return "numeric" if kind in ("integer", "floating", "mixed-integer-float", "decimal") else kind
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return "numeric"
+    return kind.removesuffix("64")  # a column of times has another type while cells are missing
 
 
 def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

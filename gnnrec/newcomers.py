@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gnnrec.data.build import as_vectors
-from gnnrec.data.frames import read_frame
+from gnnrec.data.frames import read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
@@ -92,7 +92,7 @@ def read_profiles(
         owners, given = _read_table(frame, "profiles", "user_id", people.kind)
         _check_known(owners, people, "profiles")
         position = IdMap(owners, "user").find(people.ids)  # refuses people with two rows
-        table = given.reindex(np.where(position >= 0, position, len(given))).reset_index(drop=True)
+        table = with_gaps(given, position)
     for name, spec in vectors.items():
         _check_known(as_id_array(spec.ids, f"ids of modality {name!r}"), people, f"modality {name!r}")
     specs = given_media(state, "user", table, {name: replace(spec, of="user") for name, spec in vectors.items()})

@@ -29,6 +29,7 @@ __all__ = [
     "csr_matrix",
     "csr_tensors",
     "file_sha256",
+    "is_still",
     "read_folder",
     "recover",
     "write_folder",
@@ -114,6 +115,11 @@ def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, A
         if not intact:
             raise StorageError(f"{str(file)!r} is damaged: its SHA-256 is not the one in {MANIFEST}")
     return manifest
+
+
+def is_still(path: str | Path, manifest: Mapping[str, Any]) -> bool:
+    """Tells whether a folder still holds what :func:`read_folder` said, after its files have been read."""
+    return _read_manifest(Path(path)) == manifest
 
 
 def recover(path: str | Path) -> bool:

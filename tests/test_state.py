@@ -9,6 +9,7 @@ import pytest
 
 import gnnrec as gr
 from gnnrec import storage
+from gnnrec.data.storage import load_dataset
 from gnnrec.errors import UnsupportedError
 
 SHOP = gr.synthetic.shop(num_users=60, num_items=40, seed=8)
@@ -64,6 +65,19 @@ def test_a_loaded_recommender_grows_like_the_original(fitted, tmp_path):
     again = gr.load(tmp_path / "grown")
     pd.testing.assert_frame_equal(again.recommend(["z", "u01"], k=9), answers[0], check_exact=True)
     assert again.state.version == 2
+
+
+def test_who_saves_while_another_loads_mixes_nothing(fitted, data, tmp_path, monkeypatch):
+    fitted.save(tmp_path / "model")
+    other = gr.Recommender.preset("popularity").fit(data, progress=False)
+
+    def load_while_saved(folder):
+        monkeypatch.undo()
+        other.save(tmp_path / "model")
+        return load_dataset(folder)
+
+    monkeypatch.setattr("gnnrec.state.load_dataset", load_while_saved)
+    assert gr.load(tmp_path / "model").state.ranker.name == "popularity"
 
 
 def test_no_pickle_in_the_folder(fitted, tmp_path):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
-from gnnrec.data.frames import read_frame
+from gnnrec.data.frames import read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
@@ -57,9 +57,6 @@ class CleanedLog:
     events: Callable[[Mapping[Owner, IdMap]], Events]
     report: CleaningReport
     library: str = "pandas"
-
-
-_NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -400,9 +397,4 @@ def _aligned(table: _SideTable | None, ids: IdMap) -> pd.DataFrame | None:
     absent = int((rows < 0).sum())
     if absent:
         logger.info("%d %ss of the log have no row in the %s table", absent, ids.what, ids.what)
-    whole = {
-        name: _NULLABLE[dtype.kind]
-        for name, dtype in table.frame.dtypes.items()
-        if absent and isinstance(dtype, np.dtype) and dtype.kind in _NULLABLE
-    }
-    return table.frame.astype(whole).reindex(np.where(rows < 0, len(table.frame), rows)).reset_index(drop=True)
+    return with_gaps(table.frame, rows)

@@ -10,10 +10,12 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
 import narwhals as nw
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gnnrec.data.delimited import extension, read_delimited
 from gnnrec.errors import DataError, MissingPackageError
@@ -26,12 +28,15 @@ __all__ = [
     "plain",
     "read_frame",
     "to_library",
+    "with_gaps",
     "without_types",
 ]
 
 logger = logging.getLogger(__name__)
 
 FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
+
+_NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
 # What pandas calls an index that it wrote into a file.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -212,6 +217,21 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
         elif pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():
             frame[name] = column.to_numpy(dtype="bool")
     return frame
+
+
+def with_gaps(frame: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """Returns rows of a frame, missing cells for -1, beside which whole numbers stay whole.
+
+    Args:
+        frame: With a fresh index.
+        rows: ``[n]`` positions.
+    """
+    whole = {
+        name: _NULLABLE[dtype.kind]
+        for name, dtype in frame.dtypes.items()
+        if (rows < 0).any() and isinstance(dtype, np.dtype) and dtype.kind in _NULLABLE
+    }
+    return frame.astype(whole).reindex(np.where(rows < 0, len(frame), rows)).reset_index(drop=True)
 
 
 def _with_texts_for_paths(cell: Any) -> Any:

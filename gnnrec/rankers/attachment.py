@@ -34,6 +34,7 @@ _MOST_DIRECTIONS = 256
 _DIRECTIONS_OF_SEARCH = 64
 _DIRECTIONS_OF_TASTE = 256
 _LEAST_SPREAD = 0.1  # of the widest direction; what spreads less is hardly told from noise, and is not stretched to 1
+_NO_VARIANCE = 1e-6  # of vectors of length 1
 _PEOPLE_WITH_TASTES = 20_000
 _MEASURED_PEOPLE = 500
 _TRUST = (1.0, 0.5, 0.25, 0.0)
@@ -247,8 +248,9 @@ class ContentAttachment:
         for trust, (name, space) in zip(self.trust, self.spaces.items(), strict=True):
             place = space.place(unit_dict[name])
             variance = place[space.owner].square().sum(dim=0) / max(len(space.owner), 1)
-            spread = (variance + _LEAST_SPREAD**2 * variance.max()).sqrt().clamp(min=1e-6)
-            stretch.append(trust / spread)
+            spread = (variance + _LEAST_SPREAD**2 * variance.max()).sqrt()
+            # Where all known items are alike nothing says how far the next one is from them.
+            stretch.append(trust / spread if variance.max() > _NO_VARIANCE else torch.zeros_like(spread))
             tastes.append(content_tastes(interactions[people], place * stretch[-1]))
         taste = torch.cat(tastes, dim=1)
         centred = (taste - taste.mean(dim=0)).double()

@@ -26,6 +26,7 @@ __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
 # multiplications of a dense one, which needs so many columns to be fast.
 _COST_OF_A_LOOKUP = 20
 _FEWEST_AT_ONCE = 16
+_MOST_REACHED = 64_000_000  # people × signals
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,15 @@ class GraphFilterRanker(Ranker):
 
     def _linear(self, signals: sp.csr_matrix) -> Tensor:
         """Applies ``R̃ᵀR̃`` from left to right, so that nothing of size items × items is formed.
+
+        So many signals at once that what reaches people fits into 256 MB.
+        """
+        at_once = max(_FEWEST_AT_ONCE, _MOST_REACHED // self.normalised.shape[0])
+        starts = range(0, max(signals.shape[0], 1), at_once)
+        return torch.cat([self._linear_at_once(signals[start : start + at_once]) for start in starts])
+
+    def _linear_at_once(self, signals: sp.csr_matrix) -> Tensor:
+        """Applies it to few signals.
 
         A product of two sparse matrices looks up each of its steps. Where the signals reach many people, adding up
         whole rows of the transposed graph, most of them zeros, is done sooner.

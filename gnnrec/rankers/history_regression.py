@@ -80,7 +80,7 @@ class HistoryRegression:
             count: ``[num_people]`` events.
         """
         weight = count[:, None]
-        return (weight * told + self.prior * average) / (weight + self.prior).clamp(min=1e-6)
+        return torch.where(weight > 0, (weight * told + self.prior * average) / (weight + self.prior), average)
 
     def with_best_prior(
         self,

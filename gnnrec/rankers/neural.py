@@ -375,12 +375,14 @@ class NeuralRanker(Ranker):
             decoded = DECODERS[self.config.model.decoder](vectors)
             if decoded.shape[1] < serving.item.shape[1]:
                 decoded = torch.cat([decoded, torch.ones_like(decoded[:, :1])], dim=1)
-        unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
-        nothing = unknown & (vectors == 0).all(dim=1)
         if self.model.reads_order:
             with torch.no_grad():
                 decoded = self.model.users_today(decoded, serving.item, _in_order(histories))
-        return torch.where(nothing[:, None], serving.user.mean(dim=0), decoded)
+        unknown = torch.from_numpy(np.diff(histories.indptr) == 0)
+        nothing = unknown & (vectors == 0).all(dim=1)
+        if self.newcomers is None and nothing.any():
+            decoded[nothing] = serving.user.mean(dim=0)
+        return decoded
 
     def _without_bias(self) -> Tensor:
         return self.serving.item[:, :-1] if self.model.has_item_bias else self.serving.item

@@ -160,6 +160,17 @@ def test_tastes_are_compared_in_stretched_directions_as_far_as_modalities_are_tr
     torch.testing.assert_close(few, half.spaces["text"].place(media["text"][:2]) @ only_text)
 
 
+def test_a_modality_in_which_all_known_items_are_alike_tells_no_taste(media: dict[str, torch.Tensor]) -> None:
+    alike = {"text": media["text"], "image": unit(1, 5).expand(50, 5)}
+    sent, user = media["text"] @ unit(10, 4, seed=2), unit(20, 4, seed=3)
+    chosen = sp.csr_matrix((np.random.default_rng(0).random((20, 50)) < 0.2).astype(np.float32))
+    attachment = ContentAttachment.fit(alike, {}, torch.arange(50), sent, sent, 5)[0]
+    attachment = attachment.learn_tastes(alike, chosen, user, sent)
+    other = {"text": media["text"][:1], "image": unit(1, 5, seed=9)}
+    largest = attachment.content(alike, 50).norm(dim=1).max()
+    assert attachment.content(other, 1).norm() < 2 * largest
+
+
 def test_tastes_spread_items_as_wide_as_the_model_does(media: dict[str, torch.Tensor]) -> None:
     histories = sp.csr_matrix(np.eye(30, 50, dtype=np.float32) + np.eye(30, 50, k=7, dtype=np.float32))
     fitted, _, _ = ContentAttachment.fit(media, {}, torch.arange(50), unit(50, 4), unit(50, 4, seed=9), 0)

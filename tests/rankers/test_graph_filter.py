@@ -40,6 +40,15 @@ def test_scores_equal_the_dense_filter(
     np.testing.assert_allclose(fitted.fold_in(planted.train[[5, 2]]), expected[[5, 2]], atol=1e-5)
 
 
+def test_blocks_of_signals_do_not_matter(
+    fitted: GraphFilterRanker, planted: PlantedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fitted.fold_in(planted.train)
+    monkeypatch.setattr("gnnrec.rankers.graph_filter._MOST_REACHED", 1)  # 16 at once
+    torch.testing.assert_close(fitted.fold_in(planted.train), expected)
+    assert fitted.fold_in(planted.train[:0]).shape == (0, 80)
+
+
 def test_the_filter_as_published(task: RankingTask, planted: PlantedGraph) -> None:
     train = planted.train.toarray().astype(np.float64)
     from_user, from_item = (sp.diags(1 / np.sqrt(np.maximum(train.sum(axis=axis), 1))).toarray() for axis in (1, 0))

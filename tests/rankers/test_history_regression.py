@@ -129,3 +129,11 @@ def test_new_people_come_with_their_first_events(world: tuple) -> None:
         timed = replace(validation, order=places)
         prior[name] = fitted.with_best_prior(timed, fold_in_by(serving, direction), "recall@5").prior
     assert prior["timed"] > prior["untimed"]
+
+
+@pytest.mark.parametrize("prior", [0.0, 3.0])
+def test_an_empty_history_gets_the_average(world: tuple, prior: float) -> None:
+    serving, interactions, direction = world
+    fitted = replace(HistoryRegression.fit(serving, interactions, direction), prior=prior)
+    nobody = sp.csr_matrix((1, NUM_ITEMS), dtype=np.float32)
+    torch.testing.assert_close(fitted(nobody, serving, direction)[0], fitted.average)
