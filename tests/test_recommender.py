@@ -102,6 +102,11 @@ class TestFit:
         assert final.state.valid.nnz == 0
         assert len(final.history) == chosen.state.best_epoch
 
+    def test_a_refit_forgets_the_decay_of_a_linear_part_that_does_not_pay(self, monkeypatch):
+        monkeypatch.setattr("gnnrec.rankers.neural.best_linear_part", lambda *_: (None, "none", None))
+        final = gr.Recommender(**QUICK, linear_decay=1.0).fit(dataset(), refit=True, progress=False)
+        assert final.state.ranker.linear is None
+
     def test_validation_may_hold_only_cold_items(self):
         train, valid, test = dataset().split(gr.split.cold_items(seed=2))
         rec = gr.Recommender(**QUICK).fit(train, valid=valid, progress=False)
