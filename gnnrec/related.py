@@ -98,7 +98,6 @@ def _report(name: str, edges: RelationEdges, num_known: int, is_heard: bool, dro
     """Logs how many edges tell nothing of new items, and why; loudly where none is left."""
     reasons = {
         "an item with itself": edges.source_index == edges.target_index,
-        "weight not above 0": edges.weight <= 0,
         "between known items, which stay as they are": (edges.source_index < num_known)
         & (edges.target_index < num_known),
         "it did not help to describe items in the fit": np.full(len(edges.weight), not is_heard),

@@ -151,7 +151,7 @@ def test_edges_that_cannot_tell_anything_are_counted(rec, caplog):
     with caplog.at_level(logging.WARNING, "gnnrec"):  # loudly, since nothing is left
         rec.add_items(vectors=look("x", "i02"), relations=edges("x", "i01", "i03", "x", weight=[0.0, -1.0, 1.0]))
     assert "'series': an item with itself\": 1" in caplog.text
-    assert "'series': weight not above 0\": 2" in caplog.text
+    assert "'series': weight is not above 0\": 2" in caplog.text
     np.testing.assert_array_equal(vector(rec, "x"), vector(alone, "x"))
 
 
