@@ -178,7 +178,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, Mapping):
             return {_convert(arguments[0], k, where): _convert(arguments[1], v, where) for k, v in value.items()}
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     elif hint is int and isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)

@@ -39,7 +39,7 @@ class Outer:
 
 # TOML has no way to write lone surrogates.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-numbers = st.floats(allow_nan=False, width=64)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
 integers = st.integers(-(2**63), 2**63 - 1)
 inners = st.builds(Inner, depth=integers, rate=numbers, kind=st.sampled_from(["cosine", "dot"]))
 outers = st.builds(
@@ -156,6 +156,7 @@ def test_options_that_are_dataclasses_already_are_taken_as_they_are() -> None:
         ({"inner": {"depth": True}}, r"'inner\.depth' cannot be True; expected int"),
         ({"inner": {"rate": True}}, r"'inner\.rate' cannot be True; expected float"),
         ({"inner": {"rate": "0.5"}}, r"'inner\.rate' cannot be '0\.5'; expected float"),
+        ({"inner": {"rate": float("inf")}}, r"'inner\.rate' cannot be inf; expected float"),
         ({"inner": {"rate": None}}, r"'inner\.rate' cannot be None"),
         ({"inner": {"kind": "cosin"}}, r"'inner\.kind' cannot be 'cosin'; did you mean 'cosine'\?"),
         ({"inner": {"kind": 7}}, r"'inner\.kind' cannot be 7; choose from cosine, dot"),

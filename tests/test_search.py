@@ -371,6 +371,7 @@ class TestBadInput:
             (np.full((4, 4, 3), np.nan), "whole ones in 0 … 255"),
             (np.zeros((4, 4, 3), dtype=complex), "holds numbers, not complex128"),
             (5, "a picture is a path, a PIL image or an array"),
+            (PillowImage.new("RGB", (0, 0)), "the picture is empty"),
         ):
             with pytest.raises(MediaError, match=message):
                 fitted.search(image=wrong)
@@ -383,7 +384,8 @@ class TestBadInput:
             ((np.zeros(16_000, dtype=np.float32), 16_000), "the sound is silent"),
             ((np.zeros(0, dtype=np.float32), 16_000), "the sound is empty"),
             ((tone * np.nan, 16_000), "not finite"),
-            ((tone, 0), "sampling rate is a positive number, not 0"),
+            ((tone, 0), "sampling rate is a number from 1 to 10,000,000 per second, not 0"),
+            ((tone, float("inf")), "from 1 to 10,000,000 per second, not inf"),
             ((tone.reshape(10, 40, 40), 16_000), r"\[samples\] or \[samples, channels\]"),
             (tone, "a sound is a path or a pair"),
         ):

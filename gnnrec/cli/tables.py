@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gnnrec.errors import ConfigError, StorageError
 
@@ -24,12 +25,12 @@ _FORMATS = (".csv", ".tsv", ".parquet", ".jsonl")
 def print_rows(title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str] = ()) -> None:
     """Shows rows under a heading; numbers stand on the right."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns))
+    table = Table(title=Text(title), title_justify="left", title_style="bold", show_header=bool(columns))
     for number in range(len(rows[0]) if rows else len(columns)):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows)
-        table.add_column(columns[number] if columns else "", justify="right" if numeric else "left")
+        table.add_column(Text(columns[number]) if columns else "", justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*map(_shown, row))
+        table.add_row(*(Text(_shown(value)) for value in row))  # brackets in an id are no markup
     Console().print(table)
 
 

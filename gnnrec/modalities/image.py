@@ -74,6 +74,8 @@ def upright_rgb(picture: "Image") -> "Image":
     """Returns an open picture as RGB, as :func:`read_picture` does."""
     from PIL import Image, ImageOps
 
+    if not all(picture.size):
+        raise MediaError("the picture is empty")
     if max(picture.size) > _MOST_TIMES_AS_LONG_AS_WIDE * min(picture.size):
         raise MediaError(f"too long a picture: {picture.width} × {picture.height} pixels")
     upright = _of_eight_bits(ImageOps.exif_transpose(picture))

@@ -25,6 +25,8 @@ __all__ = ["Medium", "QueryEncoders"]
 
 logger = logging.getLogger(__name__)
 
+_FASTEST = 10_000_000  # samples per second
+
 Medium: TypeAlias = Literal["text", "image", "audio"]
 
 _SHOWN_BY = {"video": "image"}  # clips are encoded as pictures
@@ -179,7 +181,12 @@ def _picture(road: Road, picture: Any) -> "Picture":
         raise MediaError(
             f"a picture is a path, a PIL image or an array [height, width, 3], not {type(picture).__name__}"
         )
-    return upright_rgb(picture)
+    try:
+        return upright_rgb(picture)
+    except MediaError:
+        raise
+    except Exception as error:  # what Pillow opened need not be whole
+        raise MediaError(f"not a readable picture: {error}") from error
 
 
 def _pixels(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -206,8 +213,8 @@ def _waveform(road: Road, sound: Any) -> NDArray[np.float32]:
     samples, rate = sound
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
         raise MediaError(f"a waveform is an array [samples] or [samples, channels] of numbers, not {samples.dtype}")
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not rate > 0:
-        raise MediaError(f"the sampling rate is a positive number, not {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not 1 <= rate <= _FASTEST:
+        raise MediaError(f"the sampling rate is a number from 1 to {_FASTEST:,} per second, not {rate!r}")
     if samples.dtype.kind == "i":
         samples = samples / np.iinfo(samples.dtype).max
     _say_if_cut(len(samples) / rate, road.limit)

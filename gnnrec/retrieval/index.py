@@ -59,7 +59,7 @@ class ItemIndex:
             raise ConfigError(f"effort must be at least 1, got {self.effort}")
         self.kind, self.version = kind, version
         self._vectors = _float_matrix(vectors, "an index")
-        if self._vectors.ndim != 2 or not self._vectors.isfinite().all():
+        if self._vectors.ndim != 2 or not self._vectors.shape[1] or not self._vectors.isfinite().all():
             raise DataError(f"an index needs a matrix of finite numbers, not {list(self._vectors.shape)}")
         self._index = None if kind == "exact" or len(self) == 0 else _build(kind, self._vectors.numpy())
 

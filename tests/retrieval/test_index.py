@@ -109,7 +109,7 @@ def test_bad_input():
         ItemIndex(ITEMS, "annoy")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="effort must be at least 1, got 0"):
         ItemIndex(ITEMS, effort=0)
-    for wrong in (ITEMS[0], np.full((2, 2), np.nan)):
+    for wrong in (ITEMS[0], np.full((2, 2), np.nan), np.zeros((2, 0))):
         with pytest.raises(DataError, match="matrix of finite numbers"):
             ItemIndex(wrong)
 
