@@ -438,3 +438,12 @@ def test_further_rows_keep_the_kind_of_a_column():
     assert stacked["note"].iloc[2] == "text"
     with pytest.raises(DataError, match="column 'year' holds string values, and numeric values"):
         growth._stacked(table, pd.DataFrame({"genre": ["c"], "year": ["c. 1999"], "note": [None]}))
+
+
+def test_a_column_of_times_stays_one_while_cells_are_missing():
+    times = pd.Series(pd.to_datetime(["2020-01-01", "2021-01-01"]))
+    table = pd.DataFrame({"released": pd.Series([times[0], None], dtype=object)})
+    stacked = growth._stacked(table, pd.DataFrame({"released": times}))
+    assert stacked["released"].tolist()[2:] == times.tolist()
+    with pytest.raises(DataError, match="column 'released' holds string values, and datetime values"):
+        growth._stacked(table, pd.DataFrame({"released": ["soon"]}))
