@@ -22,7 +22,7 @@ from gnnrec.newcomers import encode_media, given_media, read_new_items
 from gnnrec.related import read_relations
 from gnnrec.state import RecommenderState
 
-__all__ = ["positive_events", "with_events", "with_items", "with_new_items", "without_items"]
+__all__ = ["positive_events", "undescribed", "with_events", "with_items", "with_new_items", "without_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,19 +162,33 @@ def positive_events(events: Events, positive_from: float | None) -> Events:
     return events.take(positive)
 
 
-def _check_described(
-    state: RecommenderState, ids: IdMap, features: Mapping[str, Features], related: Mapping[str, sp.csr_matrix]
-) -> None:
-    """Refuses items of which nothing could be said: without any medium, and not related to an item that has one."""
+def undescribed(
+    state: RecommenderState, num_new: int, features: Mapping[str, Features], related: Mapping[str, sp.csr_matrix]
+) -> NDArray[np.int64]:
+    """Returns the new items of which nothing can be said: without any medium, and not related to an item that has one.
+
+    Args:
+        state: The fitted state.
+        num_new: How many items are new.
+        features: Modality → their vectors, owners counted from 0.
+        related: Relation that the ranker reads → ``[num_new, num_known + num_new]`` weights of its edges.
+    """
     num_known = len(state.items)
-    having = np.zeros(num_known + len(ids), dtype=np.float32)
+    having = np.zeros(num_known + num_new, dtype=np.float32)
     for feature in state.features.values():
         if feature.of == "item":
             having[feature.owner_index] = 1
     for feature in features.values():
         having[feature.owner_index + num_known] = 1
     heard = [edges @ having for name, edges in related.items() if state.ranker.relations[name]]
-    bare = np.flatnonzero(sum(heard, start=having[num_known:]) == 0)
+    return np.flatnonzero(sum(heard, start=having[num_known:]) == 0)
+
+
+def _check_described(
+    state: RecommenderState, ids: IdMap, features: Mapping[str, Features], related: Mapping[str, sp.csr_matrix]
+) -> None:
+    """Refuses items of which nothing could be said."""
+    bare = undescribed(state, len(ids), features, related)
     if len(bare) == 0:
         return
     known = ", ".join(name for name, feature in state.features.items() if feature.of == "item") or "none"

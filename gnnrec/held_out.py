@@ -13,10 +13,10 @@ from torch import Tensor
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import enlarged, pair_matrix
-from gnnrec.errors import ConfigError, DataError, UnsupportedError
+from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.fitting import pairs_between
-from gnnrec.growth import with_events, with_items
+from gnnrec.growth import undescribed, with_events, with_items
 from gnnrec.modalities.features import Features, owned_by
 from gnnrec.newcomers import encode_media
 from gnnrec.related import edges_of_new_items
@@ -119,23 +119,41 @@ def evaluate_state(
 
 
 def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> RecommenderState:
-    """Attaches the items of ``test`` that training never saw, as ``add_items`` would."""
+    """Attaches those items of ``test`` that training never saw and ``add_items`` would take."""
     new = state.items.find(test.items.ids) < 0
     if not new.any():
         return state
-    ids = IdMap(test.items.ids[new], "item")
-    only_new = test.without(items=~new)
-    specs = {name: spec for name, spec in only_new.modalities.items() if spec.of == "item" and name in state.features}
-    try:
-        features = encode_media(state, "item", ids, only_new.item_table, specs, device=device)
-        return with_items(state, ids, only_new.item_table, features, edges_of_new_items(state, ids, test))
-    except UnsupportedError:
+    if "attach" not in state.ranker.capabilities:
         logger.warning(
             "the ranker %r cannot take in %d items of the test set; events on them count as missed",
             state.ranker.name,
-            len(ids),
+            new.sum(),
         )
         return state
+    ids, only_new, features, related = _described(state, test, new, device)
+    bare = undescribed(state, len(ids), features, related)
+    if len(bare):
+        logger.warning(
+            "%d of %d new items of the test set have no medium that the model knows; events on them count as missed",
+            len(bare),
+            len(ids),
+        )
+        new[np.flatnonzero(new)[bare]] = False
+        if not new.any():
+            return state
+        ids, only_new, features, related = _described(state, test, new, device)
+    return with_items(state, ids, only_new.item_table, features, related)
+
+
+def _described(
+    state: RecommenderState, test: Dataset, new: NDArray[np.bool_], device: str
+) -> tuple[IdMap, Dataset, dict[str, Features], dict[str, sp.csr_matrix]]:
+    """Returns the ids of the items ``new [num_items]`` of a test set, their part of it, their vectors and relations."""
+    ids = IdMap(test.items.ids[new], "item")
+    only_new = test.without(items=~new)
+    specs = {name: spec for name, spec in only_new.modalities.items() if spec.of == "item" and name in state.features}
+    features = encode_media(state, "item", ids, only_new.item_table, specs, device=device)
+    return ids, only_new, features, edges_of_new_items(state, ids, test)
 
 
 def _profiles(state: RecommenderState, test: Dataset, device: str) -> dict[str, Features]:

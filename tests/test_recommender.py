@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -422,6 +424,23 @@ class TestEvaluate:
         hits = answer.merge(truth).groupby("user_id").size()
         expected = (hits.reindex(truth["user_id"].unique()).fillna(0) / truth.groupby("user_id").size()).mean()
         assert cold == pytest.approx(expected, abs=1e-6)
+
+    def test_unseen_items_that_nothing_describes_count_as_missed(self, caplog):
+        train, _, test = dataset().split(gr.split.cold_items(seed=4))
+        rec = gr.Recommender(**QUICK).fit(train, progress=False)
+        new = [item for item in test.items.ids if item not in set(train.items.ids)]
+        all_described = rec.evaluate(test, ["recall@20"], candidates="cold")
+        look = test.modalities["look"]
+        described = np.isin(look.ids, new[1:])
+        partly = replace(test, modalities={"look": gr.Vectors(np.asarray(look.matrix)[described], look.ids[described])})
+        with pytest.raises(gr.errors.DataError, match="no medium"):
+            rec.add_items(pd.DataFrame({"item_id": new[:1]}))
+        caplog.clear()
+        found = rec.evaluate(partly, ["recall@20"], candidates="cold")
+        assert f"1 of {len(new)} new items of the test set have no medium" in caplog.text
+        assert found.num_users == all_described.num_users
+        assert new[0] not in set(test.items.ids_of(found.top_items[found.top_items >= 0]))
+        assert rec.evaluate(replace(test, modalities={}), ["recall@20"]).values["recall@20"] == 0
 
     def test_rankers_without_media_miss_unseen_items(self, caplog):
         train, _, test = dataset().split(gr.split.cold_items(seed=4))

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "enlarged",
+    "items_with_pairs",
     "only_items",
     "pair_matrix",
     "place_matrix",
@@ -83,6 +84,11 @@ def enlarged(matrix: sp.csr_matrix, shape: tuple[int, int]) -> sp.csr_matrix:
     added_rows = np.full(shape[0] - matrix.shape[0], matrix.indptr[-1], dtype=matrix.indptr.dtype)
     indptr = np.concatenate([matrix.indptr, added_rows])
     return sp.csr_matrix((matrix.data, matrix.indices, indptr), shape=shape)
+
+
+def items_with_pairs(matrix: sp.csr_matrix) -> NDArray[np.bool_]:
+    """Tells which items have an entry ``[num_items]``."""
+    return np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
 
 
 def only_items(matrix: sp.csr_matrix, keep: NDArray[np.bool_]) -> sp.csr_matrix:

@@ -155,7 +155,7 @@ def holdout(dataset: Dataset, fraction: float = 0.1, seed: int = 0) -> tuple[Dat
     free = np.ones(len(order), dtype=bool)
     free[_first_of_each(user)] = False
     free[_first_of_each(item)] = False
-    # From the end of the order: at its front the rare users and items have only the pairs that are not free.
+    # From the end of the order: at its front rare users and items have only the pairs that they keep.
     held = order[free][::-1][: round(fraction * len(first))]
     stays = ~np.isin(pair, pair[held])
     return (
@@ -169,7 +169,8 @@ def _split_random(dataset: Dataset, valid: float, test: float, seed: int) -> tup
     order = np.random.default_rng(seed).permutation(len(first))
     free = np.ones(len(order), dtype=bool)
     free[_first_of_each(dataset.events.user_index[first[order]])] = False
-    candidates = order[free]
+    # From the end of the order: at its front users with few pairs have only the ones that they keep.
+    candidates = order[free][::-1]
     num_test, num_valid = round(test * len(first)), round(valid * len(first))
     part = np.full(len(first), _TRAIN)
     part[candidates[:num_test]] = _TEST

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.data.pairs import only_items
 from gnnrec.evaluation.protocol import evaluate_rankings
 
 __all__ = ["ValidationPairs", "ranks_surely_better"]
@@ -56,6 +57,10 @@ class ValidationPairs:
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
         return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index], order=None)
+
+    def of_items(self, chosen: NDArray[np.bool_]) -> "ValidationPairs":
+        """Returns the pairs of some items ``[num_items]`` alone; all keep their columns."""
+        return replace(self, pairs=only_items(self.pairs, chosen))
 
     def for_epochs(self) -> "ValidationPairs":
         """Returns the pairs of at most 50,000 users, in a large catalogue fewer: no more than two billion scores."""

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gnnrec.data.pairs import items_with_pairs
 from gnnrec.modalities.features import Features
 from gnnrec.modalities.imputation import ImputationPolicy, impute
 from gnnrec.modalities.scaling import FeatureScaler, ScalingKind, fit_scaler, scale_features
@@ -82,10 +83,7 @@ def prepare(
     Returns:
         The prepared vectors, and the fitted preparation for later items.
     """
-    warm = {
-        "user": np.diff(interactions.indptr) > 0,
-        "item": np.bincount(interactions.indices, minlength=interactions.shape[1]) > 0,
-    }
+    warm = {"user": np.diff(interactions.indptr) > 0, "item": items_with_pairs(interactions)}
     prepared: dict[str, Features] = {}
     scalers = {}
     for kind, known in warm.items():

@@ -102,11 +102,11 @@ class ModalitySpace:
             return place.new_zeros(len(place), sent.shape[1])
         similarity, index = nearest_neighbours(place, self.position, neighbours + 1)
         index = self.owner[index]
-        weight = similarity.clamp(min=0)  # an item without the modality lies at 0, where every cosine is 0
-        if itself is not None:
-            weight = weight * (index != itself[:, None])
-        weight = F.normalize(weight[:, :neighbours], p=1, dim=1)
-        return torch.einsum("nk,nkd->nd", weight, F.normalize(sent[index[:, :neighbours]], dim=2))
+        others = torch.ones_like(index, dtype=torch.bool) if itself is None else index != itself[:, None]
+        heard = others & (others.cumsum(dim=1) <= neighbours)
+        # An item without the modality lies at 0, where every cosine is 0.
+        weight = F.normalize(similarity.clamp(min=0) * heard, p=1, dim=1)
+        return torch.einsum("nk,nkd->nd", weight, F.normalize(sent[index], dim=2))
 
 
 @dataclass(frozen=True, eq=False)

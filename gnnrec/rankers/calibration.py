@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.data.pairs import only_items
@@ -26,19 +27,24 @@ _ENOUGH_PAIRS_ON_NEW_ITEMS = 100
 _USUAL_LENGTH = 20  # of a list
 
 
-def best_popularity_weight(validation: ValidationPairs, user: Tensor, item: Tensor, select_by: str) -> float:
+def best_popularity_weight(
+    validation: ValidationPairs, user: Tensor, item: Tensor, known: NDArray[np.bool_], select_by: str
+) -> float:
     """Returns how many times the biases of items should count: tomorrow's popularity may be another than the log's.
 
-    Cost: nine validations on at most 10,000 users.
+    Known items are ranked among themselves: others have no bias to speak of. Cost: nine validations on at most 10,000
+    users.
 
     Args:
         validation: Held-out pairs.
         user: ``[num_users, dim]``.
         item: ``[num_items, dim]``, the last entry of which is the bias.
+        known: ``[num_items]`` bool: items with training interactions.
         select_by: The metric to maximise.
     """
-    direction, bias = item[:, :-1], item[:, -1:]
-    people, validation = validation.for_settling()
+    index = np.flatnonzero(known)
+    direction, bias = item[index, :-1], item[index, -1:]
+    people, validation = validation.among(index).for_settling()
     user = user[torch.from_numpy(people)]
 
     def quality(weight: float) -> float:
@@ -162,7 +168,7 @@ def best_new_item_offset(
 
     A fifth of the known items is scored as if they were new: by what is predicted of them when they are left out, and
     as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste. The offset may grow until
-    the others lose the price. Cost: one validation on at most 10,000 users.
+    the others lose the price. Items that are new indeed stay out of it. Cost: one validation on at most 10,000 users.
 
     Args:
         validation: Held-out pairs.
@@ -179,9 +185,10 @@ def best_new_item_offset(
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
     playing = known[chosen]
-    new = np.zeros(len(item), dtype=np.bool_)
+    new, unknown = np.zeros(len(item), dtype=np.bool_), np.ones(len(item), dtype=np.bool_)
     new[playing.numpy()] = True
-    people, validation = validation.for_settling()
+    unknown[known.numpy()] = False
+    people, validation = validation.of_items(~unknown).for_settling()
     histories = only_items(validation.mask, ~new)
     person = torch.cat([content_tastes(histories, content), user[torch.from_numpy(people)]], dim=1)
     placed = left_out[chosen]
@@ -191,6 +198,7 @@ def best_new_item_offset(
         if linear is not None:
             scores = linear.add_to(scores, users=people[rows.numpy()])
         scores[:, playing] = person[rows] @ placed.T
+        scores[:, unknown] = -torch.inf
         return scores
 
     k = parse_metric(select_by)[1] or _USUAL_LENGTH

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.pairs import without_places
+from gnnrec.data.pairs import items_with_pairs, without_places
 from gnnrec.errors import ConfigError
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
@@ -206,10 +206,11 @@ def best_linear_part(
     if task.validation is None:
         part, chosen = parts[0], _USUAL_WEIGHT if weight is None else weight
     else:
-        people, validation = task.validation.for_settling()
+        known = items_with_pairs(task.interactions)
+        people, validation = task.validation.of_items(known).for_settling()
 
         def quality(tried: LinearPart | None) -> NDArray[np.float64]:
-            return _quality(validation, people, user, item, tried, select_by)
+            return _quality(validation, people, user, item, tried, known, select_by)
 
         def best_of(parts: Sequence[LinearPart]) -> _Tried:
             tried = [(quality(part.weighed(one)), part, one) for part in parts for one in weights]
@@ -236,10 +237,10 @@ def _surely_better(best: _Tried, tried: _Tried) -> _Tried:
 
 
 def _factor_of_one(ranker: Ranker, interactions: sp.csr_matrix, user: Tensor, item: Tensor) -> float:
-    """Returns the factor with which a linear model spreads the items of a person as wide as the vectors do."""
-    people = some_people(interactions, _MEASURED_PEOPLE)
-    spread = score_spread(user[torch.from_numpy(people)] @ item.T)
-    return spread / max(score_spread(ranker.score(people)), 1e-12)
+    """Returns the factor with which a linear model spreads the known items as wide as the vectors do, for a person."""
+    people, known = some_people(interactions, _MEASURED_PEOPLE), np.flatnonzero(items_with_pairs(interactions))
+    spread = score_spread(user[torch.from_numpy(people)] @ item[known].T)
+    return spread / max(score_spread(ranker.score(people)[:, known]), 1e-12)
 
 
 def _quality(
@@ -248,13 +249,15 @@ def _quality(
     user: Tensor,
     item: Tensor,
     part: LinearPart | None,
+    known: NDArray[np.bool_],
     select_by: str,
 ) -> NDArray[np.float64]:
-    """Returns the metric of each of the people with validation pairs."""
+    """Returns the metric of each of the people with validation pairs, known items being ranked among themselves."""
 
     def score(rows: Tensor) -> Tensor:
         chosen = people[rows.numpy()]
         scores = user[torch.from_numpy(chosen)] @ item.T
         return scores if part is None else part.add_to(scores, users=chosen)
 
-    return evaluate_rankings(score, validation.pairs, mask=validation.mask, metrics=(select_by,)).per_user[select_by]
+    pairs, mask = validation.pairs, validation.mask
+    return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,), candidates=known).per_user[select_by]

@@ -123,7 +123,7 @@ class NeuralRanker(Ranker):
         )
         model = model.to(place)
         if model.weighs_popularity:
-            config = weigh_popularity(model, graph, config, task.validation)
+            config = weigh_popularity(model, graph, task.interactions, config, task.validation)
         serving = serving_tensors(model, graph, task.interactions)
         model = model.cpu()
         attachment = newcomers = None

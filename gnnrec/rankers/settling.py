@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from gnnrec.data.pairs import items_with_pairs
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel, NewItems
@@ -28,7 +29,11 @@ __all__ = ["as_new_items", "place_new_items", "weigh_popularity"]
 
 @torch.no_grad()
 def weigh_popularity(
-    model: GraphModel, graph: MessageGraph, config: NeuralConfig, validation: ValidationPairs | None
+    model: GraphModel,
+    graph: MessageGraph,
+    interactions: sp.csr_matrix,
+    config: NeuralConfig,
+    validation: ValidationPairs | None,
 ) -> NeuralConfig:
     """Makes popularity count as the options say, or as validation does; returns the options with what was chosen."""
     weight = config.model.popularity_weight
@@ -37,7 +42,9 @@ def weigh_popularity(
         if validation is not None:
             embeddings = model(graph)
             user = model.users_today(embeddings.user, embeddings.item, graph.histories)
-            weight = best_popularity_weight(validation, user, embeddings.item, select_by=config.training.select_by)
+            weight = best_popularity_weight(
+                validation, user, embeddings.item, items_with_pairs(interactions), config.training.select_by
+            )
     model.weigh_popularity(weight)
     return replace(config, model=replace(config.model, popularity_weight=weight))
 

@@ -66,6 +66,17 @@ def test_random_depends_on_the_seed_and_keeps_the_first_of_repeats():
     assert (np.diff(first.events.timestamp) > 0).all()  # still in the order of the log
 
 
+def test_random_takes_from_people_with_few_pairs_as_often_as_from_the_others():
+    twice = pd.DataFrame({"user_id": np.repeat(np.arange(3000), 2), "item_id": np.arange(6000) % 200})
+    often = pd.DataFrame({"user_id": 3000 + np.arange(12000) // 120, "item_id": np.arange(12000) % 120})
+    data = Dataset.from_frames(pd.concat([twice, often]))
+    _, valid, test = data.split(split.random(valid=0.1, test=0.1))
+    # Two of one user are both in the last fifth once in 25 times, and then one of them stays: 90 % of their third.
+    for part, share in ((test, 0.95), (valid, 0.85)):
+        rare = (part.users.ids_of(part.events.user_index) < 3000).mean()
+        assert rare == pytest.approx(6000 / 18000 * share, abs=0.03)
+
+
 @settings(deadline=None, max_examples=60)
 @given(logs, st.integers(0, 2), st.integers(0, 2))
 def test_leave_last_takes_each_users_latest_events(frame, valid, test):

@@ -57,6 +57,14 @@ def test_nobody_hears_itself_and_nothing_hears_nothing() -> None:
     assert not space.describe(torch.zeros(1, 3), only_itself, 2).any()
 
 
+def test_a_known_item_hears_as_many_others_as_a_new_one_would() -> None:
+    known, sent = unit(8, 3), unit(8, 6, seed=2)
+    space = ModalitySpace.fit(known, torch.arange(8))
+    without = ModalitySpace(space.mean, space.basis, space.position[1:], torch.arange(1, 8))
+    as_new = without.describe(known[:1], sent, 3)
+    torch.testing.assert_close(space.describe(known[:1], sent, 3, itself=torch.tensor([0])), as_new)
+
+
 def test_the_first_directions_are_those_of_most_variance() -> None:
     x = unit(300, 4) * torch.tensor([0.1, 3.0, 0.1, 1.0])
     basis = ModalitySpace.fit(F.normalize(x), torch.arange(300)).basis

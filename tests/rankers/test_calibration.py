@@ -18,6 +18,7 @@ from gnnrec.rankers.ease import EaseRanker
 from gnnrec.rankers.linear_part import LinearPart
 
 NUM = 50
+ALL = np.ones(NUM, dtype=np.bool_)
 
 
 @pytest.fixture
@@ -31,11 +32,20 @@ def test_popularity_counts_as_validation_says(validation: ValidationPairs) -> No
     user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
     # The right item leads by 1; biases of other items up to 1.5 hide it at weight 1, not at .5.
     misled = torch.cat([torch.eye(NUM), torch.linspace(0, 1.5, NUM)[:, None]], dim=1)
-    assert best_popularity_weight(validation, user, misled, "recall@1") in (0.0, 0.25, 0.5)
-    # A bias in the wrong direction, by so much that only twice of another part makes up for it, is not to be had.
-    assert (
-        best_popularity_weight(validation, user, torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], 1), "recall@1") == 1
-    )
+    assert best_popularity_weight(validation, user, misled, ALL, "recall@1") in (0.0, 0.25, 0.5)
+    # Where it makes no difference it counts as in training.
+    alike = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
+    assert best_popularity_weight(validation, user, alike, ALL, "recall@1") == 1
+
+
+def test_items_without_interactions_have_no_say_in_popularity(validation: ValidationPairs) -> None:
+    """Nobody has learned their biases: large ones would hide every known item, at any weight but 0."""
+    user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
+    known = np.arange(NUM) < 40
+    bias = torch.where(torch.from_numpy(known), 0.0, 100.0)
+    item = torch.cat([torch.eye(NUM), bias[:, None]], dim=1)
+    assert best_popularity_weight(validation, user, item, known, "recall@1") == 1
+    assert best_popularity_weight(validation, user, item, ALL, "recall@1") == 0
 
 
 def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPairs) -> None:
@@ -81,6 +91,17 @@ def test_nobody_has_chosen_an_item_that_plays_new(validation: ValidationPairs) -
     how = {"linear": None, "price": 0.0, "select_by": "recall@1"}
     offset = best_new_item_offset(hidden, user, item, left_out, content, torch.arange(NUM), **how)
     assert offset == pytest.approx(1, abs=1e-5)  # what known items lead by, with no taste and no item hidden
+
+
+def test_items_without_interactions_take_no_room_from_known_ones(validation: ValidationPairs) -> None:
+    """They would be ahead of everything; and nobody is told to find them."""
+    user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
+    bias = torch.where(torch.arange(NUM) < 40, 0.0, 100.0)
+    item = torch.cat([torch.eye(NUM), bias[:, None]], dim=1)
+    left_out, content = torch.zeros(40, NUM + 1), torch.zeros(NUM, 0)
+    how = {"linear": None, "price": 0.02, "select_by": "recall@1"}
+    offset = best_new_item_offset(validation, user, item, left_out, content, torch.arange(40), **how)
+    assert 0.9 < offset < 1  # what known items lead by
 
 
 def test_some_users_are_enough_to_choose_an_epoch(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,19 @@ def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
     assert best_linear_part("auto", None, None, task, user, item, "recall@1") == (None, "none", None)
 
 
+def test_items_without_interactions_have_no_say(task: RankingTask) -> None:
+    """They are ahead of everything by their vectors, about which the training said nothing."""
+    blind = np.zeros((NUM_USERS, 5), dtype=np.float32)
+    train, validation = (sp.csr_matrix(sp.hstack([one, blind])) for one in (task.interactions, task.validation.pairs))
+    with_new = replace(task, interactions=train, validation=ValidationPairs(validation, train, ("recall@1",)))
+    user, item = vectors(task, tell=False)
+    user = torch.cat([user, 100 * torch.ones(NUM_USERS, 1)], dim=1)
+    item = torch.block_diag(item, torch.ones(5, 1))
+    part, name, weight = best_linear_part("auto", None, None, with_new, user, item, "recall@1")
+    assert part is not None
+    assert (name, weight) == best_linear_part("auto", None, None, task, *vectors(task, tell=False), "recall@1")[1:]
+
+
 def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all(task: RankingTask) -> None:
     user, item = vectors(task, tell=True)
     part, name, weight = best_linear_part("ease", None, None, task, user, item, "recall@1")
