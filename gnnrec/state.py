@@ -21,7 +21,7 @@ from gnnrec.modalities.preparation import Preparation
 from gnnrec.rankers import RANKERS
 from gnnrec.rankers.base import Ranker, RankerState
 from gnnrec.retrieval.aligned_space import AlignedSpace
-from gnnrec.storage import below, csr_matrix, csr_tensors, is_still, read_folder, write_folder
+from gnnrec.storage import below, csr_matrix, csr_tensors, read_consistently, write_folder
 
 __all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
 
@@ -147,17 +147,7 @@ def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:
     Raises:
         StorageError: The folder is absent, damaged, altered, or of a newer format.
     """
-    folder = Path(path)
-    manifest = read_folder(folder, _KIND, FORMAT_VERSION)
-    try:
-        found = _read_state(folder, manifest)
-    except Exception:
-        if is_still(folder, manifest):
-            raise
-    else:
-        if is_still(folder, manifest):
-            return found
-    return load_state(path)  # somebody saved meanwhile, so this was a mixture
+    return read_consistently(path, _KIND, FORMAT_VERSION, _read_state)
 
 
 def _read_state(folder: Path, manifest: Mapping[str, Any]) -> tuple[RecommenderState, dict[str, Any]]:

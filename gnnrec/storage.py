@@ -29,7 +29,7 @@ __all__ = [
     "csr_matrix",
     "csr_tensors",
     "file_sha256",
-    "is_still",
+    "read_consistently",
     "read_folder",
     "recover",
     "write_folder",
@@ -42,6 +42,7 @@ Item = TypeVar("Item")
 MANIFEST = "manifest.json"
 
 _OLD = ".old"
+_ATTEMPTS = 10  # to write while others read and write
 
 
 def write_folder(
@@ -80,46 +81,41 @@ def write_folder(
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, Any]:
-    """Checks a folder that :func:`write_folder` wrote and returns its manifest.
+def read_consistently(
+    path: str | Path, kind: str, newest_version: int, read: Callable[[Path, dict[str, Any]], Item]
+) -> Item:
+    """Checks a folder that :func:`write_folder` wrote and reads it; again, if somebody replaced it meanwhile.
 
     Args:
         path: The folder.
         kind: What the folder must hold.
         newest_version: The newest format that the caller can read.
-
-    Returns:
-        The manifest: ``kind``, ``version``, ``facts`` and ``files`` (name → SHA-256).
+        read: From the folder and its manifest (``kind``, ``version``, ``facts`` and ``files``, name → SHA-256) to what
+            it holds.
 
     Raises:
         StorageError: There is no such folder, it holds something else, it is of a newer format, or
             a file is missing, truncated or altered; the message names the file.
     """
     path = Path(path)
-    with _as_storage_error(f"cannot read {str(path)!r}"):
-        recover(path)
-    manifest = _read_manifest(path)
-    if manifest["kind"] != kind:
-        raise StorageError(f"{str(path)!r} holds a {manifest['kind']}, not a {kind}")
-    if manifest["version"] > newest_version:
-        raise StorageError(
-            f"{str(path)!r} has format version {manifest['version']}, this gnnrec reads up to "
-            f"{newest_version}; upgrade gnnrec"
-        )
-    for name, digest in manifest["files"].items():
-        file = path / name
-        if not file.is_file():
-            raise StorageError(f"{str(file)!r} is missing; the {kind} is incomplete")
-        with _as_storage_error(f"cannot read {str(file)!r}"):
-            intact = file_sha256(file) == digest
-        if not intact:
-            raise StorageError(f"{str(file)!r} is damaged: its SHA-256 is not the one in {MANIFEST}")
-    return manifest
+    while True:
+        with _as_storage_error(f"cannot read {str(path)!r}"):
+            recover(path)
+        manifest = _read_manifest(path)
+        try:
+            _check_manifest(path, manifest, kind, newest_version)
+            found = read(path, manifest)
+        except Exception:
+            if _is_still(path, manifest):
+                raise
+        else:
+            if _is_still(path, manifest):
+                return found
 
 
-def is_still(path: str | Path, manifest: Mapping[str, Any]) -> bool:
-    """Tells whether a folder still holds what :func:`read_folder` said, after its files have been read."""
-    return _read_manifest(Path(path)) == manifest
+def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, Any]:
+    """Checks a folder as :func:`read_consistently` does, and returns its manifest alone."""
+    return read_consistently(path, kind, newest_version, lambda _, manifest: manifest)
 
 
 def recover(path: str | Path) -> bool:
@@ -132,8 +128,13 @@ def recover(path: str | Path) -> bool:
     if not path.exists() and path.parent.is_dir():
         aside = [folder for folder in path.parent.iterdir() if _is_old(folder, path)]
         if aside:
-            logger.warning("a write of %s was killed half-way; its former content is back", path)
-            aside[0].rename(path)
+            try:
+                aside[0].rename(path)
+            except OSError:
+                if not path.exists():  # else somebody was faster
+                    raise
+            else:
+                logger.warning("a write of %s was killed half-way; its former content is back", path)
     return path.exists()
 
 
@@ -207,6 +208,32 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check_manifest(path: Path, manifest: Mapping[str, Any], kind: str, newest_version: int) -> None:
+    if manifest["kind"] != kind:
+        raise StorageError(f"{str(path)!r} holds a {manifest['kind']}, not a {kind}")
+    if manifest["version"] > newest_version:
+        raise StorageError(
+            f"{str(path)!r} has format version {manifest['version']}, this gnnrec reads up to "
+            f"{newest_version}; upgrade gnnrec"
+        )
+    for name, digest in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise StorageError(f"{str(file)!r} is missing; the {kind} is incomplete")
+        with _as_storage_error(f"cannot read {str(file)!r}"):
+            intact = file_sha256(file) == digest
+        if not intact:
+            raise StorageError(f"{str(file)!r} is damaged: its SHA-256 is not the one in {MANIFEST}")
+
+
+def _is_still(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Tells whether nobody has replaced the folder since."""
+    try:
+        return _read_manifest(path) == manifest
+    except StorageError:
+        return False
+
+
 def _checksum(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of the manifest's own content, so that its facts are guarded like the files."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=_plain_number).encode()).hexdigest()
@@ -230,18 +257,27 @@ def _flush(folder: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Puts ``new`` in the place of ``path``; if that fails, the old folder goes back."""
-    if not path.exists():
-        new.rename(path)
-        return
-    old = path.with_name(new.name.removesuffix(".partial") + _OLD)
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    """Puts ``new`` in the place of ``path``; if that fails, the old folder goes back.
+
+    Between the two renames a reader finds nothing and puts the old folder back, or another writer is faster.
+    """
+    for attempt in range(_ATTEMPTS):
+        old = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_OLD}")
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if not path.exists():
+                if old.exists():
+                    old.rename(path)
+                raise
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+            return
 
 
 def _is_old(folder: Path, path: Path) -> bool:

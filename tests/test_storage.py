@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from gnnrec import storage
 from gnnrec.errors import StorageError
-from gnnrec.storage import MANIFEST, csr_matrix, csr_tensors, read_folder, write_folder
+from gnnrec.storage import MANIFEST, csr_matrix, csr_tensors, read_consistently, read_folder, recover, write_folder
 
 
 def write_numbers(text="1 2 3"):
@@ -169,6 +170,55 @@ def test_a_write_killed_between_its_two_renames_is_undone_by_the_next_reader(tmp
     assert "killed half-way" in caplog.text
     write("newer")
     assert [entry.name for entry in tmp_path.iterdir()] == ["thing"]
+
+
+@pytest.mark.parametrize("somebody", ["reads", "writes"])
+def test_a_write_is_done_though_somebody_else_comes_between_its_renames(tmp_path, monkeypatch, somebody):
+    save(tmp_path / "x", "old")
+    rename, between = Path.rename, []
+
+    def rename_and_be_interrupted(self, target):
+        rename(self, target)
+        if self.name == "x" and not between:
+            between.append("once")
+            recover(tmp_path / "x") if somebody == "reads" else save(tmp_path / "x", "of another")
+
+    monkeypatch.setattr(Path, "rename", rename_and_be_interrupted)
+    save(tmp_path / "x", "new")
+    assert between
+    assert read_folder(tmp_path / "x", "numbers", 1)
+    assert (tmp_path / "x" / "numbers.txt").read_text() == "new"
+    assert entries(tmp_path) == ["x"]
+
+
+def test_a_reader_gets_one_of_two_folders_whole(tmp_path, monkeypatch):
+    save(tmp_path / "x", "old")
+    sha256, seen = storage.file_sha256, []
+
+    def replaced_while_hashing(file):
+        if not seen:
+            seen.append(file)
+            write_folder(tmp_path / "x", lambda folder: (folder / "other.txt").write_text("new"), "numbers", 1, {})
+        return sha256(file)
+
+    monkeypatch.setattr(storage, "file_sha256", replaced_while_hashing)
+    assert list(read_folder(tmp_path / "x", "numbers", 1)["files"]) == ["other.txt"]
+    reads = []
+
+    def read(folder, manifest):
+        reads.append(list(manifest["files"]))
+        if len(reads) == 1:
+            save(tmp_path / "x", "newest")
+        return [(folder / name).read_text() for name in manifest["files"]]
+
+    assert read_consistently(tmp_path / "x", "numbers", 1, read) == ["more", "newest"]
+    assert reads == [["other.txt"], ["deep/more.txt", "numbers.txt"]]
+
+    def fail(folder, manifest):
+        raise ValueError("of the reader")
+
+    with pytest.raises(ValueError, match="of the reader"):
+        read_consistently(tmp_path / "x", "numbers", 1, fail)
 
 
 def test_a_link_stays_and_leads_to_what_was_written(tmp_path):

@@ -17,7 +17,7 @@ from gnnrec.data.ids import IdMap
 from gnnrec.data.schema import Audio, Image, ModalitySpec, Text, Vectors, Video
 from gnnrec.data.tensor_file import TensorWriter, mapped_tensors
 from gnnrec.errors import DataError
-from gnnrec.storage import check_replaceable, read_folder, write_folder
+from gnnrec.storage import check_replaceable, read_consistently, write_folder
 
 __all__ = ["FORMAT_VERSION", "check_place", "load_dataset", "save_dataset", "save_in_pieces"]
 
@@ -90,8 +90,10 @@ def check_place(path: Path) -> None:
 
 def load_dataset(path: str | Path) -> Dataset:
     """Reads a data set; see :meth:`gnnrec.data.dataset.Dataset.load`."""
-    folder = Path(path)
-    manifest = read_folder(folder, _KIND, FORMAT_VERSION)
+    return read_consistently(path, _KIND, FORMAT_VERSION, _read_dataset)
+
+
+def _read_dataset(folder: Path, manifest: Mapping[str, Any]) -> Dataset:
     facts = manifest["facts"]
     arrays = mapped_tensors(folder / "arrays.safetensors")
     tables = {
