@@ -18,6 +18,8 @@ __all__ = ["Choices", "Range", "from_dict", "read_config", "searched", "suggest"
 
 T = TypeVar("T")
 
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
@@ -181,6 +183,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     elif hint is int and isinstance(value, Integral) and not isinstance(value, bool):
+        if not _SMALLEST <= int(value) <= _LARGEST:
+            raise ConfigError(f"option {where!r} cannot be {value!r}; a whole number has at most 64 bits")
         return int(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value

@@ -120,6 +120,8 @@ class Matcher:
         )
 
     def _feature(self, name: str) -> Features:
+        if not isinstance(name, str):
+            raise ConfigError(f"within is the name of a modality, not {name!r}")
         if name not in self._features:
             kind = "a modality of the users" if name in self.state.features else "no modality of this model"
             raise ConfigError(f"within: {name!r} is {kind}{suggest(name, self._features) if self._features else ''}")

@@ -452,10 +452,8 @@ class Recommender:
             StorageError: The folder cannot be written.
             UnsupportedError: The ranker has no vectors.
         """
-        if unknown := sorted(set(formats) - {"parquet"}):
-            raise ConfigError(f"unknown export format {unknown[0]!r}; choose from parquet")
-        if not formats:
-            raise ConfigError("formats: name at least one, such as 'parquet'")
+        if not isinstance(formats, list | tuple) or set(formats) != {"parquet"}:
+            raise ConfigError(f"unknown export formats {formats!r}; give a list, and choose from 'parquet'")
         files = export_parquet(self.embeddings("user"), self.embeddings("item"), Path(path))
         if "linear" in self.state.ranker.capabilities:
             logger.warning(

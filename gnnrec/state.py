@@ -18,12 +18,13 @@ from gnnrec.data.ids import IdMap
 from gnnrec.data.storage import load_dataset, save_dataset
 from gnnrec.modalities.features import EncoderCard, Features
 from gnnrec.modalities.preparation import Preparation
+from gnnrec.named_tensors import below, csr_matrix, csr_tensors
 from gnnrec.rankers import RANKERS
 from gnnrec.rankers.base import Ranker, RankerState
 from gnnrec.retrieval.aligned_space import AlignedSpace
-from gnnrec.storage import below, csr_matrix, csr_tensors, read_consistently, write_folder
+from gnnrec.storage import check_writable, read_consistently, write_folder
 
-__all__ = ["FORMAT_VERSION", "RecommenderState", "load_state", "save_state"]
+__all__ = ["FORMAT_VERSION", "RecommenderState", "check_place", "load_state", "save_state"]
 
 FORMAT_VERSION = 9
 
@@ -139,6 +140,15 @@ def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, A
         "state_version": state.version,
     }
     write_folder(path, write, _KIND, FORMAT_VERSION, facts)
+
+
+def check_place(path: str | Path) -> None:
+    """Finds out before a fit whether :func:`save_state` could write there.
+
+    Raises:
+        StorageError: It could not.
+    """
+    check_writable(path, _KIND)
 
 
 def load_state(path: str | Path) -> tuple[RecommenderState, dict[str, Any]]:

@@ -1,7 +1,4 @@
-"""Writes a folder all at once or not at all, and reads it back only if every file in it is intact.
-
-Beside that: how sparse matrices become named tensors, as files hold them.
-"""
+"""Writes a folder or a file all at once or not at all, and reads a folder back only if all in it is intact."""
 
 import hashlib
 import json
@@ -15,23 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
-import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from gnnrec.errors import StorageError
 
 __all__ = [
     "MANIFEST",
-    "below",
     "check_replaceable",
-    "csr_matrix",
-    "csr_tensors",
+    "check_writable",
     "file_sha256",
     "read_consistently",
     "read_folder",
     "recover",
+    "whole_file",
     "write_folder",
 ]
 
@@ -118,6 +111,41 @@ def read_folder(path: str | Path, kind: str, newest_version: int) -> dict[str, A
     return read_consistently(path, kind, newest_version, lambda _, manifest: manifest)
 
 
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Gives a hidden place beside ``path`` to write to, which becomes ``path`` in the end: a whole file, or none.
+
+    Raises:
+        StorageError: The file cannot be written; what was there before stays.
+    """
+    path = Path(path).absolute()
+    with _as_storage_error(f"cannot write {str(path)!r}"):
+        path = path.resolve() if path.is_symlink() else path
+        partial = path.with_name(f".{uuid.uuid4().hex}.partial{path.suffix}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path, kind: str) -> None:
+    """Finds out before long work whether :func:`write_folder` would refuse it.
+
+    Raises:
+        StorageError: ``path`` holds something else, or no folder can be made there.
+    """
+    path = Path(path).absolute()
+    check_replaceable(path, kind)
+    with _as_storage_error(f"cannot write {str(path)!r}"):
+        nearest = next(folder for folder in path.parents if folder.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(f"{str(nearest)!r} is no folder")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(f"nothing can be written into {str(nearest)!r}")
+
+
 def recover(path: str | Path) -> bool:
     """Puts back a folder that was set aside by a write that was killed before the new one took its place.
 
@@ -136,29 +164,6 @@ def recover(path: str | Path) -> bool:
             else:
                 logger.warning("a write of %s was killed half-way; its former content is back", path)
     return path.exists()
-
-
-def below(prefix: str, named: Mapping[str, Item]) -> dict[str, Item]:
-    """Returns what is stored under names that begin with ``prefix``, without the prefix."""
-    return {name.removeprefix(prefix): item for name, item in named.items() if name.startswith(prefix)}
-
-
-def csr_tensors(name: str, matrix: sp.csr_matrix) -> dict[str, Tensor]:
-    """Returns a matrix as tensors ``<name>.indptr``, ``<name>.indices`` and, unless it is binary, ``<name>.data``."""
-    tensors = {
-        f"{name}.indptr": torch.from_numpy(matrix.indptr.astype(np.int64)),
-        f"{name}.indices": torch.from_numpy(matrix.indices.astype(np.int64)),
-    }
-    if not (matrix.data == 1).all():
-        tensors[f"{name}.data"] = torch.from_numpy(matrix.data.astype(np.float32))
-    return tensors
-
-
-def csr_matrix(name: str, tensors: Mapping[str, Tensor], num_columns: int) -> sp.csr_matrix:
-    """Rebuilds in float32 the matrix that :func:`csr_tensors` took apart."""
-    indptr, indices = tensors[f"{name}.indptr"].numpy(), tensors[f"{name}.indices"].numpy()
-    data = tensors[f"{name}.data"].numpy() if f"{name}.data" in tensors else np.ones(len(indices), dtype=np.float32)
-    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns))
 
 
 def file_sha256(path: str | Path) -> str:

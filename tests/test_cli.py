@@ -250,7 +250,8 @@ def test_export_round_trips_as_vectors(run: Run, fitted: Path, folder: Path, tmp
         *("--set", "epochs=1", "--output", tmp_path / "run"),
     )
     assert again.exit_code == 0, again.output
-    assert gr.load(tmp_path / "run" / "model").state.features["learned"].dim == 16
+    exported = gr.load(fitted / "model").embeddings("item")[1]
+    assert gr.load(tmp_path / "run" / "model").state.features["learned"].dim == exported.shape[1]
 
 
 def test_resume_goes_on(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_user_modalities_relations_and_rules(run: Run, folder: Path, tmp_path: P
     small_shop.follows.to_csv(tmp_path / "follows.csv", index=False)
     result = run(
         *("fit", folder / "log.csv", "--users", tmp_path / "users.csv", "--text", "user:profile=bio"),
-        *("--encoder", "profile=wordllama", "--relation", f"follows={tmp_path / 'follows.csv'}"),
+        *("--encoder", "user:profile=wordllama", "--relation", f"follows={tmp_path / 'follows.csv'}"),
         *("--column", "weight=rating", "--positive-from", 2, "--clean", "min_item_events=2"),
         *("--set", "epochs=1", "--output", tmp_path / "run"),
     )
@@ -318,6 +319,9 @@ def test_datasets(run: Run) -> None:
         (["fit", "{log}", "--text", "plot=title", "--image", "plot=cover"], 2, "modality 'plot' is given twice"),
         (["fit", "{log}", "--text", "plot=title"], 3, "items= was not given"),
         (["fit", "{log}", "--items", "{items}", "--text", "plot=titel"], 3, "no column 'titel'"),
+        (["fit", "{log}", "--relation", "a={log}", "--relation", "item:a={log}"], 2, "relation 'a' is given twice"),
+        (["fit", "{log}", "--split", "random", "--refit"], 2, "--refit is for a fit without --split"),
+        (["fit", "{log}", "--encoder", "user:plot=minilm"], 2, "--encoder user:plot: there is no such text"),
         (["fit", "{log}", "--encoder", "plot=minilm"], 2, "no such text, image, audio or video modality"),
         (["fit", "{log}", "--vectors", "a=absent.npy"], 3, "cannot read 'absent.npy'"),
         (["fit", "{log}", "--vectors", "a={items}", "--set", "epochs=1"], 3, "modality 'a'"),
@@ -361,6 +365,9 @@ def test_what_is_wrong_with_a_fit(
         (["recommend", "{run}", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
         (["recommend", "{run}", "--user", "u01", "--output", "{items}/list.csv"], 4, "cannot write"),
         (["recommend", "absent", "--user", "u01"], 4, "'absent'"),
+        (["recommend", "absent", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
+        (["evaluate", "absent", "--interactions", "x.csv", "--output", "x.xlsx"], 2, "must end in one of"),
+        (["search", "absent", "--text", "violin", "--output", "x.xlsx"], 2, "must end in one of"),
         (["search", "{run}"], 2, "there is no query"),
         (["search", "{run}", "--text", " "], 3, "the text is empty"),
         (["search", "{run}", "--text", "violin", "--weight", "text=heavy"], 2, "takes NAME=NUMBER: could not convert"),
@@ -369,7 +376,7 @@ def test_what_is_wrong_with_a_fit(
         (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--metrics", "recal@20"], 2, "recal"),
         (["evaluate", "{run}", "--interactions", "{run}/test.parquet", "--mask", "none"], 2, "mask"),
         (["export", "{run}", "--output", "{items}/x"], 4, "cannot write"),
-        (["export", "{run}", "--output", "x", "--format", "onnyx"], 2, "unknown export format 'onnyx'"),
+        (["export", "{run}", "--output", "x", "--format", "onnyx"], 2, "unknown export formats ['onnyx']"),
     ],
 )
 def test_what_is_wrong_with_a_question(
@@ -380,6 +387,45 @@ def test_what_is_wrong_with_a_question(
     result = run(*arguments)
     assert result.exit_code == exit_code, result.output
     assert message in error_line(result)
+
+
+def test_what_could_not_be_written_is_said_before_the_fit(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_fit(*_: object, **__: object) -> None:
+        raise AssertionError("fitted first")
+
+    monkeypatch.setattr(gr.Recommender, "fit", no_fit)
+    (tmp_path / "taken" / "model").mkdir(parents=True)
+    (tmp_path / "taken" / "model" / "thesis.txt").write_text("mine")
+    for output, message in (
+        (tmp_path / "taken", "is not a gnnrec recommender"),
+        (folder / "log.csv" / "run", "cannot write"),
+        (tmp_path / ("x" * 300), "cannot write"),
+    ):
+        result = run("fit", folder / "log.csv", "--output", output)
+        assert result.exit_code == 4, result.output
+        assert message in error_line(result)
+    assert (tmp_path / "taken" / "model" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_list_that_cannot_be_written_leaves_the_former_one(
+    run: Run, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("recommend", fitted, "--user", "u01", "--output", tmp_path / "lists.parquet")
+    assert run(*arguments).exit_code == 0
+    before = (tmp_path / "lists.parquet").read_bytes()
+
+    def full(self: pd.DataFrame, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    result = run(*arguments)
+    assert result.exit_code == 4
+    assert "No space left" in error_line(result)
+    assert (tmp_path / "lists.parquet").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["lists.parquet"]
 
 
 def test_a_tampered_model_is_refused(run: Run, fitted: Path, tmp_path: Path) -> None:

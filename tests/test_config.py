@@ -145,6 +145,8 @@ def test_options_that_are_dataclasses_already_are_taken_as_they_are() -> None:
         ({"name": 3}, "'name' cannot be 3; expected str"),
         ({"flag": 1}, "'flag' cannot be 1; expected bool"),
         ({"limit": True}, "'limit' cannot be True"),
+        ({"limit": 2**63}, "'limit' cannot be 9223372036854775808"),
+        ({"inner": {"depth": -(2**63) - 1}}, "a whole number has at most 64 bits"),
         ({"limit": 1.0}, r"'limit' cannot be 1\.0"),
         ({"widths": [1, True]}, "'widths' cannot be True; expected int"),
         ({"widths": 3}, "'widths' cannot be 3"),

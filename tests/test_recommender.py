@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -477,6 +478,20 @@ class TestEmbeddingsAndExport:
         assert list(frame["item_id"]) == list(ids)
         np.testing.assert_array_equal(np.stack(frame["embedding"]), vectors)
 
+    def test_exports_come_in_pairs(self, fitted, tmp_path, monkeypatch):
+        before = {file: file.read_bytes() for file in fitted.export(tmp_path)}
+        write, written = pq.write_table, []
+
+        def full(table, path):
+            if written:
+                raise OSError(28, "No space left on device")
+            written.append(write(table.slice(0, 1), path))
+
+        monkeypatch.setattr(pq, "write_table", full)
+        with pytest.raises(gr.errors.StorageError, match="No space left"):
+            fitted.export(tmp_path)
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
     def test_export_says_what_the_vectors_lack(self, parts, tmp_path, caplog):
         for part, said in (("none", False), ("ease", True)):
             caplog.clear()
@@ -486,6 +501,9 @@ class TestEmbeddingsAndExport:
     def test_bad_requests(self, fitted, tmp_path):
         with pytest.raises(gr.errors.ConfigError, match="'pickle'"):
             fitted.export(tmp_path, formats=("pickle",))
+        for no_list in ("parquet", 5, ()):
+            with pytest.raises(gr.errors.ConfigError, match="give a list"):
+                fitted.export(tmp_path, formats=no_list)
         with pytest.raises(gr.errors.ConfigError, match="'thing'"):
             fitted.embeddings("thing")
         (tmp_path / "file").write_text("in the way")
@@ -515,7 +533,7 @@ def fitted_on_cpu(parts):
     ("options", "message"),
     [
         ({"seed": -1}, "'seed' lies between 0"),
-        ({"seed": 2**63}, "'seed' lies between 0"),
+        ({"seed": 2**63}, "'seed' cannot be 9223372036854775808"),
         ({"learning_rate": np.nan}, "nan"),
     ],
 )

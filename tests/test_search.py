@@ -357,6 +357,8 @@ class TestBadInput:
             fitted.search(text)
 
     def test_what_is_no_text(self, fitted):
+        with pytest.raises(MediaError, match=r"text query 0: the text is none: .*surrogates"):
+            fitted.search("\udcff")
         with pytest.raises(MediaError, match="a text is a string, not int"):
             fitted.search(5)
 
@@ -415,6 +417,9 @@ class TestBadInput:
     def test_unknown_within_user_and_k(self, fitted):
         with pytest.raises(ConfigError, match="'pictures' is no modality of this model; did you mean 'picture'"):
             fitted.search("violin", within="pictures")
+        for no_name in (5, ["picture"]):
+            with pytest.raises(ConfigError, match="within is the name of a modality, not"):
+                fitted.search("violin", within=no_name)
         with pytest.raises(UnknownIdError, match="nobody"):
             fitted.search("violin", user="nobody")
         with pytest.raises(ConfigError, match="k must be a positive integer"):

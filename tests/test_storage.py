@@ -9,7 +9,8 @@ import scipy.sparse as sp
 
 from gnnrec import storage
 from gnnrec.errors import StorageError
-from gnnrec.storage import MANIFEST, csr_matrix, csr_tensors, read_consistently, read_folder, recover, write_folder
+from gnnrec.named_tensors import csr_matrix, csr_tensors
+from gnnrec.storage import MANIFEST, read_consistently, read_folder, recover, whole_file, write_folder
 
 
 def write_numbers(text="1 2 3"):
@@ -240,3 +241,24 @@ def test_a_name_that_no_folder_can_have(tmp_path):
 def test_numbers_of_numpy_are_kept(tmp_path):
     write_folder(tmp_path / "a", write_numbers(), "numbers", 1, {"count": np.int64(3), "share": np.float32(0.5)})
     assert read_folder(tmp_path / "a", "numbers", 1)["facts"] == {"count": 3, "share": 0.5}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    with whole_file(tmp_path / "deep" / "a.csv") as file:
+        assert file.suffix == ".csv"  # formats are told by it
+        file.write_text("old")
+        assert not (tmp_path / "deep" / "a.csv").exists()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "deep" / "a.csv")
+    with whole_file(tmp_path / "link.csv") as file:
+        file.write_text("new")
+    assert (tmp_path / "link.csv").is_symlink()
+
+    def half():
+        with whole_file(tmp_path / "deep" / "a.csv") as file:
+            file.write_text("ha")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match="No space left"):
+        half()
+    assert (tmp_path / "deep" / "a.csv").read_text() == "new"
+    assert entries(tmp_path / "deep") == ["a.csv"]

@@ -9,7 +9,7 @@ import typer
 from gnnrec.cli.data import ColumnOption
 from gnnrec.cli.options import parse_numbers, parse_pairs
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
-from gnnrec.cli.tables import print_frame, write_frame
+from gnnrec.cli.tables import check_output, print_frame, write_frame
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def evaluate(
     from gnnrec.data.schema import Text, Vectors
     from gnnrec.growth import positive_events
 
+    check_output(output)
     recommender = _load(model)
     specs = recommender.state.catalogue.modalities
     media = {name: spec for name, spec in specs.items() if spec.of == "item" and not isinstance(spec, Vectors)}
@@ -104,6 +105,7 @@ def recommend(
 
     `gnnrec recommend run -k 20 --output lists.parquet --distributed 4`
     """
+    check_output(output)
     if distributed is not None and output in (None, "-"):
         raise ConfigError("--distributed needs --output FILE, of which every process writes a part")
     if runs_elsewhere(distributed):
@@ -142,6 +144,7 @@ def search(
 
     `gnnrec search run --text comedy --image poster.jpg --weight text=0.7 --weight image=0.3 --within poster`
     """
+    check_output(output)
     recommender = _load(model)
     answer = recommender.search(
         text or None,

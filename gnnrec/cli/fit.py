@@ -9,9 +9,10 @@ import typer
 from gnnrec.cli import data
 from gnnrec.cli.options import parse_config, parse_modalities, parse_split
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
-from gnnrec.cli.tables import held_out_frame, print_frame, print_rows
+from gnnrec.cli.tables import held_out_frame, print_frame, print_rows, write_frame
 from gnnrec.config import write_config
-from gnnrec.errors import StorageError
+from gnnrec.errors import ConfigError, StorageError
+from gnnrec.storage import whole_file
 
 if TYPE_CHECKING:
     from gnnrec.data.dataset import Dataset
@@ -69,6 +70,12 @@ def fit(
     """
     if runs_elsewhere(distributed):
         return
+    if refit and split is not None:
+        raise ConfigError("--refit is for a fit without --split, which then holds events out only to choose the epochs")
+
+    from gnnrec.state import check_place
+
+    check_place(output / "model")
     specs = parse_modalities(
         {"text": text, "image": image, "audio": audio, "video": video, "vectors": vectors}, encoder, media_root
     )
@@ -114,9 +121,10 @@ def fit(
 def _write_beside(output: Path, recommender: "Recommender", test: "Dataset | None") -> None:
     """Writes the resolved configuration and the held-out events beside the model."""
     try:
-        write_config(recommender.config, output / "config.toml")
+        with whole_file(output / "config.toml") as file:
+            write_config(recommender.config, file)
         if test is not None and len(test.events):
-            held_out_frame(test).to_parquet(output / "test.parquet", index=False)
+            write_frame(held_out_frame(test), str(output / "test.parquet"))
         else:
             (output / "test.parquet").unlink(missing_ok=True)  # that of an earlier fit
     except OSError as error:

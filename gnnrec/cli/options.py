@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from gnnrec.config import from_dict, read_config, suggest
 from gnnrec.data.schema import Audio, Image, ModalitySpec, Owner, Relation, Text, Vectors, Video
@@ -78,27 +78,32 @@ def parse_modalities(
     specs: dict[str, ModalitySpec] = {}
     for kind, words in given.items():
         for full_name, value in parse_pairs(words, f"--{kind}").items():
-            of: Owner = "user" if full_name.startswith("user:") else "item"
-            name = full_name.removeprefix("user:").removeprefix("item:")
+            of, name = _owner_and_name(full_name, "item")
             if name in specs:
                 raise ConfigError(f"modality {name!r} is given twice")
             specs[name] = _spec(kind, value, of, media_root)
-    for name, encoder in parse_pairs(encoders, "--encoder").items():
+    for full_name, encoder in parse_pairs(encoders, "--encoder").items():
+        name = _owner_and_name(full_name, "item")[1]
         spec = specs.get(name)
         if spec is None or isinstance(spec, Vectors):
-            raise ConfigError(f"--encoder {name}: there is no such text, image, audio or video modality")
+            raise ConfigError(f"--encoder {full_name}: there is no such text, image, audio or video modality")
         specs[name] = replace(spec, encoder=encoder)
     return specs
 
 
 def parse_relations(words: Iterable[str]) -> dict[str, Relation]:
-    """Reads words ``NAME=FILE`` of relations between users, or ``item:NAME=FILE`` between items."""
-    return {
-        name.removeprefix("user:").removeprefix("item:"): Relation(
-            file, between="item" if name.startswith("item:") else "user"
-        )
-        for name, file in parse_pairs(words, "--relation").items()
-    }
+    """Reads words ``NAME=FILE`` of relations between users, or ``item:NAME=FILE`` between items.
+
+    Raises:
+        ConfigError: A word that cannot be read, or two relations of one name.
+    """
+    relations: dict[str, Relation] = {}
+    for full_name, file in parse_pairs(words, "--relation").items():
+        between, name = _owner_and_name(full_name, "user")
+        if name in relations:
+            raise ConfigError(f"relation {name!r} is given twice")
+        relations[name] = Relation(file, between=between)
+    return relations
 
 
 def parse_split(word: str) -> "Splitter":
@@ -176,6 +181,14 @@ def parse_space(words: Iterable[str]) -> dict[str, Any] | None:
             raise ConfigError(f"--space {name} takes LOW..HIGH or [CHOICE,CHOICE], not {text!r}")
         space[name] = given
     return space or None
+
+
+def _owner_and_name(full_name: str, usual: Owner) -> tuple[Owner, str]:
+    """Takes ``user:`` or ``item:`` off a name."""
+    for owner in get_args(Owner):
+        if full_name.startswith(f"{owner}:"):
+            return owner, full_name.removeprefix(f"{owner}:")
+    return usual, full_name
 
 
 def _spec(kind: str, value: str, of: Owner, media_root: Path | None) -> ModalitySpec:

@@ -9,16 +9,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gnnrec.errors import ConfigError, StorageError
+from gnnrec.errors import ConfigError
+from gnnrec.storage import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gnnrec.data.dataset import Dataset
 
-__all__ = ["held_out_frame", "print_frame", "print_rows", "write_frame"]
+__all__ = ["check_output", "held_out_frame", "print_frame", "print_rows", "write_frame"]
 
 _IDS = ("user_id", "item_id", "query")
+_WIDE = 10_000
+_SMALL = 1e-3  # shows fewer than two digits with four behind the point
 _FORMATS = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
@@ -31,7 +34,8 @@ def print_rows(title: str, rows: Iterable[Sequence[Any]], columns: Sequence[str]
         table.add_column(Text(columns[number]) if columns else "", justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # brackets in an id are no markup
-    Console().print(table)
+    # A file or a pipe has no width that something would have to be cut to.
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def print_frame(title: str, frame: Any) -> None:
@@ -46,25 +50,30 @@ def write_frame(frame: Any, output: str) -> None:
 
     Raises:
         ConfigError: An unknown ending.
-        StorageError: The file cannot be written.
+        StorageError: The file cannot be written; what was there before stays.
     """
+    check_output(output)
     rows = _pandas(frame)
     if output == "-":
         rows.to_csv(sys.stdout, index=False)
         return
-    ending = Path(output).suffix
-    if ending not in _FORMATS:
-        raise ConfigError(f"--output {output!r} must end in one of {', '.join(_FORMATS)}, or be '-'")
-    try:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        if ending == ".parquet":
-            rows.to_parquet(output, index=False)
-        elif ending == ".jsonl":
-            rows.to_json(output, orient="records", lines=True, force_ascii=False)
+    with whole_file(output) as file:
+        if file.suffix == ".parquet":
+            rows.to_parquet(file, index=False)
+        elif file.suffix == ".jsonl":
+            rows.to_json(file, orient="records", lines=True, force_ascii=False)
         else:
-            rows.to_csv(output, index=False, sep="," if ending == ".csv" else "\t")
-    except OSError as error:
-        raise StorageError(f"cannot write {output!r}: {error}") from error
+            rows.to_csv(file, index=False, sep="," if file.suffix == ".csv" else "\t")
+
+
+def check_output(output: str | None) -> None:
+    """Finds out before long work whether :func:`write_frame` knows the format.
+
+    Raises:
+        ConfigError: An unknown ending.
+    """
+    if output not in (None, "-") and Path(str(output)).suffix not in _FORMATS:
+        raise ConfigError(f"--output {output!r} must end in one of {', '.join(_FORMATS)}, or be '-'")
 
 
 def held_out_frame(dataset: "Dataset") -> "pd.DataFrame":
@@ -88,4 +97,6 @@ def _pandas(frame: Any) -> "pd.DataFrame":
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    if isinstance(value, float):
+        return f"{value:.2g}" if 0 < abs(value) < _SMALL else f"{value:.4f}"
+    return f"{value:,}" if type(value) is int else str(value)

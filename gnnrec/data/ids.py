@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gnnrec.errors import DataError, UnknownIdError
@@ -27,8 +28,15 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
         what: The column or argument that holds them, for messages.
 
     Raises:
-        DataError: A null id, an id that is neither integer nor string, or both kinds at once.
+        DataError: A null id, an id that is neither integer nor valid text, or both kinds at once.
     """
+    try:
+        return _as_id_array(values, what)
+    except (UnicodeError, pa.ArrowException) as error:
+        raise DataError(f"{what}: an id is no valid text: {error}") from error
+
+
+def _as_id_array(values: Any, what: str) -> IdArray:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise DataError(f"{what}: expected a collection of ids, got the single value {values!r}")
     if (dimensions := getattr(values, "ndim", 1)) != 1:
@@ -62,7 +70,7 @@ def as_id_array(values: Any, what: str = "id") -> IdArray:
     if kind == "string":
         return series.to_numpy(dtype=object)
     if kind == "categorical":
-        return as_id_array(series.astype(series.cat.categories.dtype), what)
+        return _as_id_array(series.astype(series.cat.categories.dtype), what)
     raise DataError(f"{what}: ids must be all integers or all strings, these are {kind}")
 
 

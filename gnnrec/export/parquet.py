@@ -1,5 +1,6 @@
 """Writes ids and embeddings as Parquet files."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gnnrec.data.ids import IdArray
-from gnnrec.errors import StorageError
+from gnnrec.storage import whole_file
 
 __all__ = ["export_parquet"]
 
@@ -19,7 +20,7 @@ Embeddings: TypeAlias = tuple[IdArray, NDArray[np.float32]]
 def export_parquet(users: Embeddings, items: Embeddings, folder: Path) -> list[Path]:
     """Writes ``users.parquet`` and ``items.parquet``: an id column and a fixed-size list column ``embedding``.
 
-    Each file appears complete or not at all.
+    Both appear complete or not at all.
 
     Args:
         users: Ids ``[num_users]`` and vectors ``[num_users, dim]``.
@@ -32,17 +33,12 @@ def export_parquet(users: Embeddings, items: Embeddings, folder: Path) -> list[P
     Raises:
         StorageError: The folder cannot be written.
     """
-    files = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, (ids, vectors) in (("user", users), ("item", items)):
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            table = pa.table({f"{kind}_id": pa.array(ids.tolist()), "embedding": column})
-            file = folder / f"{kind}s.parquet"
-            partial = file.with_suffix(".partial")
-            pq.write_table(table, partial)
-            partial.replace(file)
-            files.append(file)
-    except OSError as error:
-        raise StorageError(f"cannot write embeddings to {str(folder)!r}: {error}") from error
-    return files
+    tables = {}
+    for kind, (ids, vectors) in (("user", users), ("item", items)):
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        tables[folder / f"{kind}s.parquet"] = pa.table({f"{kind}_id": pa.array(ids.tolist()), "embedding": column})
+    with ExitStack() as both:
+        partial = [both.enter_context(whole_file(file)) for file in tables]
+        for file, table in zip(partial, tables.values(), strict=True):
+            pq.write_table(table, file)
+    return list(tables)

@@ -160,6 +160,10 @@ def _text(road: Road, words: Any) -> str:
     text: str = words.strip()
     if not text:
         raise MediaError("the text is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise MediaError(f"the text is none: {error}") from error
     num_tokens = int(road.measure([text])[0])
     if num_tokens > road.limit:
         logger.warning("a text query of %d tokens was cut to the first %d", num_tokens, road.limit)

@@ -25,6 +25,7 @@ SETTLED_AFTER_TRAINING = (
     "linear_weight",
     "linear_decay",
 )
+_MOST_RELATION_WEIGHT = 100
 _OF_ANY_SIGN = ("new_item_offset", "linear_part")
 
 
@@ -150,5 +151,8 @@ class ModelConfig:
             raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")
         if self.linear_decay and self.linear_part == "none":
             raise ConfigError("option 'linear_decay' is one of the linear part, and linear_part='none' leaves it out")
-        if self.relation_weight <= 0:
-            raise ConfigError(f"option 'relation_weight' must be positive, got {self.relation_weight}")
+        if not 0 < self.relation_weight <= _MOST_RELATION_WEIGHT:
+            raise ConfigError(
+                f"option 'relation_weight' must be positive and at most {_MOST_RELATION_WEIGHT}, "
+                f"got {self.relation_weight}"
+            )

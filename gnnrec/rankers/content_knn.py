@@ -18,8 +18,8 @@ from gnnrec.errors import ConfigError
 from gnnrec.geometric import HeteroData
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.modalities.features import Features, mean_per_owner
+from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
-from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["ContentKnnConfig", "ContentKnnRanker"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gnnrec.config import Range, searched
 from gnnrec.errors import ConfigError
+from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
-from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["EaseConfig", "EaseRanker"]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
+from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
-from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["GraphFilterConfig", "GraphFilterRanker"]

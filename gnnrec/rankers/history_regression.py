@@ -14,10 +14,10 @@ from torch import Tensor
 from gnnrec.evaluation.cold_start import arrivals
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
+from gnnrec.named_tensors import below
 from gnnrec.rankers.fold_in import fold_in_by_propagation, tastes_of_histories
 from gnnrec.rankers.ridge import RidgeRegression
 from gnnrec.rankers.serving import ServingTensors
-from gnnrec.storage import below
 
 __all__ = ["HistoryRegression"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.graph.neighbours import co_occurrence_edges
+from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
-from gnnrec.storage import csr_matrix, csr_tensors
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["ItemKnnConfig", "ItemKnnRanker"]

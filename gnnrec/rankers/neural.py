@@ -18,6 +18,7 @@ from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
 from gnnrec.modalities.features import Features, as_tensors, mean_per_owner
+from gnnrec.named_tensors import below
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
@@ -35,7 +36,6 @@ from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linea
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import as_new_items, place_new_items, weigh_popularity
-from gnnrec.storage import below
 from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["NeuralRanker"]

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError, MissingPackageError
-from gnnrec.selection.topk import top_k
+from gnnrec.selection.topk import check_positive, top_k
 
 __all__ = ["IndexKind", "ItemIndex"]
 
 IndexKind: TypeAlias = Literal["exact", "ivf", "hnsw"]
 
 _NEIGHBOURS = 32  # edges per item of the HNSW graph
+_ROUNDING = 1e-6
 _EFFORT = {"ivf": 16, "hnsw": 64}
 _FEW = 0.05  # a smaller share of allowed items is searched one by one: a graph would hardly meet them
 _SAMPLE_PER_LIST = (
@@ -39,7 +40,7 @@ class ItemIndex:
         version: Version of the state that the vectors come from, to be compared before it is used again.
 
     Raises:
-        ConfigError: An unknown kind, or an effort below 1.
+        ConfigError: An unknown kind, or an effort below 1 or no integer.
         DataError: Not a matrix of finite numbers.
         MissingPackageError: faiss is not installed.
     """
@@ -54,14 +55,12 @@ class ItemIndex:
     ) -> None:
         if kind not in get_args(IndexKind):
             raise ConfigError(f"an index is one of {', '.join(get_args(IndexKind))}, not {kind!r}")
-        self.effort = effort if effort is not None else _EFFORT.get(kind, 1)
-        if self.effort < 1:
-            raise ConfigError(f"effort must be at least 1, got {self.effort}")
+        self.effort = check_positive("effort", effort) if effort is not None else _EFFORT.get(kind, 1)
         self.kind, self.version = kind, version
         self._vectors = _float_matrix(vectors, "an index")
         if self._vectors.ndim != 2 or not self._vectors.shape[1] or not self._vectors.isfinite().all():
             raise DataError(f"an index needs a matrix of finite numbers, not {list(self._vectors.shape)}")
-        self._index = None if kind == "exact" or len(self) == 0 else _build(kind, self._vectors.numpy())
+        self._index = None if kind == "exact" or len(self) == 0 else _build(kind, _largest_is_1(self._vectors))
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -81,16 +80,14 @@ class ItemIndex:
             score ``-inf`` and index -1.
 
         Raises:
-            ConfigError: ``k`` or the effort is below 1.
+            ConfigError: ``k`` or the effort is below 1, or no integer.
             DataError: Shapes that do not fit, or queries that are no finite numbers.
         """
         queries = _float_matrix(queries, "a search")
         if self._index is None:
             return top_k(queries, self._vectors, k, allowed=allowed)
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}")
-        if self.effort < 1:
-            raise ConfigError(f"effort must be at least 1, got {self.effort}")
+        k = check_positive("k", k)
+        check_positive("effort", self.effort)
         if not queries.isfinite().all():
             raise DataError("the queries hold something that is no finite number")
         if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
@@ -100,7 +97,7 @@ class ItemIndex:
             raise DataError(f"allowed must be {len(self)} booleans, one for each item")
         if allowed is not None and allowed.mean() < _FEW:
             return self._search_few(queries, k, np.flatnonzero(allowed))
-        found = self._index.search(queries.numpy(), min(k, len(self)), params=self._parameters(allowed))[1]
+        found = self._index.search(_largest_is_1(queries), min(k, len(self)), params=self._parameters(allowed))[1]
         return self._ranked(queries, torch.from_numpy(found))
 
     def recall(self, queries: Tensor | NDArray[np.floating], k: int = 10) -> float:
@@ -112,9 +109,10 @@ class ItemIndex:
             queries: ``[num_queries, dim]``.
             k: Items per query.
         """
-        found = self.search(queries, k)[0]
-        best = top_k(np.array(queries, dtype=np.float32, copy=None), self._vectors, k)[0]
-        tolerance = 1e-5 * best[:, -1:].abs().clamp(min=1e-3)  # products are summed in another order
+        queries = _float_matrix(queries, "a search")
+        found, best = self.search(queries, k)[0], top_k(queries, self._vectors, k)[0]
+        longest = self._vectors.norm(dim=1).max() if len(self) else 0.0
+        tolerance = _ROUNDING * queries.norm(dim=1, keepdim=True) * longest  # products are summed in another order
         return float((found >= best[:, -1:] - tolerance).float().mean())
 
     def _search_few(self, queries: Tensor, k: int, items: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -141,10 +139,18 @@ class ItemIndex:
 
 
 def _float_matrix(values: Any, of: str) -> Tensor:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
     try:
         return torch.as_tensor(np.array(values, dtype=np.float32, copy=None))
     except (TypeError, ValueError) as error:
         raise DataError(f"{of} needs a matrix of finite numbers: {error}") from error
+
+
+def _largest_is_1(matrix: Tensor) -> NDArray[np.float32]:
+    """Scales a matrix, which changes no order of products, to what half precision can hold."""
+    scaled: NDArray[np.float32] = (matrix / matrix.abs().max().clamp(min=torch.finfo(matrix.dtype).tiny)).numpy()
+    return scaled
 
 
 def _build(kind: IndexKind, vectors: NDArray[np.float32]) -> Any:

@@ -68,8 +68,8 @@ def top_k(
     if exclude is not None and exclude.shape != (len(queries), len(items)):
         raise DataError(f"exclude has the shape {exclude.shape}, not ({len(queries)}, {len(items)})")
     if block_size is not None:
-        _check_positive("block_size", block_size)
-    k = min(_check_positive("k", k), len(items))
+        check_positive("block_size", block_size)
+    k = min(check_positive("k", k), len(items))
     permitted = None if allowed is None else _checked_allowed(allowed, len(items), items.device)
     sample = _sample(queries, len(items), k, permitted)
     num_threads = _num_threads(items.device)
@@ -110,7 +110,7 @@ def top_k_of_scores(
     """
     exclude = None if exclude is None else sp.csr_matrix(exclude)
     scores = _matrix(scores, exclude)
-    k = min(_check_positive("k", k), scores.shape[1])
+    k = min(check_positive("k", k), scores.shape[1])
     permitted = None if allowed is None else _checked_allowed(allowed, scores.shape[1], scores.device)
 
     def of_block(rows: slice) -> tuple[Tensor, Tensor]:
@@ -207,8 +207,8 @@ def _default_rows(device: torch.device, num_items: int) -> int:
     return max(_MIN_ROWS, block // max(num_items, 1))
 
 
-def _check_positive(name: str, value: int) -> int:
-    if not isinstance(value, int | np.integer):
+def check_positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ConfigError(f"{name} must be an integer, got {value!r}")
     if value < 1:
         raise ConfigError(f"{name} must be at least 1, got {value}")

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
+from gnnrec.named_tensors import below
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
-from gnnrec.storage import below, read_folder, recover, write_folder
+from gnnrec.storage import read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.tables import Tables
 

@@ -50,6 +50,7 @@ def test_ids_become_integers_or_strings(values, expected):
         ([True, False], "all integers or all strings"),
         (np.array([2**63], dtype=np.uint64), "9223372036854775808 does not fit"),
         ([2**63, 1], "9223372036854775808 does not fit"),
+        (["\udcff", "b"], "an id is no valid text"),
         ([b"x"], "all integers or all strings"),
     ],
 )

@@ -184,6 +184,7 @@ def test_features_are_dropped_in_training_only(message_graph: MakeGraph) -> None
         ({"embedding_dim": 0}, "embedding_dim"),
         ({"hops": -1}, "hops"),
         ({"fusion": "sum"}, "fusion.*attention, concatenation, .*weighted"),
+        ({"relation_weight": 1e30}, "positive and at most 100, got 1e.30"),
         ({"modality_shares": {"plot": 0.5}}, "modality_shares.*weighted.*attention"),
         ({"identity_dropout": 1.0}, "identity_dropout"),
         ({"feature_dropout": -0.1}, "feature_dropout"),

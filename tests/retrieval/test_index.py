@@ -145,3 +145,33 @@ def test_without_faiss(monkeypatch):
     assert ItemIndex(ITEMS).search(QUERIES, 3)[1].shape == (50, 3)
     with pytest.raises(MissingPackageError, match=r"gnnrec\[ann\]"):
         ItemIndex(ITEMS, "ivf")
+
+
+@pytest.mark.parametrize("kind", ["exact", *APPROXIMATE])
+@pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e5, 1e15])
+def test_the_scale_of_vectors_and_queries_plays_no_part(kind, scale):
+    if kind != "exact":
+        pytest.importorskip("faiss")
+    index, scaled = ItemIndex(ITEMS, kind), ItemIndex(scale * ITEMS, kind)
+    found = index.search(QUERIES, 10)[1]
+    assert (scaled.search(scale * QUERIES, 10)[1] == found).float().mean() > 0.99  # rounded elsewhere
+    assert scaled.recall(QUERIES, 10) == pytest.approx(index.recall(QUERIES, 10), abs=0.01)
+    # What was not found is not taken for found because it is small.
+    mistaken = ItemIndex(np.roll(scale * ITEMS, 1, axis=0), kind)
+    mistaken._vectors = scaled._vectors
+    if kind != "exact":
+        assert mistaken.recall(QUERIES, 10) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["exact", *APPROXIMATE])
+def test_numbers_that_are_none_are_named(kind):
+    if kind != "exact":
+        pytest.importorskip("faiss")
+    index = ItemIndex(ITEMS[:200], kind)
+    for k in (2.5, "ten", None, True):
+        with pytest.raises(ConfigError, match="k must be"):
+            index.search(QUERIES, k)
+    with pytest.raises(ConfigError, match="effort must be"):
+        ItemIndex(ITEMS[:200], kind, effort=2.5)
+    trained = torch.from_numpy(ITEMS[:200]).requires_grad_()
+    assert ItemIndex(trained, kind).search(torch.from_numpy(QUERIES).requires_grad_(), 3)[1].shape == (50, 3)
