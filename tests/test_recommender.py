@@ -106,7 +106,7 @@ class TestFit:
         assert len(final.history) == chosen.state.best_epoch
 
     def test_a_refit_forgets_the_decay_of_a_linear_part_that_does_not_pay(self, monkeypatch):
-        monkeypatch.setattr("gnnrec.rankers.neural.best_linear_part", lambda *_: (None, "none", None))
+        monkeypatch.setattr("gnnrec.rankers.neural_fit.best_linear_part", lambda *_: (None, "none", None))
         final = gr.Recommender(**QUICK, linear_decay=1.0).fit(dataset(), refit=True, progress=False)
         assert final.state.ranker.linear is None
 

@@ -15,28 +15,27 @@ from gnnrec.config import from_dict, to_dict
 from gnnrec.data.pairs import without_places
 from gnnrec.errors import UnsupportedError
 from gnnrec.evaluation.validation import ValidationPairs
-from gnnrec.graph.build import given_item_relations
 from gnnrec.graph.neighbours import neighbour_shares
 from gnnrec.modalities.features import Features, as_tensors, mean_per_owner
 from gnnrec.named_tensors import below
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
-from gnnrec.nn.message_graph import GraphShape, MessageGraph
+from gnnrec.nn.message_graph import GraphShape
 from gnnrec.nn.model import GraphModel
 from gnnrec.nn.model_config import SETTLED_AFTER_TRAINING
 from gnnrec.nn.sequence import Histories
-from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
-from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask, WarmStart
+from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
 from gnnrec.rankers.fold_in import content_tastes, fold_in_by_least_squares, fold_in_by_propagation
 from gnnrec.rankers.history_regression import HistoryRegression
 from gnnrec.rankers.item_events import tell_new_items
 from gnnrec.rankers.item_vectors import other_ends, unit_vectors
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
+from gnnrec.rankers.linear_part import LinearPart
 from gnnrec.rankers.neural_config import NeuralConfig
-from gnnrec.rankers.serving import ServingTensors, serving_tensors
-from gnnrec.rankers.settling import as_new_items, place_new_items, weigh_popularity
-from gnnrec.training.loop import TrainingResult, train
+from gnnrec.rankers.neural_fit import train_and_settle
+from gnnrec.rankers.serving import ServingTensors
+from gnnrec.rankers.settling import as_new_items
+from gnnrec.training.loop import TrainingResult
 
 __all__ = ["NeuralRanker"]
 
@@ -100,70 +99,20 @@ class NeuralRanker(Ranker):
         Raises:
             ConfigError: An option does not fit the graph.
         """
-        check_linear_part(config.model.linear_part, task.interactions.shape[1])
-        torch.manual_seed(task.seed)
-        # Trained on samples, the graph may be too large for the device: only samples go there.
-        place = "cpu" if config.training.sampled_neighbours else task.device
-        graph = MessageGraph.from_hetero_data(task.graph, place)
-        model = build_model(graph.shape, config.model).to(task.device)
-        if task.start is None:
-            model.initialise(graph)
-        else:
-            _go_on_from(task.start, model, graph.shape)
-        result = train(
-            model,
-            graph,
-            config.training,
-            seed=task.seed,
-            validation=task.validation,
-            run_dir=task.run_dir,
-            resume=task.resume,
-            on_epoch=task.on_epoch,
-            processes=task.processes,
-        )
-        model = model.to(place)
-        if model.weighs_popularity:
-            config = weigh_popularity(model, graph, task.interactions, config, task.validation)
-        serving = serving_tensors(model, graph, task.interactions)
-        model = model.cpu()
-        attachment = newcomers = None
-        if model.regresses_new_users:
-            direction = serving.item[:, :-1] if model.has_item_bias else serving.item
-            newcomers = HistoryRegression.fit(serving, task.interactions, direction)
-        if model.reads_order and graph.histories is not None:
-            with torch.no_grad():
-                user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
-            serving = replace(serving, user=user)
-        linear, name, weight = best_linear_part(
-            config.model.linear_part,
-            config.model.linear_weight,
-            config.model.linear_decay,
-            task,
-            serving.user,
-            serving.item,
-            config.training.select_by,
-        )
+        before = None
+        if task.start is not None:
+            if not isinstance(task.start.ranker, NeuralRanker):
+                raise UnsupportedError(
+                    f"the ranker {task.start.ranker.name!r} has no weights that a training could go on from"
+                )
+            before = task.start.ranker.model, task.start.ranker.shape
+        learned, result = train_and_settle(task, config, before)
+        ranker = cls(**vars(learned))._with_prior(task.validation)
         left_open = config.model.linear_part == "auto"
-        decay = None if linear is None else linear.decay
-        config = replace(
-            config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay)
-        )
-        if model.regresses_new_items:
-            attachment, serving, config = place_new_items(
-                model,
-                graph,
-                serving,
-                task.interactions,
-                given_item_relations(task.graph),
-                config,
-                task.validation,
-                linear,
-            )
-        ranker = cls(model, serving, config, graph.shape, attachment, newcomers, linear)._with_prior(task.validation)
         chosen = {
             option: getattr(ranker.config.model, option)
             for option in SETTLED_AFTER_TRAINING
-            if left_open or name != "none" or not option.startswith("linear_")
+            if left_open or ranker.linear is not None or not option.startswith("linear_")
         }
         result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
         return ranker, result
@@ -411,11 +360,3 @@ def _in_order(histories: sp.csr_matrix) -> Histories:
     entries = histories.tocoo()
     edge_index = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
     return Histories.from_edges(edge_index, torch.from_numpy(entries.data), histories.shape[0])
-
-
-def _go_on_from(start: WarmStart, model: GraphModel, shape: GraphShape) -> None:
-    """Takes over the weights of an earlier fit."""
-    before = start.ranker
-    if not isinstance(before, NeuralRanker):
-        raise UnsupportedError(f"the ranker {before.name!r} has no weights that a training could go on from")
-    carry_over(before.model, before.shape, model, shape, start.user_index, start.item_index)

@@ -1,0 +1,122 @@
+"""Trains a graph model, then settles what training cannot tell, and learns to place new items and people."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from gnnrec.graph.build import given_item_relations
+from gnnrec.nn.architectures import build_model
+from gnnrec.nn.message_graph import GraphShape, MessageGraph
+from gnnrec.nn.model import GraphModel
+from gnnrec.nn.warm_start import carry_over
+from gnnrec.rankers.attachment import ContentAttachment
+from gnnrec.rankers.base import RankingTask
+from gnnrec.rankers.history_regression import HistoryRegression
+from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
+from gnnrec.rankers.neural_config import NeuralConfig
+from gnnrec.rankers.serving import ServingTensors, serving_tensors
+from gnnrec.rankers.settling import place_new_items, weigh_popularity
+from gnnrec.training.loop import TrainingResult, train
+
+__all__ = ["Learned", "train_and_settle"]
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a fit learned: what :class:`~gnnrec.rankers.neural.NeuralRanker` is made of.
+
+    Attributes:
+        model: The trained model, on the CPU.
+        serving: Its embeddings.
+        config: Options, with what was chosen for those that were left open.
+        shape: Of the training graph.
+        attachment: What places new items; ``None`` where the model itself does.
+        newcomers: What places new people; likewise.
+        linear: What is added to the products of the vectors.
+    """
+
+    model: GraphModel
+    serving: ServingTensors
+    config: NeuralConfig
+    shape: GraphShape
+    attachment: ContentAttachment | None
+    newcomers: HistoryRegression | None
+    linear: LinearPart | None
+
+
+def train_and_settle(
+    task: RankingTask, config: NeuralConfig, before: tuple[GraphModel, GraphShape] | None
+) -> tuple[Learned, TrainingResult]:
+    """Trains the model of a task's graph.
+
+    Args:
+        task: What to learn from.
+        config: Options.
+        before: The model whose weights the training goes on from, and the shape of its graph.
+
+    Raises:
+        ConfigError: An option does not fit the graph.
+    """
+    model, graph, result = _trained(task, config, before)
+    if model.weighs_popularity:
+        config = weigh_popularity(model, graph, task.interactions, config, task.validation)
+    serving = serving_tensors(model, graph, task.interactions)
+    model = model.cpu()
+    attachment = newcomers = None
+    if model.regresses_new_users:
+        direction = serving.item[:, :-1] if model.has_item_bias else serving.item
+        newcomers = HistoryRegression.fit(serving, task.interactions, direction)
+    if model.reads_order and graph.histories is not None:
+        with torch.no_grad():
+            user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
+        serving = replace(serving, user=user)
+    linear, name, weight = best_linear_part(
+        config.model.linear_part,
+        config.model.linear_weight,
+        config.model.linear_decay,
+        task,
+        serving.user,
+        serving.item,
+        config.training.select_by,
+    )
+    decay = None if linear is None else linear.decay
+    config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay))
+    if model.regresses_new_items:
+        attachment, serving, config = place_new_items(
+            model,
+            graph,
+            serving,
+            task.interactions,
+            given_item_relations(task.graph),
+            config,
+            task.validation,
+            linear,
+        )
+    return Learned(model, serving, config, graph.shape, attachment, newcomers, linear), result
+
+
+def _trained(
+    task: RankingTask, config: NeuralConfig, before: tuple[GraphModel, GraphShape] | None
+) -> tuple[GraphModel, MessageGraph, TrainingResult]:
+    check_linear_part(config.model.linear_part, task.interactions.shape[1])
+    torch.manual_seed(task.seed)
+    # Trained on samples, the graph may be too large for the device: only samples go there.
+    place = "cpu" if config.training.sampled_neighbours else task.device
+    graph = MessageGraph.from_hetero_data(task.graph, place)
+    model = build_model(graph.shape, config.model).to(task.device)
+    if before is None or task.start is None:
+        model.initialise(graph)
+    else:
+        carry_over(*before, model, graph.shape, task.start.user_index, task.start.item_index)
+    result = train(
+        model,
+        graph,
+        config.training,
+        seed=task.seed,
+        validation=task.validation,
+        run_dir=task.run_dir,
+        resume=task.resume,
+        on_epoch=task.on_epoch,
+        processes=task.processes,
+    )
+    return model.to(place), graph, result
