@@ -140,6 +140,21 @@ def test_published_splits_have_their_published_sizes(name, users, items, parts):
 
 @needs_data
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "most", "share_up_to", "share_beyond"), [("gowalla", 1000, 0.21, 0.34), ("ml-1m", 50, 0.29, 0.20)]
+)
+def test_cards_say_how_published_test_parts_lean(name, most, share_up_to, share_beyond):
+    data = catalogue.load(name)
+    test = data.split(split.column("x_label"))[2]
+    events, held_out = (np.bincount(part.events.item_index, minlength=data.num_items) for part in (data, test))
+    few = events <= most
+    assert held_out[few].sum() / events[few].sum() == pytest.approx(share_up_to, abs=0.005)
+    assert held_out[~few].sum() / events[~few].sum() == pytest.approx(share_beyond, abs=0.005)
+    assert f"{100 * share_up_to:.0f} %" in catalogue.card(name).split
+
+
+@needs_data
+@pytest.mark.data
 def test_citeulike_takes_cold_items_out_of_train():
     train, valid, test = catalogue.load("citeulike-a-coldstart").split(split.column("x_label", cold="item"))
     assert (train.num_items, valid.num_items, test.num_items) == (13_584, 14_602, 16_980)
