@@ -144,6 +144,12 @@ def _top_k_with_share(scores: Tensor, k: int, new: NewItems) -> tuple[Tensor, Te
     places_of_new = torch.minimum(num_new, (k - num_others).clamp(min=math.floor(new.share * k + 0.5)))
     place = torch.arange(values[0].shape[1])
     kept = torch.cat([place < places_of_new, place < k - places_of_new], dim=1)
-    merged, order = torch.cat(values, dim=1).masked_fill(~kept, -torch.inf).sort(dim=1, descending=True, stable=True)
-    chosen = torch.cat(index, dim=1).gather(1, order).masked_fill(merged == -torch.inf, -1)
+    joined, by_item = torch.cat(index, dim=1).sort(dim=1)  # equal scores then stay in the order of items
+    merged, order = (
+        torch.cat(values, dim=1)
+        .masked_fill(~kept, -torch.inf)
+        .gather(1, by_item)
+        .sort(dim=1, descending=True, stable=True)
+    )
+    chosen = joined.gather(1, order).masked_fill(merged == -torch.inf, -1)
     return merged[:, :k], chosen[:, :k]

@@ -40,7 +40,8 @@ class ColdStartReport:
             * ``warm``: test items with training interactions, ranked among all items, the new ones included;
             * ``cold among cold``: test items without, ranked among such items;
             * ``cold among all``: the same, ranked among all items.
-        random: View → what a random order of the same candidates gives on average.
+        random: View → what a random order gives on average: of all items of the catalogue or, for ``cold among cold``,
+            of its cold ones, those included that the ranker could not take in.
         trade_off: What ``warm`` and ``cold among all`` would be, were the scores of cold items moved by any offset.
     """
 

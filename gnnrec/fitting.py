@@ -114,8 +114,8 @@ def fit_state(
         valid_pairs = _without(pairs_between(valid, train.users, train.items), train.interaction_matrix())
         if valid_pairs.nnz == 0:
             logger.warning(
-                "no validation pair is of a known user and a known item, and no training pair too; "
-                "choosing epochs without them"
+                "no validation pair is of a known user and a known item that training lacks; "
+                "a tenth of the training pairs is held out instead, to choose the epochs"
             )
             valid_pairs = None
     chosen_here = valid_pairs is None

@@ -102,7 +102,7 @@ _PAIRWISE = TrainingConfig(
     batch_size=2048,
     learning_rate=1e-3,
     epochs=1000,
-    patience=20,
+    patience=50,  # on dense logs LightGCN stays at what popularity gives for some 20 epochs before it learns more
 )
 # The references for new items learn as the default model does, so that what differs is what they make of new items.
 _REFERENCE = ModelConfig(linear_part="none", hops=0)

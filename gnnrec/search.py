@@ -88,9 +88,10 @@ class Searcher:
         parts = [*queries.media, *([] if user is None else ["user"])]
         shares = _shares(parts, weights)
         taste = None if user is None else state.ranker.score(state.users.index_of([user]))
-        if self._matcher is None or self._matcher.state is not state:
-            self._matcher = Matcher(state, self._encoders)
-        matches = [self._matcher.match(medium, media, within) for medium, media in queries.media.items()]
+        matcher = self._matcher  # which another thread may replace by that of another state
+        if matcher is None or matcher.state is not state:
+            matcher = self._matcher = Matcher(state, self._encoders)
+        matches = [matcher.match(medium, media, within) for medium, media in queries.media.items()]
         found = torch.stack([match.items.present for match in matches]).any(dim=0)
 
         def score(rows: NDArray[np.int64]) -> Tensor:

@@ -82,3 +82,9 @@ def test_new_are_the_items_without_interactions():
     answer = rec.recommend([people[5]], k=5, new_item_share=1.0)
     assert (answer["item_id"] == "d").sum() == 1
     assert rec.recommend(["nobody"], k=1, on_unknown="popular", new_item_share=1.0)["item_id"].tolist() == ["d"]
+
+
+def test_equal_scores_stay_in_the_order_of_items():
+    is_new = np.arange(8) % 3 == 1
+    assert ranked(0.5, scores=torch.ones(1, 8), is_new=is_new) == ["i0", "i1", "i2", "i4"]
+    assert ranked(None, scores=torch.ones(1, 8)) == ["i0", "i1", "i2", "i3"]

@@ -12,8 +12,10 @@ from PIL import Image as PillowImage
 
 import gnnrec as gr
 from gnnrec.errors import ConfigError, EncoderError, MediaError, UnknownIdError, UnsupportedError
+from gnnrec.matching import Matcher
 from gnnrec.modalities.encoder import register_encoder
 from gnnrec.modalities.features import EncoderCard
+from gnnrec.search import Queries, Searcher
 
 SHOP = gr.synthetic.shop(num_users=80, num_items=120, seed=3)  # tastes: kitchen, garden, music, ocean
 IDS = SHOP.items["item_id"].to_numpy()
@@ -343,6 +345,29 @@ class TestReaders:
         monkeypatch.setattr(Words, "card", EncoderCard("letter-counts", "text", dim=26, revision="2"))
         with pytest.raises(EncoderError, match=r"fitted with 'letter-counts'.*fit again"):
             rec.search("violin")
+
+
+class TestSeveralThreads:
+    def test_a_search_stays_with_the_state_it_began_with(self, fitted, monkeypatch):
+        query = Queries.read(text="violin", image=np.zeros((8, 8, 3), dtype=np.uint8))
+        searcher, smaller = Searcher(), gr.Recommender(config=fitted.config)
+        smaller._state = fitted.state
+        smaller.remove_items(fitted.state.items.ids[:20].tolist())
+        match, interrupted = Matcher.match, []
+
+        def interrupted_match(self, *arguments):
+            if not interrupted:
+                interrupted.append(True)
+                searcher._matcher = Matcher(smaller.state, searcher._encoders)  # as another thread does
+            used.append(self.state)
+            return match(self, *arguments)
+
+        used = []
+        monkeypatch.setattr(Matcher, "match", interrupted_match)
+        searcher.search(fitted.state, query, k=5)
+        assert interrupted
+        assert all(state is fitted.state for state in used)
+        assert len(used) == 2
 
 
 class TestBadInput:

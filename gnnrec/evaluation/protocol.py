@@ -19,7 +19,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import METRICS, area_under_curve, parse_metric
 from gnnrec.selection.topk import forbid, top_k_of_scores
 
-__all__ = ["DEFAULT_METRICS", "Evaluation", "evaluate_rankings", "find_hits"]
+__all__ = ["DEFAULT_METRICS", "Evaluation", "distinct_pairs", "evaluate_rankings", "find_hits"]
 
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 
@@ -155,7 +155,7 @@ def _checked(
     """Returns binary matrices of distinct pairs, the test restricted to the allowed items, and logs what is lost."""
     if allowed is not None and (allowed.dtype != np.bool_ or allowed.shape != (test.shape[1],)):
         raise DataError(f"candidates must be {test.shape[1]} booleans, one for each item")
-    test = _distinct(test)
+    test = distinct_pairs(test)
     if allowed is not None:
         all_pairs = test.nnz
         test.data[:] = allowed[test.indices]
@@ -166,13 +166,14 @@ def _checked(
         return test, None
     if mask.shape != test.shape:
         raise DataError(f"mask has the shape {mask.shape}, test {test.shape}")
-    mask = _distinct(mask)
+    mask = distinct_pairs(mask)
     if lost := test.multiply(mask).nnz:
         _logger.warning("%d of %d test pairs are hidden by the mask, so they count as missed", lost, test.nnz)
     return test, mask
 
 
-def _distinct(pairs: sp.csr_matrix) -> sp.csr_matrix:
+def distinct_pairs(pairs: sp.csr_matrix) -> sp.csr_matrix:
+    """Returns the stored entries, each once, as a binary int8 matrix of any format given."""
     pairs = sp.csr_matrix(pairs)  # whatever format it comes in
     distinct = sp.csr_matrix((np.ones(pairs.nnz, dtype=np.int8), pairs.indices, pairs.indptr), pairs.shape, copy=True)
     distinct.sum_duplicates()

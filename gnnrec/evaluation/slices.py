@@ -13,7 +13,7 @@ from gnnrec.config import suggest
 from gnnrec.data.pairs import only_items
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import recall
-from gnnrec.evaluation.protocol import Evaluation, find_hits
+from gnnrec.evaluation.protocol import Evaluation, distinct_pairs, find_hits
 
 __all__ = ["SliceBy", "harmonic_mean", "sliced"]
 
@@ -58,7 +58,7 @@ def sliced(
         raise ConfigError(f"cannot slice by {by!r}{suggest(by, get_args(SliceBy))}")
     if test.shape != train.shape:
         raise DataError(f"test has the shape {test.shape}, train {train.shape}")
-    test, train = sp.csr_matrix(test), sp.csr_matrix(train)
+    pairs, train = distinct_pairs(test), distinct_pairs(train)
     most_user, most_item = evaluation.user_index.max(initial=-1), evaluation.top_items.max(initial=-1)
     if most_user >= test.shape[0] or most_item >= test.shape[1]:
         raise DataError(
@@ -66,7 +66,6 @@ def sliced(
             "matrix that was evaluated"
         )
     kept_places(evaluation, k, test.shape[1])
-    pairs = sp.csr_matrix((np.ones(test.nnz, dtype=np.int8), test.indices, test.indptr), test.shape)
     pairs = pairs[evaluation.user_index]
     degree = np.bincount(train.indices, minlength=train.shape[1])
     edges, labels = ((0, 1), ("cold", "warm")) if by == "cold" else (_DEGREES, _labels(_DEGREES))

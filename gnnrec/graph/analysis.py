@@ -207,6 +207,8 @@ def why_cold(
     frame["reason"] = _reasons(frame, min_events)
     if items is None:
         return frame[frame["is_cold"]].reset_index(drop=True)
+    if np.asarray(items).dtype == np.bool_:
+        raise DataError("items: give indices, such as np.flatnonzero(mask), not booleans")
     chosen = np.asarray(items, dtype=np.int64)
     if len(chosen) and (chosen.min() < 0 or chosen.max() >= num_items):
         raise DataError(f"items: indices run from 0 to {num_items - 1}, got {chosen.min()} … {chosen.max()}")

@@ -101,6 +101,8 @@ def neighbour_shares(added: Tensor, known: Tensor, k: int, weights: ItemGraph) -
     weight = similarity.clamp(min=0)
     if weights == "freedom":
         weight = (weight > 0).float()
+    if weights != "cosine" and k == 1:  # where an item is the first of its neighbours
+        weight = torch.zeros_like(weight)
     own = torch.full((len(added),), float(weights != "cosine"))
     total = (weight.sum(dim=1) + own).clamp(min=1e-12)
     return index, weight / total[:, None], own / total

@@ -32,6 +32,7 @@ class LogMelProjection(nn.Module):
                 f"a log-mel projection takes vectors of frames × {self.bands} bands, not {width} wide; "
                 "give the modality encoder='log-mel'"
             )
+        self.dim = dim
         self.network = network(bands=self.bands, dim=dim)
 
     def reset_parameters(self) -> None:
@@ -40,6 +41,8 @@ class LogMelProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``[num_rows, dim]`` for flattened spectrograms ``[num_rows, width]``."""
+        if not len(x):
+            return x.new_zeros(0, self.dim)
         log_mels = x.view(len(x), -1, self.bands)
         vectors: Tensor = self.network(log_mels, torch.full((len(x),), log_mels.shape[1], device=x.device))
         return vectors

@@ -43,7 +43,8 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(
         ctx: Any, users: Tensor, items: Tensor, row: Tensor, positive_index: Tensor, temperature: float
     ) -> Tensor:
-        users, items = users.float() / temperature, items.float()
+        precision = torch.promote_types(torch.promote_types(users.dtype, items.dtype), torch.float32)
+        users, items = users.to(precision) / temperature, items.to(precision)
         count = torch.bincount(row, minlength=len(users)).to(users.dtype)[:, None]
         # The one-hot part: every pair pulls its two vectors together.
         user_gradient = torch.zeros_like(users).index_add_(0, row, items[positive_index]).neg_()

@@ -1,12 +1,12 @@
 """The default model: align, fuse, propagate, decode."""
 
+import logging
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
 from gnnrec.nn.alignment import AlignedRows, WeightedObjectives
 from gnnrec.nn.fusion import ModalityRows
@@ -20,6 +20,8 @@ from gnnrec.nn.sequence import SEQUENCE_ENCODERS, LastEvents
 from gnnrec.nn.spectral import spectral_embeddings
 
 __all__ = ["MultimodalGraphModel"]
+
+logger = logging.getLogger(__name__)
 
 # Adam moves every parameter by about the learning rate. A bias answers for all events of an item, and at the pace of
 # the other parameters it would follow the last batch; so it is learned in a smaller unit.
@@ -46,13 +48,12 @@ class MultimodalGraphModel(GraphModel):
         config: Options.
 
     Raises:
-        ConfigError: ``modality_shares`` names a modality that is not there.
+        ConfigError: The alignment objective ``multi-task`` without labels.
     """
 
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        _check_shares(shape, config)
         uses_media = config.content != "none"
         dims = (
             {"user": shape.user_modalities, "item": shape.item_modalities} if uses_media else {"user": {}, "item": {}}
@@ -81,7 +82,12 @@ class MultimodalGraphModel(GraphModel):
             raise ConfigError(
                 "the alignment objective 'multi-task' predicts labels; name columns in the option 'labels'"
             )
-        if config.modality_alignment and len(self.items.modalities) >= 2:
+        if config.modality_alignment and len(self.items.modalities) < 2:
+            logger.warning(
+                "modality_alignment brings modalities of items together, and there are %d; nothing is aligned",
+                len(self.items.modalities),
+            )
+        elif config.modality_alignment:
             self.alignment_objectives = WeightedObjectives(
                 config.modality_alignment, len(self.items.modalities), self.items.identity.embedding_dim, shape.tasks
             )
@@ -258,11 +264,3 @@ class MultimodalGraphModel(GraphModel):
             x_dict = {name: F.dropout(x, self.config.feature_dropout) for name, x in x_dict.items()}
         num_nodes = graph.num_users if kind == "user" else graph.num_items
         return encoder.align(x_dict, graph.owner_dict, num_nodes)
-
-
-def _check_shares(shape: GraphShape, config: ModelConfig) -> None:
-    known = {*shape.user_modalities, *shape.item_modalities}
-    for modality in config.modality_shares:
-        if modality not in known:
-            hint = suggest(modality, known) if known else ""
-            raise ConfigError(f"option 'modality_shares' names {modality!r}, of which there are no media{hint}")

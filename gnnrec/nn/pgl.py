@@ -85,6 +85,8 @@ class PGL(GraphModel):
     def new_items(self, sent: Tensor, heard: Mapping[str, Tensor]) -> NewItems:
         """Adds what the neighbours send to what propagation makes of a node without edges."""
         own = sent / (self.config.hops + 1)
+        if not self.config.item_hops:
+            return NewItems(item=self.decode(own + sent), messages=own * (self.config.hops > 0))
         item = own
         for name, message in heard.items():
             item = item + self.shares[name] * message

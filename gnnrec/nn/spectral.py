@@ -22,7 +22,7 @@ def spectral_embeddings(interactions: SparseOperator, degree: Tensor, num_users:
     the degree, since a node of many interactions has more to say to its neighbours. The decomposition is that of Halko
     et al. (2011, algorithm 4.4), drawn from torch's global stream.
 
-    Cost: 14 products of the adjacency with ``dim + 16`` columns, and ``O((num_users + num_items) × dim²)``.
+    Cost: 13 products of the adjacency with ``dim + 16`` columns, and ``O((num_users + num_items) × dim²)``.
 
     Args:
         interactions: Normalised adjacency of users and items in one index space, users first.

@@ -61,6 +61,10 @@ class VBPR(FactorisationModel):
         layer_zero = torch.cat([user, item])
         return self._embeddings(user, item, layer_zero)
 
+    def decode(self, mixed: Tensor) -> Tensor:
+        """Decodes all but the last entry, which meets the bias."""
+        return torch.cat([super().decode(mixed[:, :-1]), mixed[:, -1:]], dim=1)
+
     @property
     def has_item_bias(self) -> bool:
         """That of the item and that of its content, in one."""

@@ -132,7 +132,7 @@ class ContentKnnRanker(Ranker):
         neighbours = self.neighbours
         if neighbours is not None:
             of_known = enlarged(neighbours, (len(content), neighbours.shape[1]))
-            of_new = _nearest(content[-num_added:], content, self.config.content_neighbours)
+            of_new = _nearest(content[len(self.content) :], content, self.config.content_neighbours)
             neighbours = sp.hstack([of_known, of_new], format="csr")
         return type(self)(content, self.widths, interactions, neighbours, self.config)
 

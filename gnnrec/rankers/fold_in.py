@@ -94,7 +94,10 @@ def fold_in_by_least_squares(
         block = histories[start:end]
         chosen = item_vectors[torch.from_numpy(block.indices.astype(np.int64))]
         row = torch.from_numpy(np.repeat(np.arange(end - start), np.diff(block.indptr)))
-        outer = torch.zeros(end - start, dim, dim).index_add_(0, row, chosen[:, :, None] * chosen[:, None, :])
+        if end - start == 1:  # whose history may be as long as the catalogue
+            outer = (chosen.T @ chosen)[None]
+        else:
+            outer = torch.zeros(end - start, dim, dim).index_add_(0, row, chosen[:, :, None] * chosen[:, None, :])
         total = torch.zeros(end - start, dim).index_add_(0, row, chosen)
         answer[start:end] = torch.linalg.solve(base + outer, total)
     return answer

@@ -26,6 +26,7 @@ __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
 # multiplications of a dense one, which needs so many columns to be fast.
 _COST_OF_A_LOOKUP = 20
 _FEWEST_AT_ONCE = 16
+_NOTHING = 1e-5
 _MOST_REACHED = 64_000_000  # people × signals
 
 
@@ -185,7 +186,25 @@ def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) 
         start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
         _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)
     else:
-        _, singular, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+        singular, right = _all_right_singular_vectors(matrix)
     # What belongs to zero is the highest frequency, which a low-pass filter must not let through.
-    passing = singular > 1e-5 * singular.max()
+    passing = singular > _NOTHING * singular.max(initial=0)
     return torch.from_numpy(right[passing].T.astype(np.float32, order="C"))
+
+
+def _all_right_singular_vectors(matrix: sp.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the singular values and the right singular vectors, one per row, from products of the smaller side."""
+    matrix = matrix.astype(np.float64)
+    is_wide = matrix.shape[0] < matrix.shape[1]
+    squared, vectors = np.linalg.eigh((matrix @ matrix.T if is_wide else matrix.T @ matrix).toarray())
+    singular = np.sqrt(np.maximum(squared, 0))
+    # Rounding of what is squared leaves the root of it where there is nothing.
+    singular[singular <= _NOTHING * singular.max(initial=0)] = 0
+    if not is_wide:
+        return singular, vectors.T
+    return singular, np.divide(
+        vectors.T @ matrix,
+        singular[:, None],
+        out=np.zeros((len(singular), matrix.shape[1])),
+        where=singular[:, None] > 0,
+    )

@@ -1,13 +1,17 @@
 """Trains a graph model, then settles what training cannot tell, and learns to place new items and people."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 
+from gnnrec.config import suggest
+from gnnrec.errors import ConfigError
 from gnnrec.graph.build import given_item_relations
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
+from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import RankingTask
@@ -19,6 +23,8 @@ from gnnrec.rankers.settling import place_new_items, weigh_popularity
 from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["Learned", "train_and_settle"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +109,7 @@ def _trained(
     # Trained on samples, the graph may be too large for the device: only samples go there.
     place = "cpu" if config.training.sampled_neighbours else task.device
     graph = MessageGraph.from_hetero_data(task.graph, place)
+    _check_modality_names(graph.shape, config.model)
     model = build_model(graph.shape, config.model).to(task.device)
     if before is None or task.start is None:
         model.initialise(graph)
@@ -116,7 +123,20 @@ def _trained(
         validation=task.validation,
         run_dir=task.run_dir,
         resume=task.resume,
+        goes_on=None if before is None else before[0].state_dict(),
         on_epoch=task.on_epoch,
         processes=task.processes,
     )
     return model.to(place), graph, result
+
+
+def _check_modality_names(shape: GraphShape, config: ModelConfig) -> None:
+    """Refuses options of modalities that are not there; presets come with shares of some."""
+    known = {*shape.user_modalities, *shape.item_modalities}
+    for option in ("modality_shares", "projections"):
+        for modality in sorted(set(getattr(config, option)) - known):
+            hint = suggest(modality, known) if known else ""
+            said = f"option {option!r} names {modality!r}, of which there are no media{hint}"
+            if option == "projections" or config.architecture == "multimodal":
+                raise ConfigError(said)
+            logger.warning("%s; those that no share is named of share alike", said)

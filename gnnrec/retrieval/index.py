@@ -92,6 +92,8 @@ class ItemIndex:
             raise DataError("the queries hold something that is no finite number")
         if queries.ndim != 2 or queries.shape[1] != self._vectors.shape[1]:
             raise DataError(f"queries {list(queries.shape)} must be as wide as the items, {self._vectors.shape[1]}")
+        if not len(queries):
+            return queries.new_zeros(0, min(k, len(self))), torch.zeros(0, min(k, len(self)), dtype=torch.int64)
         allowed = None if allowed is None else np.asarray(allowed)
         if allowed is not None and (allowed.shape != (len(self),) or allowed.dtype != np.bool_):
             raise DataError(f"allowed must be {len(self)} booleans, one for each item")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnnrec.config import to_dict
 from gnnrec.errors import ConfigError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.named_tensors import below
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
@@ -25,11 +26,19 @@ _KIND, _VERSION = "gnnrec training checkpoint", 1
 _FOLDER, _TENSORS = "checkpoint", "tensors.safetensors"
 
 
-def fingerprint(config: TrainingConfig, seed: int, model: GraphModel, graph: MessageGraph) -> str:
+def fingerprint(
+    config: TrainingConfig,
+    seed: int,
+    model: GraphModel,
+    graph: MessageGraph,
+    validation: ValidationPairs | None = None,
+    goes_on: Mapping[str, Tensor] | None = None,
+) -> str:
     """Digest of what determines a run, so that no other run is continued by mistake.
 
-    The values of features, and neighbours by them, are left out: prepared again, they may differ in their last bits.
-    The number of epochs is left out too, so that a run can go on for longer.
+    The validation pairs are part of it, and the weights that an earlier fit left (``goes_on``). The values of features,
+    and neighbours by them, are left out: prepared again, they may differ in their last bits. The number of epochs is
+    left out too, so that a run can go on for longer.
     """
     options = to_dict(config) | {"epochs": None, "seed": seed}
     digest = hashlib.sha256(json.dumps([options, to_dict(model.config), to_dict(graph.shape)]).encode())
@@ -39,6 +48,11 @@ def fingerprint(config: TrainingConfig, seed: int, model: GraphModel, graph: Mes
         digest.update(tensor.cpu().numpy().tobytes())
     for name, label in sorted(graph.labels.items()):
         digest.update(name.encode() + label.cpu().numpy().tobytes())
+    if validation is not None:
+        for matrix in (validation.pairs, validation.mask):
+            digest.update(b"validation" + matrix.indptr.tobytes() + matrix.indices.tobytes())
+    for name, weight in sorted((goes_on or {}).items()):
+        digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

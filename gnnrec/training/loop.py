@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnrec.errors import ConfigError, GnnrecError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
@@ -60,6 +61,7 @@ def train(
     validation: Validation | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
+    goes_on: Mapping[str, Tensor] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     processes: Processes = ALONE,
 ) -> TrainingResult:
@@ -80,6 +82,8 @@ def train(
         validation: Called after every epoch; without it all epochs run and the last is kept.
         run_dir: Folder for checkpoints; none are written without it.
         resume: Go on from the checkpoint in ``run_dir``, if there is one.
+        goes_on: The weights of an earlier fit that the model started from, so that another run than from those is told
+            from it.
         on_epoch: Called with each epoch's record.
         processes: Which others train the same model, each with its share of every batch. All of them call with the same
             arguments and end with the same weights; the first one validates, writes checkpoints and calls ``on_epoch``.
@@ -94,7 +98,8 @@ def train(
         raise ConfigError("the model reads histories in order (option 'sequence_encoder'), but the graph has no order")
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
-    run = fingerprint(config, seed, model, graph) if run_dir or processes.size > 1 else ""
+    pairs = validation if isinstance(validation, ValidationPairs) else None
+    run = fingerprint(config, seed, model, graph, pairs, goes_on) if run_dir or processes.size > 1 else ""
     processes.require_alike(run, "was given other options or data than process 0")
     checkpoint = Checkpoint(run_dir, run) if run_dir else None
     tables = processes.tables_of(model, graph.shape)

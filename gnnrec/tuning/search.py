@@ -126,7 +126,9 @@ def _problem(
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
     if valid is not None and pairs_between(valid, train.users, train.items).nnz == 0:
-        logger.warning("no validation pair is of a known user and a known item; searching without them")
+        logger.warning(
+            "no validation pair is of a known user and a known item; a tenth of the training pairs is held out instead"
+        )
         valid = None
     if valid is None:
         train, valid = holdout(train, fraction=0.1, seed=config.seed)

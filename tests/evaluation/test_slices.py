@@ -80,3 +80,11 @@ def test_what_cannot_be_sliced() -> None:
 def test_the_format_of_the_matrices_does_not_matter(kind) -> None:
     expected = sliced(EVALUATION, TEST, TRAIN, k=2)
     pd.testing.assert_frame_equal(sliced(EVALUATION, kind(TEST), kind(TRAIN), k=2), expected)
+
+
+def test_a_pair_that_is_stored_twice_is_one() -> None:
+    test, train = (sp.csr_matrix((np.ones(2), [0, 0], [0, 2]), (1, 3)) for _ in range(2))
+    evaluation = evaluate_rankings(lambda user: torch.tensor([[3.0, 2.0, 1.0]]), test, metrics=["recall@2"])
+    frame = sliced(evaluation, test, train, k=2)
+    assert frame[["slice", "num_pairs", "recall@2"]].values.tolist() == [["1–3", 1, 1.0]]
+    assert test.nnz == 2  # what was given stays as it is

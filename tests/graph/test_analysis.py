@@ -119,6 +119,8 @@ def test_repeated_and_weighted_entries_are_one_edge() -> None:
 
 
 def test_what_does_not_fit() -> None:
+    with pytest.raises(DataError, match="items: give indices"):
+        why_cold(PATH, items=[True, False, True])
     with pytest.raises(ConfigError, match="must be at least 1"):
         reachability_report(PATH, hops=(0,))
     with pytest.raises(DataError, match="reaches nothing"):

@@ -118,6 +118,8 @@ def test_published_item_graphs_are_normalised_by_both_degrees() -> None:
         ("cosine", 2, [1, 0], [1 / 1.8, 0.8 / 1.8], 0.0),
         ("lattice", 3, [1, 0], [1 / 2.8, 0.8 / 2.8], 1 / 2.8),
         ("freedom", 3, [1, 0], [1 / 3, 1 / 3], 1 / 3),
+        ("lattice", 1, [1], [0.0], 1.0),  # an item is the first of its own neighbours
+        ("freedom", 1, [1], [0.0], 1.0),
     ],
 )
 def test_new_items_hear_as_known_ones_do(weights, k: int, index: list, share: list, own: float) -> None:

@@ -59,6 +59,12 @@ def test_sound_networks_learn_what_order_of_frames_says(kind: str) -> None:
     assert loss.item() < 0.1
 
 
+@pytest.mark.parametrize("kind", ["log-mel-cnn", "log-mel-lstm"])
+def test_no_sounds_are_no_vectors(kind: str) -> None:
+    alignment = Alignment({"sound": 10 * 64}, 8, {"sound": kind})
+    assert alignment({"sound": torch.zeros(0, 640)})["sound"].shape == (0, 8)
+
+
 def test_sound_networks_refuse_other_vectors() -> None:
     with pytest.raises(ConfigError, match="encoder='log-mel'"):
         Alignment({"sound": 100}, 8, {"sound": "log-mel-cnn"})

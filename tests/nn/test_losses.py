@@ -151,3 +151,9 @@ def test_info_nce_is_the_symmetric_cross_entropy_of_clip() -> None:
         torch.autograd.grad(loss, (left, right)), torch.autograd.grad(expected, (left, right)), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_full_softmax_keeps_double_precision() -> None:
+    users, items = (normal(*size, seed=size[0]).double().requires_grad_() for size in ((4, 3), (6, 3)))
+    row, positive = torch.tensor([0, 1, 1, 3]), torch.tensor([5, 0, 2, 2])
+    assert torch.autograd.gradcheck(lambda *given: full_softmax(*given, row, positive, 0.5), (users, items))

@@ -124,3 +124,11 @@ def test_labels_come_from_the_item_table(shop: gr.Dataset) -> None:
     fitted.fit(shop, progress=False)
     assert fitted.state.history[-1]["modalities"] < fitted.state.history[0]["modalities"] < 0.8
     assert fitted.state.ranker.shape.tasks == {"shelf": 2}
+
+
+def test_one_modality_alone_has_nothing_to_be_aligned_with(
+    message_graph: MakeGraph, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = MultimodalGraphModel(message_graph().shape, ModelConfig(modality_alignment={"infonce": 0.5}))
+    assert model.alignment_objectives is None
+    assert "nothing is aligned" in caplog.text

@@ -164,11 +164,6 @@ def test_people_may_have_media_too(message_graph: MakeGraph) -> None:
     torch.testing.assert_close(model(graph).user[7, :-1], rows.z[7] * (DIM - 1) ** -0.5)
 
 
-def test_shares_of_unknown_modalities_are_refused(message_graph: MakeGraph) -> None:
-    with pytest.raises(ConfigError, match="'contend', of which there are no media; did you mean 'content'"):
-        model_of(message_graph(), fusion="weighted", modality_shares={"contend": 0.5})
-
-
 def test_features_are_dropped_in_training_only(message_graph: MakeGraph) -> None:
     graph = message_graph()
     model = model_of(graph, feature_dropout=0.5)

@@ -260,7 +260,7 @@ def test_decoding_gives_the_users(architecture: str, media_graph: MakeGraph) -> 
         out = model(graph)
         torch.testing.assert_close(model.decode(out.user_mixed), out.user)
         torch.testing.assert_close(out.of_users(torch.tensor([3, 0, 3])), out.user[[3, 0, 3]])
-        lengths = out.user.norm(dim=1)
+        lengths = (out.user[:, :-1] if model.has_item_bias else out.user).norm(dim=1)
         assert torch.allclose(lengths, torch.ones(graph.num_users)) == (decoder == "cosine")
 
 
@@ -299,3 +299,25 @@ def test_unknown_architectures_are_named() -> None:
         build_model(GraphShape(num_users=3, num_items=2), ModelConfig(architecture="fredom"))
     with pytest.raises(ConfigError, match="'fredom'; did you mean 'freedom'"):
         RecommenderConfig(model=ModelConfig(architecture="fredom"))
+
+
+def test_new_items_of_pgl_hear_neighbours_only_where_known_ones_do(media_graph: MakeGraph) -> None:
+    graph = media_graph("freedom")
+    model = model_of(graph, "pgl", item_hops=0)
+    sent = model(graph).item_sent
+    heard = {name: torch.ones_like(sent) for name in model.shares}
+    unheard = graph.item_degree == 0
+    assert unheard.any()
+    new = model.new_items(sent[unheard], {name: message[unheard] for name, message in heard.items()})
+    torch.testing.assert_close(new.item, model(graph).item[unheard])
+
+
+def test_biases_of_vbpr_have_no_part_in_cosines(media_graph: MakeGraph) -> None:
+    graph = media_graph()
+    out = model_of(graph, "vbpr", decoder="cosine")(graph)
+    as_products = model_of(graph, "vbpr")(graph)
+    known = graph.user_degree > 0
+    torch.testing.assert_close(out.user[known, :-1], F.normalize(as_products.user[known, :-1]))
+    assert (out.user[known, -1] == 1).all()
+    torch.testing.assert_close(out.item[:, -1], as_products.item[:, -1])
+    torch.testing.assert_close(out.item[:, :-1].norm(dim=1), torch.ones(graph.num_items))

@@ -85,6 +85,14 @@ def test_no_block_of_people_is_too_large() -> None:
     assert np.diff(fold_in._block_bounds(nobody, 64)).max() * 64**2 <= fold_in._BLOCK_ENTRIES + 64**2
 
 
+def test_a_long_history_takes_no_room_for_every_event() -> None:
+    items = normal(3000, 64)
+    history = sp.csr_matrix(np.ones((1, 3000), dtype=np.float32))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        fold_in_by_least_squares(history, items)
+    assert max(event.self_cpu_memory_usage for event in profile.key_averages()) < 3000 * 64 * 64
+
+
 def test_nobody_asks_for_nothing() -> None:
     nobody = sp.csr_matrix((0, NUM_ITEMS), dtype=np.float32)
     assert fold_in_by_least_squares(nobody, normal(NUM_ITEMS, DIM)).shape == (0, DIM)

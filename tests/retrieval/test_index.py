@@ -175,3 +175,11 @@ def test_numbers_that_are_none_are_named(kind):
         ItemIndex(ITEMS[:200], kind, effort=2.5)
     trained = torch.from_numpy(ITEMS[:200]).requires_grad_()
     assert ItemIndex(trained, kind).search(torch.from_numpy(QUERIES).requires_grad_(), 3)[1].shape == (50, 3)
+
+
+@pytest.mark.parametrize("kind", ["exact", *APPROXIMATE])
+def test_no_queries_have_no_answers(kind):
+    if kind != "exact":
+        pytest.importorskip("faiss")
+    scores, found = ItemIndex(ITEMS[:200], kind).search(np.zeros((0, 16), dtype=np.float32), 3)
+    assert scores.shape == found.shape == (0, 3)

@@ -2,9 +2,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import scipy.sparse as sp
 import torch
 
 from gnnrec.errors import ConfigError, StorageError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.graph.build import GraphConfig
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
@@ -90,8 +92,12 @@ def with_relation(graph: MessageGraph, weight: list[float]) -> dict[str, dict[st
 
 
 def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphModel, graph: MessageGraph) -> None:
-    def run(config=CONFIG, seed=0, model=model, graph=graph) -> str:
-        return fingerprint(config, seed, model, graph)
+    def run(config=CONFIG, seed=0, model=model, graph=graph, validation=None, goes_on=None) -> str:
+        return fingerprint(config, seed, model, graph, validation, goes_on)
+
+    pairs = sp.random(graph.num_users, graph.num_items, 0.1, format="csr", random_state=0)
+    empty = sp.csr_matrix(pairs.shape)
+    before = {name: weight + 1 for name, weight in model.state_dict().items()}
 
     wider = MultimodalGraphModel(graph.shape, ModelConfig(embedding_dim=9, hops=1))
     deeper = MultimodalGraphModel(graph.shape, replace(model.config, hops=2))
@@ -110,6 +116,11 @@ def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphM
         run(graph=replace(graph, labels={"genre": torch.arange(graph.num_items).flip(0)})),
         run(graph=replace(graph, relations=with_relation(graph, [1.0, 1.0]))),
         run(graph=replace(graph, relations=with_relation(graph, [1.0, 2.0]))),
+        run(validation=ValidationPairs(pairs, empty, ("recall@20",))),
+        run(validation=ValidationPairs(pairs[:, ::-1].tocsr(), empty, ("recall@20",))),
+        run(validation=ValidationPairs(pairs, pairs, ("recall@20",))),
+        run(goes_on=model.state_dict()),
+        run(goes_on=before),
     ]
     assert len({run(), *others}) == 1 + len(others)
     assert run() == run()

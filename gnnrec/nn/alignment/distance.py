@@ -27,9 +27,10 @@ def mean_alignment(z: Tensor, present: Tensor) -> Tensor:
 class Distance(AlignmentObjective):
     """Trains the projections such that the vectors of an owner come close: VICReg (Bardes et al. 2022, eq. 1–6).
 
-    ``25 · mean ‖a_i − b_i‖² / dim + 25 · mean_d max(0, 1 − std_d) + 1 · Σ_{d≠e} C_de² / dim``, the last two for each
-    modality. Distance alone would be least where all vectors are equal; the variance term keeps the spread of every
-    coordinate at 1 or more, the covariance term keeps coordinates from saying the same.
+    ``25 · mean ‖a_i − b_i‖² / dim + 25 · mean_d max(0, 1 − std_d) + 1 · Σ_{d≠e} C_de² / dim``, the last two as the mean
+    over both modalities, where eq. 6 has their sum. Distance alone would be least where all vectors are equal; the
+    variance term keeps the spread of every coordinate at 1 or more, the covariance term keeps coordinates from saying
+    the same.
     """
 
     distance_weight, variance_weight, covariance_weight = 25.0, 25.0, 1.0

@@ -1,6 +1,5 @@
 """Fuses by a convex sum with one weight per modality, fixed or learned."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +11,6 @@ from gnnrec.geometric import softmax
 from gnnrec.nn.fusion.base import Fused, Fusion, ModalityRows, weighted_sum
 
 __all__ = ["WeightedFusion", "modality_shares"]
-
-logger = logging.getLogger(__name__)
 
 # Stands for a weight of 0, so that a node which has nothing else still gets its vector.
 _NEXT_TO_NOTHING = 1e-12
@@ -75,17 +72,11 @@ def modality_shares(names: Sequence[str], given: Mapping[str, float]) -> dict[st
 
     Args:
         names: The modalities.
-        given: Modality → share; what is left goes to the others in equal parts. The log names unknown ones.
+        given: Modality → share; what is left goes to the others in equal parts. Unknown names do no harm.
 
     Raises:
         ConfigError: All shares are 0.
     """
-    if unknown := sorted(set(given) - set(names)):
-        logger.warning(
-            "option 'modality_shares' names %s, of which there are no media; there are those of %s",
-            ", ".join(map(repr, unknown)),
-            ", ".join(map(repr, names)) or "no modality",
-        )
     named = {name: given[name] for name in names if name in given}
     others = [name for name in names if name not in named]
     rest = max(0.0, 1.0 - sum(named.values()))

@@ -71,5 +71,15 @@ def test_fixed_shares_reach_the_model(data, tmp_path) -> None:
         torch.testing.assert_close(weights, torch.tensor([0.2, 0.8]))
     with pytest.raises(ConfigError, match=r"'looks'.*did you mean 'look'"):
         gr.Recommender(fusion="weighted", modality_shares={"looks": 1.0}, **options).fit(data, progress=False)
+    with pytest.raises(ConfigError, match=r"'projections' names 'looks', .*did you mean 'look'"):
+        gr.Recommender(projections={"looks": "linear"}, **options).fit(data, progress=False)
     with pytest.raises(ConfigError, match=r"modality_shares.*weighted"):
         gr.Recommender(modality_shares={"look": 1.0}, **options)
+
+
+def test_a_preset_says_once_which_shares_have_no_media(data, caplog) -> None:
+    gr.Recommender.preset("freedom", embedding_dim=8, epochs=2).fit(data, progress=False)
+    assert caplog.text.count("names 'image', of which there are no media") == 1
+    caplog.clear()
+    gr.Recommender.preset("freedom", embedding_dim=8, epochs=1, modality_shares={"look": 0.1}).fit(data, progress=False)
+    assert "of which there are no media" not in caplog.text

@@ -93,11 +93,3 @@ def test_shares_add_up_to_one(given: dict[str, float]) -> None:
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="modality_shares"):
         modality_shares(["image"], {"image": 0.0})
-
-
-def test_a_share_of_what_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    assert modality_shares(["poster", "plot"], {"image": 0.1}) == {"poster": 0.5, "plot": 0.5}
-    assert "names 'image', of which there are no media; there are those of 'poster', 'plot'" in caplog.text
-    caplog.clear()
-    modality_shares(["poster", "plot"], {"poster": 0.1})
-    assert not caplog.text
