@@ -261,7 +261,6 @@ def approximate_table(rows: list[dict[str, Any]]) -> str:
 
 def write_tables(results: dict[str, Any]) -> None:
     """Replaces what stands between the markers of the page."""
-    page = _PAGE.read_text(encoding="utf-8")
     rows = {name: result["rows"] for name, result in results.items()}
     exact = [row for name in sorted(rows) if name not in _ANN_ITEMS for row in rows[name]]
     tables = {
@@ -269,10 +268,7 @@ def write_tables(results: dict[str, Any]) -> None:
         "approximate": approximate_table([row for kind in _ANN_ITEMS for row in rows.get(kind, [])]),
     }
     for name, table in tables.items():
-        begin, end = f"<!-- {name}: written by benchmarks/ranking.py -->\n", f"<!-- end of {name} -->"
-        before, rest = page.split(begin)
-        page = f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    _PAGE.write_text(page, encoding="utf-8")
+        markdown.put_between(_PAGE, "benchmarks/ranking.py", name, table)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/search.py [--items 1000000] [--dim 64] [--kinds exact ivf]
 
-prints the medians and writes them to ``benchmarks/results/search.json``. The items are unit vectors around a thousand
-centres, with noise as long as the centres; the queries are items under a tenth of that noise. The effort of an
-approximate index is doubled until it finds 95 % of the ten best.
+prints the medians and writes them to ``benchmarks/results/search.json`` and into ``docs/search.md``. The items are unit
+vectors around a thousand centres, with noise as long as the centres; the queries are items under a tenth of that noise.
+The effort of an approximate index is doubled until it finds 95 % of the ten best.
 """
 
 import argparse
@@ -21,7 +21,11 @@ import numpy as np
 import torch
 
 from gnnrec.retrieval import ItemIndex, top_k
+from harness import markdown
 from harness.machine import machine
+
+_RESULTS = Path(__file__).parent / "results" / "search.json"
+_PAGE = Path(__file__).parents[1] / "docs" / "search.md"
 
 _CENTRES = 1_000
 _QUERIES = 200
@@ -58,6 +62,23 @@ def approximate(kind: Any, items: np.ndarray, queries: np.ndarray) -> dict[str, 
     return {**timed(lambda query: index.search(query, 10), queries), **facts}
 
 
+def times_table(result: dict[str, Any]) -> str:
+    """Returns what was measured as a table, with what it was measured on."""
+    scan = result["times"]["reading the vectors"]["median_seconds"]
+    lines = []
+    for kind, found in result["times"].items():
+        seconds = found["median_seconds"]
+        effort = f", effort {found['effort']}" if "effort" in found else ""
+        recall = f"{found['recall@10']:.3f}" if "recall@10" in found else ""
+        lines.append([f"{kind}{effort}", f"{1000 * seconds:.2f}", f"{seconds / scan:.2g}", recall])
+    header = ["", "milliseconds", "× reading the vectors once", "recall@10"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    about = (
+        f"{result['items']:,} vectors of {result['dim']} numbers, median of {result['repeats']}, one query at a time"
+    )
+    return f"{about}; {result['machine']}, {versions}; load {result['load']:.1f}.\n\n{markdown.table(header, lines)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
@@ -90,8 +111,8 @@ def main() -> None:
         "repeats": _REPEATS,
         "times": times,
     }
-    path = Path(__file__).parent / "results" / "search.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    markdown.put_between(_PAGE, "benchmarks/search.py", "times", times_table(result))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@
   of its example with edges, with the normalised sparse matrix that makes it faster, for the default model, for the
   default model without media, which learns from the same as PyG's, and for that one starting from singular vectors.
 
-Contenders take turns, so that a change of the machine's speed meets all of them; ratios are medians of those within a
-turn. Results go to ``benchmarks/results/speed.json``, and from there into ``docs/benchmarks-speed.md``.
+In the first two, contenders take turns, so that a change of the machine's speed meets all of them, and ratios are
+medians of those within a turn. The last takes minutes for each and is run once, from the graph to the last epoch; what
+gnnrec settles after training is not in it. Results go to ``benchmarks/results/speed.json``, and from there into
+``docs/benchmarks-speed.md``.
 
 Needs the data set TikTok below GNNREC_DATA_DIR, but for ``propagation``.
 """
@@ -232,6 +234,11 @@ def write_page(results: Mapping[str, Any]) -> None:
         "# Benchmarks of speed\n\n`benchmarks/speed.py` wrote this page from `benchmarks/results/speed.json`; its head "
         "says what is timed. Medians of the turns; ratios are medians of the ratios within a turn.\n"
     ]
+
+    def measured(part: str) -> str:
+        on = results["measured"][part]
+        return f"{on['machine']}; " + ", ".join(f"{name} {number}" for name, number in on["versions"].items()) + ".\n"
+
     for run in results.get("propagation", []):
         own = run["seconds"]["gnnrec"]
         lines = [
@@ -246,6 +253,7 @@ def write_page(results: Mapping[str, Any]) -> None:
             f"\n{run['bytes'] / 1e9:.2f} GB are read and written; copying moves {rates['copying']:.1f} GB/s, random "
             f"rows of 256 bytes {rates['random rows']:.1f} GB/s. Ours takes "
             f"**{statistics.median(run['of_bound']):.2f} times** what copying as much takes.\n",
+            measured("propagation"),
         ]
     if "epoch" in results:
         own = results["epoch"]["seconds"]["gnnrec `lightgcn`"]
@@ -254,6 +262,7 @@ def write_page(results: Mapping[str, Any]) -> None:
             for name, seconds in results["epoch"]["seconds"].items()
         ]
         text += ["## One epoch of equal work\n", markdown.table(["model", "seconds", "times ours"], lines)]
+        text.append(measured("epoch"))
     if "quality" in results:
         part = results["quality"]
         own = [part["seconds"][name] for name in _OURS]
@@ -267,8 +276,8 @@ def write_page(results: Mapping[str, Any]) -> None:
         ]
         header = ["model", "best recall@20", "epochs", f"seconds to {part['wanted']:.4f}, or to its best"]
         header += [f"times {name}" for name in _OURS]
-        text += ["\n## Time to quality, TikTok validation\n", markdown.table(header, lines)]
-    text.append(f"\n{results['machine']}; " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".\n")
+        text += ["## Time to quality, TikTok validation\n", "One run of each.\n", markdown.table(header, lines)]
+        text.append(measured("quality"))
     PAGE.write_text("\n".join(text), encoding="utf-8")
 
 
@@ -290,8 +299,8 @@ def main() -> None:
     }
     for part in chosen.parts:
         results[part] = measures[part]()
-        results["machine"] = machine(chosen.threads)
-        results["versions"] = {name: version(name) for name in ("gnnrec", "torch", "torch-geometric", "numpy")}
+        versions = {name: version(name) for name in ("gnnrec", "torch", "torch-geometric", "numpy")}
+        results.setdefault("measured", {})[part] = {"machine": machine(chosen.threads), "versions": versions}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_page(results)
         print(PAGE.read_text())

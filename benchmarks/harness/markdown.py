@@ -1,11 +1,19 @@
 """Writes figures as the cells of Markdown tables."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gnnrec.evaluation import PairedBootstrap
+
+
+def put_between(page: Path, script: str, name: str, text: str) -> None:
+    """Replaces what stands between the markers of a page that name a script and what it writes."""
+    begin, end = f"<!-- {name}: written by {script} -->\n", f"<!-- end of {name} -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from gnnrec.data.frames import to_library
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, EncoderError
 from gnnrec.modalities.hub import HubModel, load_hub_model
 from gnnrec.modalities.item_texts import read_item_texts
 from gnnrec.modalities.store import default_cache_dir
@@ -111,9 +111,14 @@ class _Writer:
 
     def __init__(self, name: str, device: str, max_new_tokens: int) -> None:
         # Padding on the left: a causal model goes on from the last place.
-        self._loaded: HubModel = load_hub_model(
-            name, "AutoTokenizer", device=device, extra="text", model_class="AutoModelForCausalLM", padding_side="left"
-        )
+        options = {"extra": "text", "model_class": "AutoModelForCausalLM", "padding_side": "left"}
+        try:
+            self._loaded: HubModel = load_hub_model(name, "AutoTokenizer", device=device, **options)
+        except EncoderError as error:
+            raise EncoderError(
+                f"no language model {name!r}: name one of the Hugging Face hub, or the folder of one where there is no "
+                f"network ({str(error).partition('. Without a network')[0]})"
+            ) from error
         self._model, self._tokenizer = self._loaded.model, self._loaded.preprocessor
         if self._tokenizer.pad_token is None:  # language models are trained without padding
             self._tokenizer.pad_token = self._tokenizer.eos_token
