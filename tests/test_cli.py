@@ -147,6 +147,17 @@ def test_evaluate_attaches_new_items_by_their_media(run: Run, fitted: Path, tmp_
     assert with_media.stdout.splitlines()[1].startswith("recall@41,1.0,")
 
 
+def test_evaluate_takes_new_items_that_lack_a_medium_of_the_fit(run: Run, folder: Path, tmp_path: Path) -> None:
+    texts = ("--text", "title=title", "--text", "plot=description", "--encoder", "title=wordllama")
+    fit = ("fit", folder / "log.csv", "--items", folder / "items.csv", *texts, "--encoder", "plot=wordllama")
+    assert run(*fit, "--set", "epochs=1", "-o", tmp_path / "run").exit_code == 0
+    pd.DataFrame({"item_id": ["new"], "title": ["rose"]}).to_csv(tmp_path / "new.csv", index=False)
+    pd.DataFrame({"user_id": ["u00"], "item_id": ["new"]}).to_csv(tmp_path / "test.csv", index=False)
+    asked = ("evaluate", tmp_path / "run", "--interactions", tmp_path / "test.csv", "--metrics", "recall@41", "-o", "-")
+    result = run(*asked, "--items", tmp_path / "new.csv")
+    assert result.stdout.splitlines()[1].startswith("recall@41,1.0,"), result.output
+
+
 def test_evaluate_looks_for_media_where_it_is_told(run: Run, tmp_path: Path, small_shop: Shop) -> None:
     small_shop.interactions.to_csv(tmp_path / "log.csv", index=False)
     places = {name: tmp_path / name for name in ("learned", "new")}

@@ -47,13 +47,19 @@ def evaluate(
     from gnnrec.data.build import build_dataset
     from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.dataset import Dataset
-    from gnnrec.data.schema import Text, Vectors
+    from gnnrec.data.frames import read_frame
+    from gnnrec.data.schema import Text, Vectors, spec_columns
     from gnnrec.growth import positive_events
 
     check_output(output)
     recommender = _load(model)
     specs = recommender.state.catalogue.modalities
-    media = {name: spec for name, spec in specs.items() if spec.of == "item" and not isinstance(spec, Vectors)}
+    given = [] if items is None else list(read_frame(items, "--items")[0].columns)
+    media = {
+        name: spec
+        for name, spec in specs.items()
+        if spec.of == "item" and not isinstance(spec, Vectors) and not set(given).isdisjoint(spec_columns(spec))
+    }
     if media_root is not None:
         media = {
             name: spec if isinstance(spec, Text) else replace(spec, media_root=media_root)

@@ -189,5 +189,5 @@ def test_what_it_refuses(write, save_writer, tmp_path):
         write(model=save_writer(positions=32), max_new_tokens=30)
     with pytest.raises(DataError, match="no column 'item_id'"):
         write(ITEMS.drop(columns="item_id"))
-    with pytest.raises(EncoderError, match=r"holds no \*\.safetensors weights"):
+    with pytest.raises(EncoderError, match=r"no language model '.*': .*holds no \*\.safetensors weights"):
         write(model=str(tmp_path))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from gnnrec.config import suggest
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.nn.align import Alignment
 from gnnrec.nn.fusion.base import Fused, ModalityRows
@@ -46,6 +47,9 @@ class ModalityFusion(nn.Module):
         super().__init__()
         if not dims:
             raise ConfigError("there is no modality to fuse; name at least one and the width of its vectors")
+        for option, given in (("shares", shares), ("projections", projections)):
+            if unknown := sorted(set(given or {}) - set(dims)):
+                raise ConfigError(f"{option}: there is no modality {unknown[0]!r}{suggest(unknown[0], dims)}")
         self.dims = dict(dims)
         self.alignment = Alignment(dims, dim, projections)
         self.fusion = build_fusion(fusion, list(dims), dim, shares)

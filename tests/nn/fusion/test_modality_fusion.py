@@ -61,6 +61,9 @@ def test_what_cannot_be_fused_is_named() -> None:
             fuse(x_dict, owner_dict, 1)
     with pytest.raises(ConfigError, match="no modality to fuse"):
         ModalityFusion({}, 4)
+    for option in ({"shares": {"plott": 0.5}}, {"projections": {"plott": "linear"}}):
+        with pytest.raises(ConfigError, match=r"there is no modality 'plott'; did you mean 'plot'"):
+            ModalityFusion({"plot": 3}, 4, "weighted", **option)
     with pytest.raises(ConfigError, match="'fusion' cannot be 'sum'"):
         ModalityFusion({"plot": 3}, 4, "sum")
 
