@@ -118,12 +118,17 @@ def ranked_frame(
     )
     return pd.DataFrame(
         {
-            query_column: queries[query],
-            "item_id": items.ids_of(item),
+            query_column: _ids_column(queries[query]),
+            "item_id": _ids_column(items.ids_of(item)),
             "score": value.astype(np.float32),
             "rank": rank.astype(np.int64),
         }
     )
+
+
+def _ids_column(ids: IdArray) -> pd.Series:
+    """Returns a column whose type does not depend on whether there is any row."""
+    return pd.Series(ids, dtype=str if ids.dtype.kind == "O" else ids.dtype)
 
 
 def _top_k_with_share(scores: Tensor, k: int, new: NewItems) -> tuple[Tensor, Tensor]:

@@ -88,3 +88,13 @@ def test_equal_scores_stay_in_the_order_of_items():
     is_new = np.arange(8) % 3 == 1
     assert ranked(0.5, scores=torch.ones(1, 8), is_new=is_new) == ["i0", "i1", "i2", "i4"]
     assert ranked(None, scores=torch.ones(1, 8)) == ["i0", "i1", "i2", "i3"]
+
+
+def test_columns_are_of_one_type_with_and_without_rows():
+    nothing, something = (
+        ranked_frame(lambda rows: SCORES[:, :8].expand(len(rows), -1), people, "user_id", ITEMS, 2)
+        for people in (np.array([], dtype=object), np.array(["a", "b"], dtype=object))
+    )
+    assert len(nothing) == 0
+    assert len(something) == 4
+    assert nothing.dtypes.to_dict() == something.dtypes.to_dict()

@@ -91,13 +91,16 @@ class IdMap:
     """
 
     def __init__(self, ids: Any, what: str = "item") -> None:
-        self.what = what
-        self.ids: IdArray = as_id_array(ids, f"{what} ids")
-        self.ids.setflags(write=False)
-        self._index = pd.Index(self.ids, dtype=self.ids.dtype)
+        self._hold(as_id_array(ids, f"{what} ids"), what)
         if not self._index.is_unique:
             repeated = self._index[self._index.duplicated()].unique()
             raise DataError(f"{what} ids must be distinct; repeated: {listed(repeated)}")
+
+    def _hold(self, ids: IdArray, what: str) -> None:
+        self.what = what
+        self.ids: IdArray = ids
+        self.ids.setflags(write=False)
+        self._index = pd.Index(self.ids, dtype=self.ids.dtype)
 
     @classmethod
     def from_values(cls, values: Iterable[IdArray], what: str) -> "IdMap":
@@ -169,4 +172,7 @@ class IdMap:
         known = added[self.find(added) >= 0]
         if len(known):
             raise DataError(f"{self.what} ids exist already: {listed(known)}")
-        return IdMap(np.concatenate([self.ids, added]) if len(self) else added, self.what)
+        IdMap(added, self.what)  # refuses repeated ones
+        extended = object.__new__(IdMap)  # the present ids need no second look, which takes long for a million
+        extended._hold(np.concatenate([self.ids, added]) if len(self) else added, self.what)
+        return extended
