@@ -118,17 +118,13 @@ def ranked_frame(
     )
     return pd.DataFrame(
         {
-            query_column: _ids_column(queries[query]),
-            "item_id": _ids_column(items.ids_of(item)),
+            query_column: queries[query],
+            # As one column whatever rows there are: pandas takes texts for objects where there are none.
+            "item_id": pd.Series(items.ids_of(item), dtype=str if items.kind == "str" else np.int64),
             "score": value.astype(np.float32),
             "rank": rank.astype(np.int64),
         }
     )
-
-
-def _ids_column(ids: IdArray) -> pd.Series:
-    """Returns a column whose type does not depend on whether there is any row."""
-    return pd.Series(ids, dtype=str if ids.dtype.kind == "O" else ids.dtype)
 
 
 def _top_k_with_share(scores: Tensor, k: int, new: NewItems) -> tuple[Tensor, Tensor]:
