@@ -1,6 +1,7 @@
 import logging
 import os
 import sqlite3
+import sys
 
 import numpy as np
 import pytest
@@ -163,6 +164,24 @@ def test_an_unwritable_folder_means_no_cache(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert open_store(tmp_path / "file") is None
     assert "not cached" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of POSIX")
+def test_no_room_is_an_error_and_harms_nothing(store, monkeypatch):
+    import resource
+
+    store.put(["a"], rows(1))
+    monkeypatch.setattr(module, "_SHARD_BYTES", 1_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # as if there were no more room
+    try:
+        with pytest.raises(StorageError, match="cannot write to the feature cache"):
+            store.put(["b"], rows(2, dim=5))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert firsts(store.get(["a"], 3)[1]) == [1]
+    store.put(["b"], rows(2, dim=5))  # there is room again
+    assert firsts(store.get(["b"], 5)[1]) == [2]
 
 
 def test_where_the_cache_lies(tmp_path, monkeypatch):
