@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,9 +92,7 @@ def read_consistently(
     """
     path = Path(path)
     while True:
-        with _as_storage_error(f"cannot read {str(path)!r}"):
-            recover(path)
-        manifest = _read_manifest(path)
+        manifest = _recovered_manifest(path)
         try:
             _check_manifest(path, manifest, kind, newest_version)
             found = read(path, manifest)
@@ -199,6 +197,19 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, default=_plain_number) + "\n", encoding="utf-8")
 
 
+def _recovered_manifest(path: Path) -> dict[str, Any]:
+    """Reads the manifest; a few times, since a write may take the folder away between two looks."""
+    for attempt in range(_ATTEMPTS):
+        with _as_storage_error(f"cannot read {str(path)!r}"):
+            recover(path)
+        try:
+            return _read_manifest(path)
+        except StorageError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    raise AssertionError
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     if not file.is_file():
@@ -268,18 +279,18 @@ def _swap(new: Path, path: Path) -> None:
     """
     for attempt in range(_ATTEMPTS):
         old = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_OLD}")
-        if path.exists():
+        with suppress(FileNotFoundError):
             path.rename(old)
         try:
             new.rename(path)
         except OSError:
             if not path.exists():
-                if old.exists():
+                with suppress(FileNotFoundError):
                     old.rename(path)
                 raise
+            shutil.rmtree(old, ignore_errors=True)
             if attempt + 1 == _ATTEMPTS:
                 raise
-            shutil.rmtree(old, ignore_errors=True)
         else:
             shutil.rmtree(old, ignore_errors=True)
             return

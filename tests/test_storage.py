@@ -192,6 +192,22 @@ def test_a_write_is_done_though_somebody_else_comes_between_its_renames(tmp_path
     assert entries(tmp_path) == ["x"]
 
 
+def test_a_reader_comes_between_the_renames(tmp_path, monkeypatch):
+    save(tmp_path / "x", "old")
+    aside, seen = tmp_path / f".x.{'0' * 32}.old", []
+    read_manifest = storage._read_manifest
+
+    def taken_away(folder):
+        if not seen:
+            seen.append((tmp_path / "x").rename(aside))  # after recover has found it
+        return read_manifest(folder)
+
+    monkeypatch.setattr(storage, "_read_manifest", taken_away)
+    assert read_folder(tmp_path / "x", "numbers", 1)["facts"] == {"count": 3}
+    assert seen
+    assert entries(tmp_path) == ["x"]
+
+
 def test_a_reader_gets_one_of_two_folders_whole(tmp_path, monkeypatch):
     save(tmp_path / "x", "old")
     sha256, seen = storage.file_sha256, []
