@@ -199,15 +199,13 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _recovered_manifest(path: Path) -> dict[str, Any]:
     """Reads the manifest; a few times, since a write may take the folder away between two looks."""
-    for attempt in range(_ATTEMPTS):
-        with _as_storage_error(f"cannot read {str(path)!r}"):
+    for _ in range(_ATTEMPTS):
+        with suppress(StorageError, OSError):
             recover(path)
-        try:
             return _read_manifest(path)
-        except StorageError:
-            if attempt + 1 == _ATTEMPTS:
-                raise
-    raise AssertionError
+    with _as_storage_error(f"cannot read {str(path)!r}"):
+        recover(path)
+    return _read_manifest(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
