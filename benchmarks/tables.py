@@ -35,6 +35,7 @@ from harness.summary import (
     check_options,
     compared_on_rare,
     headline,
+    outdated_options,
     per_user,
     slice_table,
     summarise,
@@ -169,7 +170,13 @@ def _cost(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
         for model, line in summary.iterrows()
     ]
     header = ["model", "fit", "all fits of the grid", "peak GiB", "on", "best epoch", "validation recall@20", "chosen"]
-    return "**Time and memory of a fit** (\\*: at the end of what the grid holds)\n\n" + markdown.table(header, lines)
+    title = "**Time and memory of a fit** (\\*: at the end of what the grid holds)\n\n"
+    outdated = [
+        f"`{model}` ({', '.join(f'{name} {then}, now {now}' for name, (then, now) in sorted(options.items()))})"
+        for model, options in outdated_options(rows).items()
+    ]
+    since = f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
+    return title + markdown.table(header, lines) + since
 
 
 def _chosen(rows: pd.DataFrame) -> str:

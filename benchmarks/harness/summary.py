@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gnnrec.config import to_dict
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
+from gnnrec.presets import PRESETS, preset
 from harness.rows import COLD_METRICS, MASKS, TEST_METRICS, cold_column, per_user_column, test_column
 
 _MEASURED = (
@@ -69,6 +71,22 @@ def check_options(rows: pd.DataFrame) -> None:
         differing = {name for name in usual.keys() & flat.keys() if usual[name] != flat[name]}
         if beyond := {name for name in differing if name.rsplit(".", 1)[-1] not in changed}:
             raise ValueError(f"{variant!r} differs from the model in {', '.join(sorted(beyond))}: delete outdated rows")
+
+
+def outdated_options(rows: pd.DataFrame) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Returns preset → option → what it was in the rows and what it is now, where these differ.
+
+    Args:
+        rows: The rows of models that went well, no variants.
+    """
+    outdated = {}
+    for model, of_model in rows[rows["model"].isin(PRESETS)].groupby("model"):
+        row = of_model.iloc[0]
+        now = _flat(to_dict(preset(str(model)).with_options(json.loads(row["hyperparameters"]))))
+        then = _flat(json.loads(row["config"]))
+        if differing := {name: (then[name], now[name]) for name in then.keys() & now.keys() if then[name] != now[name]}:
+            outdated[str(model)] = differing
+    return outdated
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

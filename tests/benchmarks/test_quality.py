@@ -16,9 +16,11 @@ import torch
 import gnnrec as gr
 import quality
 import tables
+from gnnrec.config import to_dict
 from gnnrec.nn.alignment import OBJECTIVES
 from gnnrec.nn.fusion import FUSIONS
 from gnnrec.nn.sequence import SEQUENCE_ENCODERS
+from gnnrec.presets import preset
 from harness import measure as measuring
 from harness import run
 from harness.models import model_of
@@ -34,7 +36,7 @@ from harness.rows import (
     row_path,
     write_row,
 )
-from harness.summary import check_options
+from harness.summary import check_options, outdated_options
 from harness.task import FitTask, FittedModel, Model
 
 NUM_USERS, NUM_ITEMS = 40, 31  # the last item has no event: cold
@@ -470,3 +472,14 @@ def test_variants_of_an_outdated_model_are_refused():
     outdated = row("shallow", {"model": {"hops": 0, "dim": 32}, "ranker": "neural"}, {"hops": 0})
     with pytest.raises(ValueError, match=r"'shallow' differs from the model in model\.dim: delete outdated rows"):
         check_options(pd.DataFrame([row("", usual, {}), outdated]))
+
+
+def test_options_that_have_changed_since_are_listed() -> None:
+    now = to_dict(gr.RecommenderConfig())
+    before = {**now, "training": {**now["training"], "patience": 3}}
+    rows = [
+        {"model": "gnnrec", "config": json.dumps(before), "hyperparameters": json.dumps({"embedding_dim": 64})},
+        {"model": "popularity", "config": json.dumps(to_dict(preset("popularity"))), "hyperparameters": "{}"},
+        {"model": "implicit-als", "config": "{}", "hyperparameters": "{}"},
+    ]
+    assert outdated_options(pd.DataFrame(rows)) == {"gnnrec": {"training.patience": (3, now["training"]["patience"])}}
