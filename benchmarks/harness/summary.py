@@ -19,6 +19,8 @@ _MEASURED = (
     "valid recall@20",
 )
 
+_OF_TRAINING = ("alignment.", "graph.", "model.", "training.")
+
 
 def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     """Returns one line per model (or variant) of one data set, best first.
@@ -84,6 +86,8 @@ def outdated_options(rows: pd.DataFrame) -> dict[str, dict[str, tuple[Any, Any]]
         row = of_model.iloc[0]
         now = _flat(to_dict(preset(str(model)).with_options(json.loads(row["hyperparameters"]))))
         then = _flat(json.loads(row["config"]))
+        if now["ranker"] != "neural":  # what is not trained has no use for options of training
+            then = {name: value for name, value in then.items() if not name.startswith(_OF_TRAINING)}
         if differing := {name: (then[name], now[name]) for name in then.keys() & now.keys() if then[name] != now[name]}:
             outdated[str(model)] = differing
     return outdated
