@@ -193,7 +193,10 @@ def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) 
 
 
 def _all_right_singular_vectors(matrix: sp.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the singular values and the right singular vectors, one per row, from products of the smaller side."""
+    """Decomposes by products of the smaller side: ``[smaller]`` singular values, ``[smaller, num_items]`` vectors.
+
+    A row of zeros belongs to a value of 0. Cost: ``O(num_edges × smaller + smaller³)``.
+    """
     matrix = matrix.astype(np.float64)
     is_wide = matrix.shape[0] < matrix.shape[1]
     squared, vectors = np.linalg.eigh((matrix @ matrix.T if is_wide else matrix.T @ matrix).toarray())
