@@ -24,6 +24,7 @@ _POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 _CONTENT_TASTES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 _SIMULATED_SHARE = 0.2  # of the known items play new ones
 _ENOUGH_PAIRS_ON_NEW_ITEMS = 100
+_ENOUGH_NEW_ITEMS = 0.05  # times as many as known ones
 _USUAL_LENGTH = 20  # of a list
 
 
@@ -156,53 +157,60 @@ def best_new_item_offset(
     validation: ValidationPairs,
     user: Tensor,
     item: Tensor,
-    left_out: Tensor,
     content: Tensor,
-    known: Tensor,
     *,
+    known: Tensor,
+    left_out: Tensor,
+    new: Tensor,
+    placed: Tensor,
     linear: LinearPart | None,
     price: float,
     select_by: str,
 ) -> float:
     """Returns the largest offset to the scores of new items that known items can afford.
 
-    A fifth of the known items is scored as if they were new: by what is predicted of them when they are left out, and
-    as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste. The offset may grow until
-    the others lose the price. Items that are new indeed stay out of it. Cost: one validation on at most 10,000 users.
+    New items of the catalogue compete with the known ones as they will. Where there are few of them, as good as all new
+    items are still to come: a fifth of the known items plays them, scored by what is predicted of them when they are
+    left out, and as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste. The offset
+    may grow until the others lose the price. Cost: one validation on at most 10,000 users.
 
     Args:
         validation: Held-out pairs.
         user: ``[num_users, dim]``.
         item: ``[num_items, width + dim]``: the content as much as it counts, then the vector, whose last entry is the
             bias.
-        left_out: ``[num_known, width + dim]`` likewise of the known items as new ones, each predicted without itself.
         content: ``[num_items, width]`` what tastes are the mean of.
-        known: ``[num_known]`` which items those are.
+        known: ``[num_known]`` items with training interactions.
+        left_out: ``[num_known, width + dim]`` those as new items, each predicted without itself.
+        new: ``[num_new]`` items without.
+        placed: ``[num_new, width + dim]`` those, as predicted.
         linear: What is added to the scores of known items, and of them alone.
         price: Share of the recall on known items that may be lost.
         select_by: The metric in whose first k places they lose it; 20 for one that has no k.
     """
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
-    playing = known[chosen]
-    new, unknown = np.zeros(len(item), dtype=np.bool_), np.ones(len(item), dtype=np.bool_)
-    new[playing.numpy()] = True
-    unknown[known.numpy()] = False
-    people, validation = validation.of_items(~unknown).for_settling()
-    histories = only_items(validation.mask, ~new)
+    ranked = np.ones(len(item), dtype=np.bool_)
+    if len(new) < _ENOUGH_NEW_ITEMS * (len(item) - len(new)):
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
+        ranked[:] = False
+        ranked[known.numpy()] = True
+        new, placed = known[chosen], left_out[chosen]
+    is_new = np.zeros(len(item), dtype=np.bool_)
+    is_new[new.numpy()] = True
+    people, validation = validation.of_items(ranked).for_settling()
+    histories = only_items(validation.mask, ~is_new)
     person = torch.cat([content_tastes(histories, content), user[torch.from_numpy(people)]], dim=1)
-    placed = left_out[chosen]
+    absent = torch.from_numpy(np.flatnonzero(~ranked))
 
     def score(rows: Tensor) -> Tensor:
         scores = person[rows] @ item.T
         if linear is not None:
             scores = linear.add_to(scores, users=people[rows.numpy()])
-        scores[:, playing] = person[rows] @ placed.T
-        scores[:, unknown] = -torch.inf
-        return scores
+        scores[:, new] = person[rows] @ placed.T
+        return scores.index_fill_(1, absent, -torch.inf)
 
     k = parse_metric(select_by)[1] or _USUAL_LENGTH
-    trade = trade_off(score, validation.pairs, new, mask=histories, k=k)
+    trade = trade_off(score, validation.pairs, is_new, mask=histories, k=k)
     alone = trade.known_recall(-np.inf)
     offset = trade.largest_offset((1 - price) * alone)
     logger.info(

@@ -19,6 +19,8 @@ from gnnrec.rankers.linear_part import LinearPart
 
 NUM = 50
 ALL = np.ones(NUM, dtype=np.bool_)
+NO_CONTENT = torch.zeros(NUM, 0)
+ALL_KNOWN = {"known": torch.arange(NUM), "new": torch.arange(0), "placed": torch.zeros(0, NUM + 1)}
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPa
 
     def offset(price: float, linear: LinearPart | None = None) -> float:
         how = {"linear": linear, "price": price, "select_by": "recall@1"}
-        return best_new_item_offset(validation, user, item, left_out, torch.zeros(NUM, 0), torch.arange(NUM), **how)
+        return best_new_item_offset(validation, user, item, NO_CONTENT, left_out=left_out, **ALL_KNOWN, **how)
 
     assert offset(0.02) < 1
     assert offset(1.0) == pytest.approx(2)  # 1 beyond the last limit
@@ -69,13 +71,12 @@ def test_the_room_grows_with_the_price(validation: ValidationPairs) -> None:
     """The item that a person wants scores as much as the person's number says."""
     user = torch.cat([torch.diag(torch.arange(NUM) / NUM + 1), torch.ones(NUM, 1)], dim=1)
     item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
-    left_out, known = torch.zeros(NUM, NUM + 1), torch.arange(NUM)
+    left_out = torch.zeros(NUM, NUM + 1)
     playing = torch.randperm(NUM, generator=torch.Generator().manual_seed(0))[:10]
     scores = (torch.arange(NUM) / NUM + 1)[[one for one in range(NUM) if one not in set(playing.tolist())]]
     for price in (0.1, 0.5):
-        offset = best_new_item_offset(
-            validation, user, item, left_out, torch.zeros(NUM, 0), known, linear=None, price=price, select_by="recall@1"
-        )
+        how = {"linear": None, "price": price, "select_by": "recall@1"}
+        offset = best_new_item_offset(validation, user, item, NO_CONTENT, left_out=left_out, **ALL_KNOWN, **how)
         assert (scores <= offset).sum() == price * 40
 
 
@@ -89,19 +90,35 @@ def test_nobody_has_chosen_an_item_that_plays_new(validation: ValidationPairs) -
     chosen[:, playing] = 1
     hidden = replace(validation, mask=sp.csr_matrix(chosen))
     how = {"linear": None, "price": 0.0, "select_by": "recall@1"}
-    offset = best_new_item_offset(hidden, user, item, left_out, content, torch.arange(NUM), **how)
+    offset = best_new_item_offset(hidden, user, item, content, left_out=left_out, **ALL_KNOWN, **how)
     assert offset == pytest.approx(1, abs=1e-5)  # what known items lead by, with no taste and no item hidden
 
 
-def test_items_without_interactions_take_no_room_from_known_ones(validation: ValidationPairs) -> None:
-    """They would be ahead of everything; and nobody is told to find them."""
+@pytest.mark.parametrize("num_new", [2, 10], ids=["few", "enough"])
+def test_new_items_of_the_catalogue_compete_where_there_are_enough_of_them(
+    validation: ValidationPairs, num_new: int
+) -> None:
+    """Known items lead by 1; a new item scores 5 less, one that plays new as much as nothing but the offset."""
     user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
-    bias = torch.where(torch.arange(NUM) < 40, 0.0, 100.0)
+    known, new = torch.arange(NUM - num_new), torch.arange(NUM - num_new, NUM)
+    bias = torch.where(torch.arange(NUM) < NUM - num_new, 0.0, 100.0)  # what training made of new ones does not count
     item = torch.cat([torch.eye(NUM), bias[:, None]], dim=1)
-    left_out, content = torch.zeros(40, NUM + 1), torch.zeros(NUM, 0)
-    how = {"linear": None, "price": 0.02, "select_by": "recall@1"}
-    offset = best_new_item_offset(validation, user, item, left_out, content, torch.arange(40), **how)
-    assert 0.9 < offset < 1  # what known items lead by
+    placed = torch.zeros(num_new, NUM + 1)
+    placed[:, -1] = -5
+    offset = best_new_item_offset(
+        validation,
+        user,
+        item,
+        NO_CONTENT,
+        known=known,
+        left_out=torch.zeros(len(known), NUM + 1),
+        new=new,
+        placed=placed,
+        linear=None,
+        price=0.02,
+        select_by="recall@1",
+    )
+    assert offset == pytest.approx(1 if num_new == 2 else 6, abs=1e-4)
 
 
 def test_some_users_are_enough_to_choose_an_epoch(validation: ValidationPairs, monkeypatch: pytest.MonkeyPatch) -> None:

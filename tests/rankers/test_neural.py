@@ -351,7 +351,7 @@ def test_the_offset_moves_new_items_and_no_others(task: RankingTask, planted: Pl
 
 
 def test_validation_chooses_what_is_settled_after_training(task: RankingTask, planted: PlantedGraph) -> None:
-    config = replace(CONFIG, training=TrainingConfig(epochs=3))
+    config = replace(CONFIG, training=TrainingConfig(epochs=3, select_by="recall@5"))
     validation = ValidationPairs(planted.test, planted.train, ("recall@20", "recall@5"))
     ranker, result = NeuralRanker.fit(replace(task, validation=validation), config)
     assert result is not None
@@ -368,9 +368,9 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
 ) -> None:
     measured: dict[str, Any] = {}
 
-    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, left_out: Tensor, *rest: Tensor, **how: Any):
-        measured.update(how, user=user, item=item, left_out=left_out, content=rest[0], known=rest[1])
-        return best_new_item_offset(validation, user, item, left_out, *rest, **how)
+    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, content: Tensor, **how: Any) -> float:
+        measured.update(how, user=user, item=item, content=content)
+        return best_new_item_offset(validation, user, item, content, **how)
 
     monkeypatch.setattr(settling, "best_new_item_offset", offset)
     options = {"content_taste": 0.7, "known_content_taste": 0.2, "new_item_price": 0.3}
@@ -387,9 +387,12 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
     assert measured["user"] is serving.user
     assert measured["content"] is serving.item_content
     torch.testing.assert_close(measured["item"][known, :width], 0.2 * serving.item_content[known])
-    assert not measured["item"][planted.new_items, :width].any()  # in the catalogue, but no part of the simulation
     torch.testing.assert_close(measured["item"][known, width:], serving.item[known])
     torch.testing.assert_close(measured["left_out"][:, :width], 0.7 * serving.item_content[known])
+    torch.testing.assert_close(measured["placed"][:, :width], 0.7 * serving.item_content[planted.new_items])
+    moved = serving.item[planted.new_items] - measured["placed"][:, width:]
+    assert not moved[:, :-1].any()
+    torch.testing.assert_close(moved[:, -1], torch.full((len(moved),), result.chosen["new_item_offset"]))
 
 
 def test_tastes_do_not_depend_on_the_order_of_a_history(task: RankingTask, planted: PlantedGraph) -> None:
