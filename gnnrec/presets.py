@@ -65,7 +65,7 @@ class RecommenderConfig:
             options: Option name → value; the name of a group takes a mapping or a dataclass.
 
         Raises:
-            ConfigError: No group has such an option, or the value is impossible.
+            ConfigError: No group has such an option, the value is impossible, or the model does not read the option.
         """
         groups = {group.name: getattr(self, group.name) for group in fields(self)}
         owner = {
@@ -88,8 +88,43 @@ class RecommenderConfig:
         for group, values in changes.items():
             present = getattr(config, group)
             config = replace(config, **{group: from_dict(type(present), {**to_dict(present), **values}, group)})
+        for name, why in config.idle_options().items():
+            before, after = (getattr(getattr(one, owner[name]), name) for one in (self, config))
+            if before != after:
+                raise ConfigError(f"option {name!r} changes nothing with {why}; leave it out")
         return config
 
+    def idle_options(self) -> Mapping[str, str]:
+        """Returns option → which other option makes that it changes nothing: what only another model reads."""
+        idle = {
+            option: f"ranker={self.ranker!r}"
+            for ranker in set(_GROUPS_OF) - {self.ranker}
+            for group in _GROUPS_OF[ranker]
+            for option in to_dict(getattr(self, group))
+        }
+        if self.ranker != "neural":
+            return {option: why for option, why in idle.items() if option not in _ASKED_OF_ALL}
+        model = architecture(self.model.architecture)
+        idle |= dict.fromkeys(model.idle_options(), f"architecture={self.model.architecture!r}")
+        if self.model.content == "none":
+            idle |= dict.fromkeys(("content_scale", "feature_dropout"), "content='none'")
+        if self.model.hops == 0:
+            idle["edge_dropout"] = "hops=0"
+        if self.training.loss == "bootstrap":
+            idle["temperature"] = "loss='bootstrap'"
+        return idle
+
+
+_ASKED_OF_ALL = ("select_by",)  # a search maximises it, whatever it searches
+# Which groups of options only one ranker reads.
+_GROUPS_OF: Mapping[str, tuple[str, ...]] = {
+    "neural": ("model", "training"),
+    "ease": ("ease",),
+    "graph-filter": ("graph_filter",),
+    "item-knn": ("item_knn",),
+    "content-knn": ("content_knn",),
+    "popularity": (),
+}
 
 # Published models stand alone, and rank by inner products.
 _PUBLISHED = ModelConfig(linear_part="none", decoder="dot")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gnnrec.config import from_dict, read_config, suggest, to_dict, write_config
 from gnnrec.errors import ConfigError, StorageError
-from gnnrec.presets import PRESETS, RecommenderConfig
+from gnnrec.presets import PRESETS, RecommenderConfig, preset
 from gnnrec.rankers import RANKERS
 
 
@@ -89,8 +89,9 @@ def test_an_option_by_its_own_name_belongs_to_one_group() -> None:
     names = [option.name for group in groups if is_dataclass(group) for option in fields(group)]
     names += [group.name for group in fields(RecommenderConfig)]
     assert len(names) == len(set(names))
-    changed = RecommenderConfig().with_options({"l2": 9.0, "factors": 3, "neighbours": 4})
-    assert (changed.ease.l2, changed.graph_filter.factors, changed.item_knn.neighbours) == (9.0, 3, 4)
+    assert preset("ease").with_options({"l2": 9.0}).ease.l2 == 9
+    assert preset("graph-filter").with_options({"factors": 3}).graph_filter.factors == 3
+    assert preset("item-knn").with_options({"neighbours": 4}).item_knn.neighbours == 4
     changed = RecommenderConfig().with_options({"epochs": 7, "alignment": {"epochs": 2}})
     assert (changed.training.epochs, changed.alignment.epochs) == (7, 2)
 

@@ -33,6 +33,8 @@ class BM3(GraphModel):
         config: ``embedding_dim``, ``hops``, ``decoder``, ``projections`` and ``fine_tune_features`` count.
     """
 
+    reads = frozenset({"hops", "projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

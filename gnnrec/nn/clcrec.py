@@ -20,6 +20,8 @@ class CLCRec(IdentityOrContent):
     item.
     """
 
+    reads = IdentityOrContent.reads | {"identity_dropout"}
+
     @property
     def hides_items(self) -> bool:
         """A hidden item is its encoding."""

@@ -33,6 +33,8 @@ class DropoutNet(FactorisationModel):
         config: ``embedding_dim``, ``decoder``, ``identity_dropout``, ``projections`` and ``fine_tune_features`` count.
     """
 
+    reads = frozenset({"identity_dropout", "projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -60,6 +60,8 @@ class IdentityOrContent(FactorisationModel):
         config: ``embedding_dim``, ``decoder``, ``projections`` and ``fine_tune_features`` count.
     """
 
+    reads = frozenset({"projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

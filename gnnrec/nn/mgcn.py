@@ -37,6 +37,8 @@ class MGCN(GraphModel):
             count.
     """
 
+    reads = frozenset({"hops", "item_hops", "projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from gnnrec.nn.sequence import Histories, LastEvents
 __all__ = ["Embeddings", "GraphModel", "NewItems"]
 
 _USERS_AT_ONCE = 4096  # whose events are read in order
+_READ_BY_ALL = frozenset(
+    {"architecture", "embedding_dim", "content", "decoder", "linear_part", "linear_weight", "linear_decay"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +80,20 @@ class NewItems:
 
 
 class GraphModel(nn.Module, ABC):
-    """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``."""
+    """What training and answering ask of every architecture. A subclass is built as ``Model(shape, config)``.
+
+    Attributes:
+        config: Options.
+        reads: Names of the options that this architecture has beside those of all models; others have no effect.
+    """
 
     config: ModelConfig
+    reads: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def idle_options(cls) -> frozenset[str]:
+        """Returns the names of the options that change nothing in this architecture."""
+        return frozenset(field.name for field in fields(ModelConfig)) - _READ_BY_ALL - cls.reads
 
     @abstractmethod
     def forward(

@@ -127,12 +127,8 @@ class ModelConfig:
             raise ConfigError(f"option 'modality_shares' needs fusion='weighted', got fusion={self.fusion!r}")
         if self.modality_alignment:
             check_weights(self.modality_alignment)
-        if self.modality_alignment and (self.architecture != "multimodal" or self.content == "none"):
-            raise ConfigError("option 'modality_alignment' needs architecture='multimodal' and content='add'")
-        if self.sequence_encoder != "none" and self.architecture != "multimodal":
-            raise ConfigError("option 'sequence_encoder' needs architecture='multimodal'")
-        if self.initialisation != "random" and self.architecture != "multimodal":
-            raise ConfigError("option 'initialisation' needs architecture='multimodal'")
+        if self.modality_alignment and self.content == "none":
+            raise ConfigError("option 'modality_alignment' needs content='add'")
         if self.sequence_length < 1:
             raise ConfigError(f"option 'sequence_length' must be at least 1, got {self.sequence_length}")
         for modality, name in self.projections.items():

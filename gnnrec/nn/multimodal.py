@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,8 @@ class MultimodalGraphModel(GraphModel):
     Raises:
         ConfigError: The alignment objective ``multi-task`` without labels.
     """
+
+    reads = frozenset(field.name for field in fields(ModelConfig)) - {"item_hops", "fine_tune_features"}
 
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()

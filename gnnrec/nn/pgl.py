@@ -38,6 +38,8 @@ class PGL(GraphModel):
             ``projections`` and ``fine_tune_features`` count.
     """
 
+    reads = frozenset({"hops", "item_hops", "modality_shares", "projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -34,6 +34,8 @@ class VBPR(FactorisationModel):
             ``fine_tune_features`` count.
     """
 
+    reads = frozenset({"projections", "fine_tune_features"})
+
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

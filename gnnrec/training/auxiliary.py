@@ -57,10 +57,14 @@ def one_minus_cosine(predicted: Tensor, target: Tensor) -> Tensor:
 
 def _alignment(embeddings: Embeddings, batch: Batch) -> Tensor:
     """InfoNCE between an item's fused content and what its interactions say of it (Wei et al. 2021, CLCRec, eq. 6)."""
+    if embeddings.item_content is None:
+        raise ConfigError(
+            "the auxiliary loss 'alignment' compares the media of items, which this model does not read; "
+            "use it with architecture='multimodal', content='add' and items that have media"
+        )
     items = torch.unique(batch.item_index)
-    if embeddings.item_content is not None:
-        items = items[embeddings.item_content.present[items]]
-    if embeddings.item_content is None or not len(items):
+    items = items[embeddings.item_content.present[items]]
+    if not len(items):
         return torch.zeros((), device=items.device)
     content = embeddings.item_content.x[items]
     behaviour = embeddings.propagated[len(embeddings.user_mixed) + items]

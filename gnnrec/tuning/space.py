@@ -14,8 +14,6 @@ __all__ = ["GivenSpace", "Point", "SearchSpace", "at_point", "resolve_space", "s
 logger = logging.getLogger(__name__)
 
 SearchSpace: TypeAlias = dict[str, Range | Choices]
-# Options that only the architecture ``multimodal`` reads.
-_MULTIMODAL = frozenset({"content_scale", "feature_dropout", "initialisation", "item_bias", "relation_weight"})
 # One value for each option of a space.
 Point: TypeAlias = dict[str, Any]
 # Names whose declared range is meant, or name → (low, high), list of choices, or None for the declared range.
@@ -34,7 +32,7 @@ def search_space(config: RecommenderConfig) -> SearchSpace:
     Returns:
         Option → range. The weight of an auxiliary loss is an option ``auxiliary.<name>``.
     """
-    value, idle = _values(config), _idle(config)
+    value, idle = _values(config), config.idle_options()
     return {
         name: _around(value[name], space)
         for name, space in _declared(config).items()
@@ -90,16 +88,6 @@ def _groups(config: RecommenderConfig) -> list[Any]:
         return [config.features, config.graph, config.model, config.training]
     group = getattr(config, config.ranker.replace("-", "_"), None)
     return [] if group is None else [group]
-
-
-def _idle(config: RecommenderConfig) -> frozenset[str]:
-    """Returns the options that change nothing in a model of this configuration."""
-    return frozenset().union(
-        _MULTIMODAL if config.model.architecture != "multimodal" else (),
-        ("content_scale", "feature_dropout") if config.model.content == "none" else (),
-        ("edge_dropout",) if config.model.hops == 0 else (),
-        ("temperature",) if config.training.loss == "bootstrap" else (),
-    )
 
 
 def _values(config: RecommenderConfig) -> dict[str, Any]:

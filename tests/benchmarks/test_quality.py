@@ -288,8 +288,9 @@ def _given_row(
     facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
     facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
     facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": valid, "best_epoch": 5}
-    trials = [{"factors": factors, "valid recall@20": 0.3, "seconds": 2.0} for factors in (64, 8)]
-    facts |= {"hyperparameters": '{"factors": 64}', "config": config, "trials": json.dumps(trials)}
+    searched = "embedding_dim" if package == "gnnrec" else "factors"
+    trials = [{searched: width, "valid recall@20": 0.3, "seconds": 2.0} for width in (64, 8)]
+    facts |= {"hyperparameters": json.dumps({searched: 64}), "config": config, "trials": json.dumps(trials)}
     facts |= {"options": '{"content": "none"}'}
     facts |= {RARE_PER_USER: [value / 2 for value in values[:10]]}
     facts |= {AMONG_RARE_PER_USER: [value * 2 for value in values[:10]]}
@@ -323,7 +324,7 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert theirs[1][-1] == "-.2000 [-.2000, -.2000], p < .001"
     assert ours[2][1:] == [".1000", ".5000", ".1250 ± .0000"]
     assert ["model", "0 (2)", "1–3 (1,234)", "0, among such items only"] in lines
-    assert ours[3][1:] == ["15.0 s", "40.0 s", "2.00", "CPU, 1 thread", "5", ".3000", "factors: 64"]
+    assert ours[3][1:] == ["15.0 s", "40.0 s", "2.00", "CPU, 1 thread", "5", ".3000", "embedding_dim: 64"]
     assert next(line[:6] for line in lines if line[0] == "without media") == [
         "without media",
         "1",

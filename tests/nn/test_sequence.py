@@ -134,8 +134,6 @@ def test_a_user_in_training_knows_nothing_of_the_event_or_of_later_ones(
 
 
 def test_options_are_checked(message_graph: Callable[..., MessageGraph]) -> None:
-    with pytest.raises(ConfigError, match="'sequence_encoder' needs architecture='multimodal'"):
-        ModelConfig(architecture="lightgcn", sequence_encoder="gru")
     with pytest.raises(ConfigError, match="'sequence_length' must be at least 1, got 0"):
         ModelConfig(sequence_length=0)
     graph = message_graph()

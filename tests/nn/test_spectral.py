@@ -4,7 +4,6 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-import gnnrec as gr
 from gnnrec.graph.build import GraphConfig, build_graph
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
@@ -105,8 +104,3 @@ def test_a_fit_that_hardly_learns_ranks_by_it():
         return float(same.mean() - torch.cat([scores[:40, 20:], scores[40:, :20]]).mean())
 
     assert contrast("spectral") > 0.5 + contrast("random")
-
-
-def test_only_the_default_model_has_it():
-    with pytest.raises(gr.errors.ConfigError, match="'initialisation' needs architecture='multimodal'"):
-        ModelConfig(architecture="lightgcn", initialisation="spectral")

@@ -159,7 +159,8 @@ def test_alignment_contrasts_content_with_behaviour(graph: MessageGraph, embeddi
 
 def test_alignment_passes_over_items_without_media(graph: MessageGraph, embeddings: Embeddings, batch: Batch) -> None:
     without = replace(embeddings, item_content=None)
-    assert AUXILIARY_LOSSES["alignment"](without, batch) == 0
+    with pytest.raises(ConfigError, match="'alignment' compares the media of items"):
+        AUXILIARY_LOSSES["alignment"](without, batch)
     absent = replace(embeddings.item_content, present=torch.zeros(graph.num_items, dtype=torch.bool))
     nobody = replace(embeddings, item_content=absent)
     assert AUXILIARY_LOSSES["alignment"](nobody, batch) == 0
