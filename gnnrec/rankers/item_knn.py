@@ -1,6 +1,7 @@
 """Ranks items by their cosine similarity, in users, to the items of a history."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -73,7 +74,12 @@ class ItemKnnRanker(Ranker):
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Returns the kept similarities of the given items; items that are no neighbours score 0."""
-        return _dense(self.similarity.T.tocsr()[item_index])
+        return _dense(self._neighbours[item_index])
+
+    @cached_property
+    def _neighbours(self) -> sp.csr_matrix:
+        """Row ``i`` holds the neighbours of ``i``: turned once, since a request must not cost the whole matrix."""
+        return self.similarity.T.tocsr()
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Takes the new histories; similarities stay as fitted."""
