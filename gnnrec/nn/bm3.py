@@ -26,7 +26,7 @@ class BM3(GraphModel):
     4. *Score* (section 3.4): the inner product of ``f(h_u)`` and ``f(h_i)``.
 
     ``f`` is linear and a user is LightGCN's, so new events and new users are one row of the adjacency and then ``f``,
-    exactly. Media shape the identities in training only: new items need a refit.
+    exactly; with ``hops=0`` they are fitted by least squares to the item vectors. Media shape the identities in training only: new items need a refit.
 
     Args:
         shape: Sizes and modalities of the training graph.
@@ -72,11 +72,6 @@ class BM3(GraphModel):
             | {f"content.{name}": value for name, value in content.items()}
             | {f"predicted.{name}": self.predictor(value) for name, value in content.items()},
         )
-
-    @property
-    def hears_history(self) -> bool:
-        """With ``hops=0`` too: a vector fitted to items would have to pass backwards through the predictor."""
-        return True
 
     def decode(self, mixed: Tensor) -> Tensor:
         """Returns the online view."""

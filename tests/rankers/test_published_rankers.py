@@ -41,6 +41,20 @@ def test_an_update_without_new_events_changes_nothing(fitted: NeuralRanker, plan
     torch.testing.assert_close(updated.vectors("user"), fitted.vectors("user"), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["lightgcn", "bm3", "mgcn"])
+def test_new_people_get_what_they_like_without_propagation_too(name: str, planted: PlantedGraph) -> None:
+    preset = PRESETS[name]
+    graph = build_graph(planted.train, planted.features, config=preset.graph)
+    training = replace(preset.training, epochs=30, learning_rate=0.02)
+    config = NeuralConfig(replace(preset.model, embedding_dim=16, hops=0), training)
+    ranker, _ = NeuralRanker.fit(RankingTask(graph, planted.train), config)
+    scores = ranker.fold_in(planted.train).numpy()
+    scores[planted.train.nonzero()] = -np.inf
+    scores[:, planted.new_items] = -np.inf
+    best = np.argsort(-scores, axis=1)[:, :4]
+    assert (planted.item_taste[best] == planted.user_taste[:, None]).mean() > 0.6  # chance is .25
+
+
 def test_a_user_without_events_has_the_average_taste(fitted: NeuralRanker) -> None:
     scores = fitted.fold_in(sp.csr_matrix((1, 80), dtype=np.float32))[0]
     torch.testing.assert_close(scores, fitted.vectors("user").mean(dim=0) @ fitted.vectors("item").T)
