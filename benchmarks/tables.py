@@ -35,6 +35,7 @@ from harness.summary import (
     check_options,
     compared_on_rare,
     headline,
+    other_grids,
     outdated_options,
     per_user,
     slice_table,
@@ -65,8 +66,7 @@ measured: one row per data set, model and seed. No figure on it was typed by han
 - "against the best other" compares each user's recall@20, averaged over the seeds, with that of the best other model
   (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value.
 - Variants are compared with their model on the seeds that both have. The bootstrap is over users alone, so it tells
-  nothing of other seeds: single fits of the default model differ from one another with p < .05 in up to half of the
-  cases. What one seed says of a variant is a hint.
+  nothing of other seeds, of which two can differ as surely. What one seed says of a variant is a hint.
 - Every fit runs in a process of its own. Its time is that of the fit that is measured, choice of epochs included,
   without encoding media and without the other candidates of the grid. Its memory is the peak of the process.
 """
@@ -176,7 +176,11 @@ def _cost(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
         for model, options in outdated_options(rows).items()
     ]
     since = f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
-    return title + markdown.table(header, lines) + since
+    grids = [f"`{model}` ({tried} of {now})" for model, (tried, now) in other_grids(rows).items()]
+    narrower = (
+        f"\nMeasured before the grid became what it is: {'; '.join(grids)} candidates were tried.\n" if grids else ""
+    )
+    return title + markdown.table(header, lines) + since + narrower
 
 
 def _chosen(rows: pd.DataFrame) -> str:

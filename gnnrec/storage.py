@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "check_replaceable",
     "check_writable",
     "file_sha256",
+    "partial_folders",
     "read_consistently",
     "read_folder",
     "recover",
@@ -72,6 +74,14 @@ def write_folder(
             _swap(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def partial_folders(path: Path) -> list[Path]:
+    """Returns what writers of a folder work in, or left behind if they were killed."""
+    if not path.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}\.partial")
+    return [sibling for sibling in path.parent.iterdir() if name.fullmatch(sibling.name)]
 
 
 def read_consistently(

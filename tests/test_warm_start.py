@@ -125,6 +125,18 @@ def test_what_cannot_go_on_says_why_and_leaves_the_old_fit(fitted):
         assert rec.state is state
     with pytest.raises(ConfigError, match="item modalities were"):
         going_on(fitted).fit(dataset(GROWN, sound=SHOP.vectors(dim=4)), warm_start=True, progress=False)
+    labelled = {"labels": ["kind"], "modality_alignment": {"multi-task": 0.1}}
+    of_two, of_three = (
+        gr.Dataset.from_frames(
+            GROWN,
+            items=SHOP.items.assign(kind=[f"{i % num}" for i in range(len(SHOP.items))]),
+            modalities={"look": SHOP.vectors(), "sound": SHOP.vectors(dim=4)},
+        )
+        for num in (2, 3)
+    )
+    before = gr.Recommender(**QUICK, **labelled).fit(of_two, progress=False)
+    with pytest.raises(ConfigError, match="labels were"):
+        going_on(before, **labelled).fit(of_three, warm_start=True, progress=False)
     knn = gr.Recommender.preset("item-knn").fit(data, progress=False)
     rec = gr.Recommender(**QUICK)
     rec._state = knn.state

@@ -51,4 +51,4 @@ def seconds(value: float) -> str:
 
 def plain(text: str) -> str:
     """Makes a cell of JSON or of an error message: one line, nothing that ends the cell."""
-    return " ".join(text.replace("|", "\\|").replace('"', "").strip("{}").split())
+    return " ".join(text.replace("|", "\\|").replace('"', "").removeprefix("{").removesuffix("}").split())

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+import numpy as np
 import pandas as pd
 
 from gnnrec.evaluation import paired_bootstrap
@@ -13,9 +14,8 @@ from harness.summary import compared_on_rare, per_user, summarise
 _PARTS = """## Parts of the default model
 
 The default model with one of its parts left out, or another in its place. Validation recall@20 is what may choose a
-default: of the variants its difference from the default on the same seeds, where seeds of the default itself differ by
-several thousandths on TikTok. It is absent where there is no validation part. Beside it recall@20 on test, training
-pairs masked.
+default; it is absent where there is no validation part. Beside it recall@20 on test, training pairs masked. Of the
+variants both are differences from the default on the same seeds.
 """
 
 _ALTERNATIVES = """## Fusions and alignment objectives
@@ -108,14 +108,18 @@ def _side_by_side(rows: pd.DataFrame, introduction: str, whole: str, named: Coll
 
 
 def _beside(whole: str, rows: pd.DataFrame, variant: str) -> list[str]:
-    """Returns how far validation recall lies from that of the whole on the same seeds, and test recall."""
-    before, changed = (rows[rows["variant"] == name].set_index("seed")["valid recall@20"] for name in (whole, variant))
+    """Returns recall on validation and on test: of a variant, how far they lie from the whole on the same seeds."""
+    column = test_column("recall@20", MASKS[0])
+    before, changed = (rows[rows["variant"] == name].set_index("seed", drop=False) for name in (whole, variant))
     if not len(changed):
         return ["", ""]
-    if variant != whole:
-        difference = (changed - before).dropna()
-        validation = f"{difference.mean():+.4f}".replace("0.", ".") if len(difference) else ""
-    else:
-        validation = markdown.number(changed.mean())
-    summary = summarise(rows[rows["variant"] == variant], by="variant").loc[variant]
-    return [validation, f"{markdown.mean(summary, test_column('recall@20', MASKS[0]))} ({len(changed)})"]
+    if variant == whole:
+        summary = summarise(changed, by="variant").loc[variant]
+        mean = markdown.number(changed["valid recall@20"].mean())
+        return [mean, f"{markdown.mean(summary, column)} ({len(changed)})"]
+    shared = changed.index.intersection(before.index)
+    difference = changed.loc[shared, ["valid recall@20", column]] - before.loc[shared, ["valid recall@20", column]]
+    validation, test = (
+        f"{value:+.4f}".replace("0.", ".") if np.isfinite(value) else "" for value in difference.astype(float).mean()
+    )
+    return [validation, f"{test} ({len(shared)})" if test else ""]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gnnrec.config import to_dict
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
 from gnnrec.presets import PRESETS, preset
+from harness.models import model_of
 from harness.rows import COLD_METRICS, MASKS, TEST_METRICS, cold_column, per_user_column, test_column
 
 _MEASURED = (
@@ -19,6 +20,7 @@ _MEASURED = (
     "valid recall@20",
 )
 
+_OF_TRIAL = ("valid recall@20", "seconds")
 _OF_TRAINING = ("alignment.", "graph.", "model.", "training.")
 
 
@@ -91,6 +93,24 @@ def outdated_options(rows: pd.DataFrame) -> dict[str, dict[str, tuple[Any, Any]]
         if differing := {name: (then[name], now[name]) for name in then.keys() & now.keys() if then[name] != now[name]}:
             outdated[str(model)] = differing
     return outdated
+
+
+def other_grids(rows: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Returns model → how many candidates of its present grid were tried, and how many there are, where not all were.
+
+    Args:
+        rows: The rows of models that went well, no variants.
+    """
+    others = {}
+    for model, of_model in rows.groupby("model"):
+        grid = {json.dumps(candidate, sort_keys=True) for candidate in model_of(str(model)).grid}
+        trials = max(map(json.loads, of_model["trials"].dropna()), key=len, default=[])
+        tried = {
+            json.dumps({name: one[name] for name in one if name not in _OF_TRIAL}, sort_keys=True) for one in trials
+        }
+        if len(grid) > 1 and grid - tried:
+            others[str(model)] = len(grid & tried), len(grid)
+    return others
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

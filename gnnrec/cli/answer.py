@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnrec.cli.data import ColumnOption
-from gnnrec.cli.options import parse_numbers, parse_pairs
+from gnnrec.cli.data import ColumnOption, VectorsOption
+from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import check_output, print_frame, write_frame
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from gnnrec.data.schema import ModalitySpec
     from gnnrec.recommender import Recommender
 
 __all__ = ["evaluate", "export", "recommend", "search"]
@@ -28,6 +29,8 @@ def evaluate(
     items: Annotated[str | None, typer.Option(help="Table of items, with the media of unseen ones.")] = None,
     media_root: Annotated[Path | None, typer.Option(help="Folder that relative media paths start from.")] = None,
     history: Annotated[str | None, typer.Option(help="Earlier events of users that training never saw.")] = None,
+    users: Annotated[str | None, typer.Option(help="Table of users, with the media of unseen ones.")] = None,
+    vectors: VectorsOption = _NOTHING,
     column: ColumnOption = _NOTHING,
     positive_from: Annotated[
         float | None,
@@ -54,17 +57,19 @@ def evaluate(
     check_output(output)
     recommender = _load(model)
     specs = recommender.state.catalogue.modalities
-    given = [] if items is None else list(read_frame(items, "--items")[0].columns)
-    media = {
+    tables = {"item": items, "user": users}
+    given = {of: set(read_frame(table, f"--{of}s")[0].columns) for of, table in tables.items() if table is not None}
+    media: dict[str, ModalitySpec] = {
         name: spec
         for name, spec in specs.items()
-        if spec.of == "item" and not isinstance(spec, Vectors) and not set(given).isdisjoint(spec_columns(spec))
+        if not isinstance(spec, Vectors) and not given.get(spec.of, set()).isdisjoint(spec_columns(spec))
     }
     if media_root is not None:
         media = {
-            name: spec if isinstance(spec, Text) else replace(spec, media_root=media_root)
+            name: spec if isinstance(spec, Text | Vectors) else replace(spec, media_root=media_root)
             for name, spec in media.items()
         }
+    media |= parse_modalities({"vectors": vectors})
     threshold = recommender.state.catalogue.positive_from if positive_from is None else positive_from
 
     def read(log: str, **tables: Any) -> Dataset:
@@ -72,7 +77,7 @@ def evaluate(
         dataset = build_dataset(log, cleaning=Cleaning(), columns=names, text_ids=text_ids, **tables)
         return dataset.with_events(positive_events(dataset.events, threshold))
 
-    test = read(interactions, items=items, modalities=media if items is not None else None, media_root=media_root)
+    test = read(interactions, items=items, users=users, modalities=media or None, media_root=media_root)
     evaluation = recommender.evaluate(
         test,
         metrics=[name.strip() for name in metrics.split(",") if name.strip()],

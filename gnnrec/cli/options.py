@@ -193,7 +193,7 @@ def _owner_and_name(full_name: str, usual: Owner) -> tuple[Owner, str]:
 
 def _spec(kind: str, value: str, of: Owner, media_root: Path | None) -> ModalitySpec:
     if kind == "text":
-        return Text(tuple(value.split(",")), of=of)
+        return Text(tuple(column.strip() for column in value.split(",")), of=of)
     if kind == "image":
         return Image(value, of=of, media_root=media_root)
     if kind == "audio":

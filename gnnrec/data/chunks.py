@@ -11,7 +11,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from gnnrec.data.delimited import check_rows, csv_options, extension, padded_numbers
-from gnnrec.data.frames import check_column_names, from_arrow, plain, without_types
+from gnnrec.data.frames import check_column_names, from_arrow, plain, read_json_lines, without_types
 from gnnrec.errors import DataError
 
 __all__ = ["CHUNK_ROWS", "read_chunks"]
@@ -74,11 +74,11 @@ def _read_delimited(path: Path) -> Iterator[pd.DataFrame]:
 def _read_json_lines(path: Path) -> Iterator[pd.DataFrame]:
     types: dict[str, pa.DataType] = {}
     for content in _lines(path):
-        for field in pyarrow.json.read_json(pa.BufferReader(content)).schema:
+        for field in read_json_lines(content).schema:
             types[field.name] = _joined_json(path, field, types.get(field.name, field.type))
     options = pyarrow.json.ParseOptions(explicit_schema=pa.schema(list(types.items())))
     for content in _lines(path):
-        yield from_arrow(pyarrow.json.read_json(pa.BufferReader(content), parse_options=options))
+        yield from_arrow(read_json_lines(content, options))
 
 
 def _joined_json(path: Path, field: pa.Field, other: pa.DataType) -> pa.DataType:

@@ -15,8 +15,9 @@ __all__ = ["check_rows", "csv_options", "extension", "padded_numbers", "read_del
 _MISSING = ["", "NaN", "nan", "NULL", "null"]
 
 # Digits behind a zero are a name, such as 007: as a number it would be that of another.
-_PADDED = r"[+-]?0\d"
+_PADDED = r" *[+-]?0\d"
 _SCANNED_BYTES = 1 << 24
+_LONGEST_START = 64  # of a field: no more blanks are to be expected
 
 
 def extension(path: Path) -> str:
@@ -74,7 +75,7 @@ def _may_be_padded(path: Path) -> bool:
         while block := stream.read(_SCANNED_BYTES):
             if pattern.search(rest + block):
                 return True
-            rest = block[-3:]
+            rest = block[-_LONGEST_START:]
     return False
 
 

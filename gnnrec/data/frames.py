@@ -27,6 +27,7 @@ __all__ = [
     "matching_files",
     "plain",
     "read_frame",
+    "read_json_lines",
     "to_library",
     "with_gaps",
     "without_types",
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 
+# Bytes that are parsed at once: a line has to fit.
+_JSON_BLOCK, _LARGEST_JSON_BLOCK = 1 << 20, (1 << 31) - 1
 _NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
 # What pandas calls an index that it wrote into a file.
@@ -161,7 +164,13 @@ def _read_json(path: Path, _: Collection[str]) -> pd.DataFrame:
             raise ValueError("expected an array of objects, one for each row")
         names = dict.fromkeys(name for row in rows for name in row)
         return from_arrow(pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
-    return from_arrow(pyarrow.json.read_json(pa.BufferReader(content)))
+    return from_arrow(read_json_lines(content))
+
+
+def read_json_lines(content: bytes, options: pyarrow.json.ParseOptions | None = None) -> pa.Table:
+    """Parses one JSON object a line, however long a line is."""
+    size = pyarrow.json.ReadOptions(block_size=max(_JSON_BLOCK, min(len(content), _LARGEST_JSON_BLOCK)))
+    return pyarrow.json.read_json(pa.BufferReader(content), read_options=size, parse_options=options)
 
 
 def _read_parquet(path: Path, _: Collection[str]) -> pd.DataFrame:

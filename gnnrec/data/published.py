@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -241,13 +242,15 @@ def _unpacked(archive: Path) -> Path:
     folder = cache / "datasets" / f"{archive.stem}-{file_sha256(archive)[:16]}"
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(partial)
         try:
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(partial)
             partial.rename(folder)
         except OSError:  # another process was faster
             if not folder.exists():
                 raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

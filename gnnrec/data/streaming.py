@@ -35,6 +35,7 @@ from gnnrec.data.schema import Owner
 from gnnrec.data.staging import StagedLog, stage_log
 from gnnrec.data.storage import check_place, save_in_pieces
 from gnnrec.errors import ConfigError, DataError, MissingPackageError, StorageError
+from gnnrec.storage import partial_folders
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -75,6 +76,8 @@ def ingest(
     paths = matching_files(str(pattern), "interactions")
     workplace = folder.with_name(f".{folder.name}.ingestion")
     with _database(workplace, memory_limit, threads) as database:
+        for unfinished in partial_folders(folder):  # of an ingestion that was killed: no other may run here
+            shutil.rmtree(unfinished)
         log = stage_log(paths, workplace / "staged", columns or {}, cleaning)
         if len(log) == 0:
             raise DataError(f"interactions: no row is valid: {CleaningReport(log.rows_in, 0, log.removed)}")

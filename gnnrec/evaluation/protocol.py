@@ -99,6 +99,7 @@ def evaluate_rankings(
         ConfigError: An unknown metric, or a block size below 1.
         DataError: Matrices or scores whose shapes do not fit, unknown user indices, or scores that are NaN.
     """
+    metrics = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: parse_metric(name) for name in dict.fromkeys(metrics)}
     if not wanted:
         raise ConfigError("metrics: name at least one, such as 'recall@20'")

@@ -51,7 +51,7 @@ class TradeOff:
         return float(self.new_share[: np.searchsorted(self.new_limit, _finite(offset), side="left")].sum())
 
     def to_frame(self, num_points: int = 101) -> pd.DataFrame:
-        """Returns what the list can be: one row per offset, from all known items first to all new ones first.
+        """Returns what the list can be: one row per offset, from where known items lose nothing to where they lose all.
 
         Args:
             num_points: How many offsets, at which known items keep evenly spaced shares of their recall.

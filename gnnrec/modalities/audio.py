@@ -98,8 +98,9 @@ class TransformersAudio:
     """A transformers audio model.
 
     Models that take a fixed length (CLAP 10 s, Whisper 30 s, AST about 10 s) get windows of it, whose vectors are
-    averaged; others get each sound whole. CLAP gives the vector of the space it shares with texts, scaled to
-    length 1; AST its pooled vector; the rest the mean of the last hidden states over the sound, without padding.
+    averaged; less than half a window at the end is left out. Others get each sound whole. CLAP gives the vector of the
+    space it shares with texts, scaled to length 1; AST its pooled vector; the rest the mean of the last hidden states
+    over the sound, without padding.
 
     Args:
         loaded: The model and its feature extractor.
@@ -134,10 +135,12 @@ class TransformersAudio:
     @torch.inference_mode()
     def _forward(self, waveform: NDArray[np.float32]) -> Tensor:
         """Returns one vector per window, ``[num_windows, dim]``."""
-        size = self._window or max(len(waveform), self.sampling_rate // 10)
+        least = self.sampling_rate // 10  # what convolutions need
+        size = self._window or max(len(waveform), least)
         windows = [waveform[start : start + size] for start in range(0, len(waveform), size)]
-        if not self._window:  # convolutions need a tenth of a second
-            windows = [np.pad(window, (0, size - len(window))) for window in windows]
+        if len(windows) > 1 and len(windows[-1]) < size / 2:  # it would count as much as a whole one
+            windows = windows[:-1]
+        windows = [np.pad(window, (0, max(0, least - len(window)))) for window in windows]
         inputs = self._extractor(windows, sampling_rate=self.sampling_rate, return_tensors="pt").to(self._device)
         if hasattr(self._model, "get_audio_features"):
             shared = self._model.get_audio_features(**inputs)

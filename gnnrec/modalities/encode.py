@@ -23,7 +23,7 @@ from gnnrec.modalities.encoder import AudioEncoder, Encoder, TextEncoder, resolv
 from gnnrec.modalities.features import EncoderCard, Features, MediaReport
 from gnnrec.modalities.image import read_picture
 from gnnrec.modalities.media import collect_media, media_digest
-from gnnrec.modalities.store import FeatureStore, open_store, store_key
+from gnnrec.modalities.store import FeatureStore, open_store, store_keys
 from gnnrec.modalities.vectors import features_from_vectors
 from gnnrec.modalities.video import VideoEncoder, read_frames
 
@@ -202,7 +202,8 @@ class _Job:
     def __init__(self, name: str, road: Road, media: Sequence[Any], store: FeatureStore | None) -> None:
         self.name, self.road, self.media, self.store = name, road, media, store
         self.unreadable: dict[int, str] = {}  # position → reason
-        keys = np.array([self._key(i) for i in range(len(media))], dtype=object)
+        key_of = store_keys(road.card)
+        keys = np.array([self._key(i, key_of) for i in range(len(media))], dtype=object)
         # Which different medium each one is; -1 for files that are not there.
         self._codes, self._keys = pd.factorize(keys)
         self._first = np.flatnonzero((self._codes >= 0) & ~pd.Series(self._codes).duplicated().to_numpy())
@@ -231,9 +232,9 @@ class _Job:
     def _there(self) -> NDArray[np.int64]:
         return np.flatnonzero((self._codes >= 0) & np.append(self._done, False)[self._codes])
 
-    def _key(self, i: int) -> str | None:
+    def _key(self, i: int, key_of: Callable[[str], str]) -> str | None:
         try:
-            return store_key(self.road.card, media_digest(self.media[i]))
+            return key_of(media_digest(self.media[i]))
         except MediaError as error:
             self.unreadable[i] = str(error)
             return None

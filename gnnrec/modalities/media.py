@@ -80,8 +80,8 @@ def media_digest(medium: str | Path) -> str:
     try:
         with medium.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MediaError(error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:  # a ValueError where the path itself is none
+        raise MediaError(getattr(error, "strerror", None) or str(error)) from error
 
 
 def _columns(spec: MediaSpec) -> list[str]:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -43,6 +44,7 @@ class QueryEncoders:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self._roads: list[tuple[MediaSpec, EncoderCard, Road | None]] = []
+        self._loading = Lock()
 
     def encode(self, name: str, spec: MediaSpec, card: EncoderCard, media: Sequence[Any]) -> NDArray[np.float32]:
         """Encodes media as those of a fitted modality were encoded.
@@ -102,11 +104,13 @@ class QueryEncoders:
         return self._kept(spec, card, lambda: _open_tower(spec, card, medium, self.device))
 
     def _kept(self, spec: MediaSpec, card: EncoderCard, load: Callable[[], Road | None]) -> Road | None:
-        for known_spec, known_card, road in self._roads:
-            if (known_spec, known_card) == (spec, card):
-                return road
-        self._roads.append((spec, card, load()))
-        return self._roads[-1][2]
+        with self._loading:  # who asks meanwhile waits, instead of loading the same model once more
+            for known_spec, known_card, road in self._roads:
+                if (known_spec, known_card) == (spec, card):
+                    return road
+            road = load()
+            self._roads.append((spec, card, road))
+            return road
 
 
 def _tower_spec(card: EncoderCard, medium: Medium) -> MediaSpec:

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gnnrec.config import to_dict
 from gnnrec.errors import StorageError
 from gnnrec.modalities.features import EncoderCard
 
-__all__ = ["FeatureStore", "default_cache_dir", "open_store", "store_key"]
+__all__ = ["FeatureStore", "default_cache_dir", "open_store", "store_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,17 @@ def open_store(cache_dir: str | Path | None = None) -> "FeatureStore | None":
         return None
 
 
-def store_key(card: EncoderCard, digest: str) -> str:
-    """Returns the key of one medium under one encoder.
+def store_keys(card: EncoderCard) -> Callable[[str], str]:
+    """Returns what makes the keys of media under one encoder.
 
     Args:
-        card: The encoder.
-        digest: Digest of the medium, see :func:`gnnrec.modalities.media.media_digest`.
+        card: The encoder, which is written out once, not for each medium.
+
+    Returns:
+        From the digest of a medium, see :func:`gnnrec.modalities.media.media_digest`, to its key.
     """
-    return sha256(f"{json.dumps(to_dict(card), sort_keys=True)}{digest}".encode()).hexdigest()
+    written = json.dumps(to_dict(card), sort_keys=True)
+    return lambda digest: sha256(f"{written}{digest}".encode()).hexdigest()
 
 
 class FeatureStore:
@@ -95,7 +98,7 @@ class FeatureStore:
         """Looks vectors up.
 
         Args:
-            keys: From :func:`store_key`.
+            keys: From :func:`store_keys`.
             dim: Width of the vectors.
 
         Returns:
@@ -125,7 +128,7 @@ class FeatureStore:
         """Adds vectors for good; a key that is there already keeps its vector.
 
         Args:
-            keys: ``[n]`` from :func:`store_key`.
+            keys: ``[n]`` from :func:`store_keys`.
             values: ``[n, dim]``.
 
         Raises:
@@ -217,10 +220,11 @@ class FeatureStore:
         file = self._file(shard)
         try:
             rows = np.load(file, mmap_mode="r")[positions]
-            file.touch()  # the time of last use, for eviction
         except (OSError, ValueError, IndexError, EOFError) as error:
             logger.warning("feature cache: %s is damaged (%s); encoding its %d vectors again", file, error, len(crc))
             return np.zeros((len(positions), dim), dtype=np.float32), np.zeros(len(positions), dtype=bool)
+        with contextlib.suppress(OSError):  # somebody else's cache may be read only
+            file.touch()  # the time of last use, for eviction
         sound = np.array([zlib.crc32(row.tobytes()) for row in rows], dtype=np.int64) == crc
         if not sound.all():
             logger.warning("feature cache: %d vectors of %s are damaged; encoding them again", (~sound).sum(), file)

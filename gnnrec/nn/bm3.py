@@ -26,7 +26,8 @@ class BM3(GraphModel):
     4. *Score* (section 3.4): the inner product of ``f(h_u)`` and ``f(h_i)``.
 
     ``f`` is linear and a user is LightGCN's, so new events and new users are one row of the adjacency and then ``f``,
-    exactly; with ``hops=0`` they are fitted by least squares to the item vectors. Media shape the identities in training only: new items need a refit.
+    exactly; with ``hops=0`` they are fitted by least squares to the item vectors. Media shape the identities in
+    training only: new items need a refit.
 
     Args:
         shape: Sizes and modalities of the training graph.

@@ -83,10 +83,11 @@ def _check_alike(config: ModelConfig, shape: GraphShape, new_config: ModelConfig
                 f"a warm start needs the model as it was: option {field.name!r} was {before!r} and is {now!r}; "
                 "set it back, or fit without warm_start"
             )
-    for what in ("user_modalities", "item_modalities", "user_relations", "item_relations"):
+    for what in ("user_modalities", "item_modalities", "user_relations", "item_relations", "tasks"):
         was, given = (str(getattr(of, what)) for of in (shape, new_shape))  # as text, since the order counts as well
         if was != given:
+            named = "labels" if what == "tasks" else what.replace("_", " ")
             raise ConfigError(
-                f"a warm start needs the modalities, their widths and the relations as they were: "
-                f"{what.replace('_', ' ')} were {was} and are {given}; give the same, or fit without warm_start"
+                "a warm start needs the modalities, their widths, the relations and the labels as they were: "
+                f"{named} were {was} and are {given}; give the same, or fit without warm_start"
             )

@@ -112,6 +112,7 @@ def _chosen_items(histories: sp.csr_matrix) -> tuple[Tensor, sp.csr_matrix]:
 
 def _block_bounds(histories: sp.csr_matrix, dim: int) -> NDArray[np.int64]:
     """Returns where each block of people starts, and the end; an empty history takes room as well."""
-    work = np.cumsum(np.maximum(np.diff(histories.indptr), 1), dtype=np.int64) * dim**2
-    starts = np.unique(work // _BLOCK_ENTRIES, return_index=True)[1]
-    return np.append(starts, histories.shape[0])
+    of_row = np.maximum(np.diff(histories.indptr), 1).astype(np.int64) * dim**2
+    starts = np.unique(np.cumsum(of_row) // _BLOCK_ENTRIES, return_index=True)[1]
+    behind_a_long_one = np.flatnonzero(of_row > _BLOCK_ENTRIES) + 1  # which is a block of its own
+    return np.union1d(starts, np.append(behind_a_long_one, histories.shape[0]))

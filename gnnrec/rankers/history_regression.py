@@ -64,7 +64,8 @@ class HistoryRegression:
         target = serving.user[torch.from_numpy(people), : direction.shape[1]]
         tastes = _tastes(serving, interactions[people], direction)
         regression, _ = RidgeRegression.fit(tastes, target)
-        return cls(regression, target.mean(dim=0), serving.user_taste.mean(dim=0), _USUAL_PRIOR)
+        average_taste = serving.user_taste[torch.from_numpy(people)].mean(dim=0)
+        return cls(regression, target.mean(dim=0), average_taste, _USUAL_PRIOR)
 
     def __call__(self, histories: sp.csr_matrix, serving: ServingTensors, direction: Tensor) -> Tensor:
         """Returns ``[num_people, width]``; the average for an empty history. Cost: ``O(num_entries × dim)``."""

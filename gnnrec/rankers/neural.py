@@ -107,7 +107,7 @@ class NeuralRanker(Ranker):
                 )
             before = task.start.ranker.model, task.start.ranker.shape
         learned, result = train_and_settle(task, config, before)
-        ranker = cls(**vars(learned))._with_prior(task.validation)
+        ranker = cls(**vars(learned))._with_prior(task.interactions, task.validation)
         left_open = config.model.linear_part == "auto"
         chosen = {
             option: getattr(ranker.config.model, option)
@@ -264,12 +264,13 @@ class NeuralRanker(Ranker):
     def _with(self, **changed: Any) -> Self:
         return type(self)(**{**vars(self), **changed})
 
-    def _with_prior(self, validation: ValidationPairs | None) -> Self:
+    def _with_prior(self, interactions: sp.csr_matrix, validation: ValidationPairs | None) -> Self:
         """Lets the average person count in new ones as the options say, or as validation does."""
         if self.newcomers is None:
             return self
         model = self.config.model
-        newcomers = replace(self.newcomers, average_taste=self.serving.user_taste.mean(dim=0))
+        told = torch.from_numpy(np.flatnonzero(np.diff(interactions.indptr)))
+        newcomers = replace(self.newcomers, average_taste=self.serving.user_taste[told].mean(dim=0))
         if model.new_user_prior is not None:
             newcomers = replace(newcomers, prior=model.new_user_prior)
         elif validation is not None:

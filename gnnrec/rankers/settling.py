@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -123,6 +124,8 @@ def _weigh_content(
     """Lets the likeness of content ``[num_items, width]`` to histories count as the options or validation say."""
     known = serving.item_degree > 0
     tastes = content_tastes(interactions, content)
+    nobody = torch.from_numpy(np.diff(interactions.indptr) == 0)
+    tastes[nobody] = tastes[~nobody].mean(dim=0)  # who has chosen nothing has the taste of the average person
     of_new, of_known = config.model.content_taste, config.model.known_content_taste
     select_by = config.training.select_by
     if of_new is None and validation is not None:

@@ -28,9 +28,9 @@ class ItemIndex:
     """Item vectors, searched by inner product.
 
     ``exact`` compares with every item. ``ivf`` puts the items into lists by their nearest centre and reads the lists
-    nearest to the query (Sivic & Zisserman, "Video Google", 2003); ``hnsw`` walks a graph of neighbours (Malkov &
-    Yashunin, 2020), takes longer to build, and needs vectors of equal length. Both are those of faiss, hold the vectors
-    in half precision (half the memory, and quicker), and rank what they find by exact scores.
+    nearest to the query (Sivic & Zisserman, "Video Google", 2003), and wants vectors of about equal length; ``hnsw``
+    walks a graph of neighbours (Malkov & Yashunin, 2020) and takes longer to build. Both are those of faiss, hold the
+    vectors in half precision (half the memory, and quicker), and rank what they find by exact scores.
 
     Args:
         vectors: ``[num_items, dim]`` finite numbers; kept as float32, not copied if they are that already.

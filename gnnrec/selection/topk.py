@@ -221,7 +221,7 @@ def _matrix(scores: Tensor | NDArray[np.floating], exclude: sp.csr_matrix | None
         raise DataError(f"scores must be a matrix [num_rows, num_items], not of the shape {tuple(scores.shape)}")
     if exclude is not None and exclude.shape != tuple(scores.shape):
         raise DataError(f"exclude has the shape {exclude.shape}, the scores {tuple(scores.shape)}")
-    return scores
+    return scores if scores.is_floating_point() else scores.double()  # whole numbers have no -inf
 
 
 def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:

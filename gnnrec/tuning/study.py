@@ -190,7 +190,8 @@ def _run_trial(worker: int, problem: Problem, study: "optuna.Study") -> None:
 
     def on_epoch(record: EpochRecord) -> None:
         trial.report(record[problem.metric], step=int(record["epoch"]))
-        if trial.should_prune():
+        # The start is what all others are compared with, and several workers may end before it.
+        if trial.params != problem.start and trial.should_prune():
             raise optuna.TrialPruned
 
     value, state, outcome = None, TrialState.COMPLETE, "pruned"

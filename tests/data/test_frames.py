@@ -1,4 +1,5 @@
 import gzip
+import json
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from gnnrec.data.chunks import read_chunks
 from gnnrec.data.frames import read_frame, to_library
 from gnnrec.errors import DataError, MissingPackageError
 
@@ -162,6 +164,8 @@ def test_numbers_padded_with_zeros_are_texts(tmp_path):
     assert frame["item_id"].dropna().tolist() == ["007", "7"]
     assert frame["user_id"].tolist() == [1, 1, 2]
     assert frame["share"].tolist() == [0.5, 0.25, -0.5]
+    (tmp_path / "g.csv").write_text("user_id,item_id\n1, 007\n2, 7\n")
+    assert read_frame(tmp_path / "g.csv")[0]["item_id"].str.strip().tolist() == ["007", "7"]
     (tmp_path / "f.tsv").write_text("user_id\titem_id\n1\t10\n1\t0\n")
     assert read_frame(tmp_path / "f.tsv")[0]["item_id"].tolist() == [10, 0]
 
@@ -185,3 +189,11 @@ def test_an_index_in_a_file_is_no_column(tmp_path):
 def test_paths_in_lists_become_texts():
     frame, _ = read_frame(pd.DataFrame({"pictures": [[Path("a") / "b.png", "c.png"], None]}))
     assert frame["pictures"][0] == [str(Path("a") / "b.png"), "c.png"]
+
+
+def test_a_line_of_json_may_be_long(tmp_path):
+    rows = [{"item_id": name, "review": name * 3_000_000} for name in "ab"]
+    (tmp_path / "f.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert read_frame(tmp_path / "f.jsonl")[0]["review"].str.len().tolist() == [3_000_000] * 2
+    chunks = list(read_chunks(tmp_path / "f.jsonl", "log"))
+    assert sum(len(chunk) for chunk in chunks) == 2

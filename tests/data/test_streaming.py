@@ -320,6 +320,33 @@ def test_a_killed_process_leaves_nothing_half_written_behind(log, tmp_path, capl
     assert not (tmp_path / ".saved.ingestion").exists()
 
 
+DYING_AT_THE_END = """
+import os, signal, sys
+from gnnrec import Dataset
+from gnnrec.data import streaming
+
+pieces = streaming._pieces
+
+def dying(*arguments):
+    yield from pieces(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+streaming._pieces = dying
+Dataset.from_files(*sys.argv[1:])
+"""
+
+
+def test_what_a_killed_process_wrote_of_the_data_set_is_removed(log, tmp_path):
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", DYING_AT_THE_END, str(log), str(tmp_path / "saved")])
+        assert killed.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.glob(".saved.*.partial"))) == 1
+    other = tmp_path / f".saved.too.{'0' * 32}.partial"  # of a data set of another name
+    other.mkdir()
+    assert_equal(Dataset.from_files(log, tmp_path / "saved"), Dataset.from_frames(log))
+    assert list(tmp_path.glob(".*")) == [other]
+
+
 def test_files_that_have_changed_since_are_read_again(log, tmp_path, monkeypatch, caplog):
     def run():
         return Dataset.from_files(log, tmp_path / "saved")

@@ -125,6 +125,14 @@ def test_clap_averages_windows_instead_of_choosing_one_at_random(save_model):
     assert encoder.card.dim == 8
 
 
+def test_what_is_left_behind_the_last_window_does_not_count_as_a_whole_one(save_model):
+    encoder = resolve("audio", clap_folder(save_model))
+    sound = noise(1.49, 48_000)
+    np.testing.assert_array_equal(encoder.encode([sound]), encoder.encode([sound[:48_000]]))
+    half = encoder.encode([sound[:24_000]])
+    assert np.linalg.norm(half) == pytest.approx(1, abs=1e-5)  # alone it is all there is
+
+
 def test_audio_spectrogram_transformer(save_model):
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
@@ -134,6 +142,7 @@ def test_audio_spectrogram_transformer(save_model):
         num_mel_bins=32,
     )  # fmt: skip
     encoder = resolve("audio", save_model(ASTModel(config), ASTFeatureExtractor(num_mel_bins=32, max_length=100)))
+    assert np.isfinite(encoder.encode([noise(1.0)[:1], noise(1.0)])).all()  # of whatever length
     one, two = noise(1.0), noise(0.5, seed=1)
     both = encoder.encode([np.concatenate([one, two])])[0]
     np.testing.assert_allclose(both, encoder.encode([one, two]).mean(axis=0), atol=1e-5)

@@ -66,3 +66,8 @@ def test_digest_is_of_the_content(tmp_path):
     assert media_digest("\ud800")  # half a surrogate pair, as broken exports hold
     with pytest.raises(MediaError, match="No such file"):
         media_digest(tmp_path / "absent")
+
+
+def test_a_path_that_cannot_be_one_is_unreadable():
+    with pytest.raises(MediaError, match="null"):
+        media_digest(Path("x\0y.png"))

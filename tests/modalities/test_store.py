@@ -2,6 +2,7 @@ import logging
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from gnnrec.errors import StorageError
 from gnnrec.modalities import store as module
 from gnnrec.modalities.features import EncoderCard
-from gnnrec.modalities.store import FeatureStore, default_cache_dir, open_store, store_key
+from gnnrec.modalities.store import FeatureStore, default_cache_dir, open_store, store_keys
 
 
 def rows(*numbers: float, dim: int = 3) -> np.ndarray:
@@ -197,8 +198,8 @@ def test_where_the_cache_lies(tmp_path, monkeypatch):
 def test_keys_depend_on_encoder_options_and_content():
     card = EncoderCard("e", "text", 3, preprocessing={"pooling": "mean"})
     other = EncoderCard("e", "text", 3, preprocessing={"pooling": "max"})
-    assert len({store_key(card, "1"), store_key(card, "2"), store_key(other, "1")}) == 3
-    assert store_key(card, "1") == store_key(EncoderCard("e", "text", 3, preprocessing={"pooling": "mean"}), "1")
+    assert len({store_keys(card)("1"), store_keys(card)("2"), store_keys(other)("1")}) == 3
+    assert store_keys(card)("1") == store_keys(EncoderCard("e", "text", 3, preprocessing={"pooling": "mean"}))("1")
 
 
 def test_index_is_an_ordinary_database(store):
@@ -206,3 +207,16 @@ def test_index_is_an_ordinary_database(store):
     with sqlite3.connect(store.folder / "index.sqlite") as connection:
         assert connection.execute("SELECT key FROM vectors").fetchall() == [("a",)]
     connection.close()
+
+
+def test_a_cache_that_can_only_be_read_is_of_use(tmp_path, monkeypatch, caplog):
+    store = FeatureStore(tmp_path)
+    store.put(["a"], np.ones((1, 3), dtype=np.float32))
+
+    def forbidden(path, *arguments, **options):
+        raise PermissionError(f"{path} belongs to somebody else")
+
+    monkeypatch.setattr(Path, "touch", forbidden)
+    positions, values = store.get(["a"], 3)
+    assert (positions.tolist(), values.tolist()) == ([0], [[1, 1, 1]])
+    assert not caplog.records

@@ -93,6 +93,12 @@ def test_a_long_history_takes_no_room_for_every_event() -> None:
     assert max(event.self_cpu_memory_usage for event in profile.key_averages()) < 3000 * 64 * 64
 
 
+def test_others_do_not_share_the_block_of_a_long_history() -> None:
+    lengths = [2, 3000, 1, 1, 3000]
+    histories = sp.csr_matrix((np.ones(sum(lengths)), np.zeros(sum(lengths)), np.append(0, np.cumsum(lengths))))
+    assert fold_in._block_bounds(histories, 64).tolist() == [0, 1, 2, 4, 5]
+
+
 def test_nobody_asks_for_nothing() -> None:
     nobody = sp.csr_matrix((0, NUM_ITEMS), dtype=np.float32)
     assert fold_in_by_least_squares(nobody, normal(NUM_ITEMS, DIM)).shape == (0, DIM)

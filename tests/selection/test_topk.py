@@ -140,3 +140,11 @@ def test_hidden_pairs_may_come_in_any_sparse_form():
 def test_nan_beside_a_tie_is_refused():
     with pytest.raises(DataError, match="NaN"):
         top_k_of_scores(torch.tensor([[float("nan"), 1.0, 1.0, 1.0]]), 2)
+
+
+def test_whole_numbers_are_scores_too() -> None:
+    counts = np.array([[3, 1, 2]])
+    allowed, seen = np.array([False, True, True]), sp.csr_matrix(np.array([[0, 0, 1]]))
+    scores, index = top_k_of_scores(counts, 3, allowed=allowed, exclude=seen)
+    assert (scores.tolist(), index.tolist()) == ([[1, -INF, -INF]], [[1, -1, -1]])
+    assert top_k_of_scores(torch.from_numpy(counts), 2)[1].tolist() == [[0, 2]]

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pandas as pd
 import pytest
 
 import gnnrec as gr
-from gnnrec.config import read_config
+from gnnrec.config import Range, read_config
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.synthetic import Shop
 from gnnrec.errors import ConfigError, DataError, GnnrecError, MissingPackageError, StorageError
 from gnnrec.evaluation.protocol import evaluate_rankings
+from gnnrec.presets import RecommenderConfig
+from gnnrec.training.loop import EpochRecord
 from gnnrec.tuning import TuningReport, problem, study
 
 Parts = tuple[Dataset, Dataset]
@@ -82,6 +85,37 @@ def test_trials_that_fall_behind_are_stopped(bad_start: TuningReport) -> None:
     assert pruned["trained_epochs"].between(5, 6).all()
     assert (pruned["recall@5"] < bad_start.best_value).all()
     assert (bad_start.trials["state"].iloc[:5] == "complete").all()
+
+
+def test_the_start_is_never_stopped(tmp_path: Path) -> None:
+    """Others come to their end before it where several workers search; a slow start may still be the best."""
+
+    class SlowStart:
+        metric, space, start = "recall@20", {"rate": Range(0.0, 1.0)}, {"rate": 0.5}
+        config = RecommenderConfig()
+
+        def fingerprint(self) -> dict[str, str]:
+            return {}
+
+        def measure(self, point: Mapping[str, Any], on_epoch: Callable[[EpochRecord], None]) -> float:
+            values = [0.5] * 7
+            if point == self.start:
+                for _ in range(6):
+                    run_trial(1)
+                values = [0.1] * 6 + [0.9]
+            for epoch, value in enumerate(values, 1):
+                on_epoch({"recall@20": value, "epoch": epoch})
+            return values[-1]
+
+    problem: Any = SlowStart()
+    with study._quiet_optuna():
+        trials = study._begin(tmp_path / "journal", problem)
+
+        def run_trial(worker: int) -> None:
+            study._run_trial(worker, problem, trials)
+
+        run_trial(0)
+        assert trials.trials[0].value == 0.9
 
 
 def test_importance_is_shared_among_the_options(bad_start: TuningReport) -> None:
