@@ -108,10 +108,14 @@ class RecommenderConfig:
         idle |= dict.fromkeys(model.idle_options(), f"architecture={self.model.architecture!r}")
         if self.model.content == "none":
             idle |= dict.fromkeys(("content_scale", "feature_dropout"), "content='none'")
-        if self.model.hops == 0:
+        if self.model.sequence_encoder == "none":
+            idle["sequence_length"] = "sequence_encoder='none'"
+        if self.model.hops == 0 and self.model.architecture != "mgcn":  # whose people hear of items in any case
             idle["edge_dropout"] = "hops=0"
         if self.training.loss == "bootstrap":
             idle["temperature"] = "loss='bootstrap'"
+        if self.training.loss not in ("bpr", "bce"):
+            idle["negatives"] = f"loss={self.training.loss!r}"
         return idle
 
 

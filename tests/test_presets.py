@@ -105,6 +105,8 @@ def test_what_a_model_does_not_read_changes_nothing(architecture: str, data: gr.
         ("gnnrec", "item_hops", 2, "architecture='multimodal'"),
         ("mf-bpr", "edge_dropout", 0.2, "hops=0"),
         ("bm3", "temperature", 0.5, "loss='bootstrap'"),
+        ("gnnrec", "negatives", 5, "loss='auto'"),
+        ("gnnrec", "sequence_length", 5, "sequence_encoder='none'"),
         ("ease", "epochs", 5, "ranker='ease'"),
         ("gnnrec", "l2", 5.0, "ranker='neural'"),
         ("ease", "factors", 5, "ranker='ease'"),
@@ -116,5 +118,6 @@ def test_an_option_that_changes_nothing_is_refused(name: str, option: str, value
 
 
 def test_an_option_that_stays_as_it_was_is_no_mistake() -> None:
+    assert preset("mgcn").with_options({"hops": 0, "edge_dropout": 0.5}).training.edge_dropout == 0.5
     assert preset("bm3").with_options({"relation_weight": 0.1, "select_by": "ndcg@10"}).model == preset("bm3").model
     assert preset("ease").with_options({"select_by": "ndcg@10", "epochs": 60}).training.select_by == "ndcg@10"

@@ -34,7 +34,8 @@ class GraphConfig:
         co_occurring_users: Neighbours of each user by shared items; 0 leaves the relation out.
         labels: Columns of the item table that the alignment objective ``multi-task`` learns to predict.
         weighted_interactions: Let the weights of events, such as stars or the sentiment of a review, weigh the edges
-            between users and items in propagation, relative to each other. Events of later updates weigh 1.
+            between users and items in propagation, relative to each other. Histories that are folded in, and users with
+            later updates, are read without weights, so they only approximate what propagation would give.
         minimum_shared: Fewer common users (or items) than this make no co-occurrence edge.
     """
 

@@ -180,20 +180,19 @@ def best_new_item_offset(
         item: ``[num_items, width + dim]``: the content as much as it counts, then the vector, whose last entry is the
             bias.
         content: ``[num_items, width]`` what tastes are the mean of.
-        known: ``[num_known]`` items with training interactions.
-        left_out: ``[num_known, width + dim]`` those as new items, each predicted without itself.
+        known: ``[num_examples]`` items with training interactions, all or some.
+        left_out: ``[num_examples, width + dim]`` those as new items, each predicted without itself.
         new: ``[num_new]`` items without.
         placed: ``[num_new, width + dim]`` those, as predicted.
         linear: What is added to the scores of known items, and of them alone.
         price: Share of the recall on known items that may be lost.
         select_by: The metric in whose first k places they lose it; 20 for one that has no k.
     """
-    ranked = np.ones(len(item), dtype=np.bool_)
-    if len(new) < _ENOUGH_NEW_ITEMS * (len(item) - len(new)):
+    ranked, num_known = np.ones(len(item), dtype=np.bool_), len(item) - len(new)
+    if len(new) < _ENOUGH_NEW_ITEMS * num_known:
+        ranked[new.numpy()] = False
         generator = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * len(known))]
-        ranked[:] = False
-        ranked[known.numpy()] = True
+        chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * num_known)]
         new, placed = known[chosen], left_out[chosen]
     is_new = np.zeros(len(item), dtype=np.bool_)
     is_new[new.numpy()] = True

@@ -106,7 +106,9 @@ class NeuralRanker(Ranker):
                     f"the ranker {task.start.ranker.name!r} has no weights that a training could go on from"
                 )
             before = task.start.ranker.model, task.start.ranker.shape
-        learned, result = train_and_settle(task, config, before)
+        # What the caller draws from the global streams does not depend on a fit in between.
+        with torch.random.fork_rng([task.device] if torch.device(task.device).type == "cuda" else []):
+            learned, result = train_and_settle(task, config, before)
         ranker = cls(**vars(learned))._with_prior(task.interactions, task.validation)
         left_open = config.model.linear_part == "auto"
         chosen = {
@@ -304,7 +306,7 @@ class NeuralRanker(Ranker):
             return tastes
         count = torch.from_numpy(np.diff(histories.indptr).astype(np.float32))
         shrunk = self.newcomers.shrink(tastes, self.newcomers.average_taste, count)
-        return torch.where(_are_new(base), shrunk, tastes)
+        return torch.where(_are_new(base) | (count == 0)[:, None], shrunk, tastes)
 
     def _user_vectors(self, histories: sp.csr_matrix, base: Tensor | None) -> Tensor:
         """Returns decoded vectors ``[num_people, dim]``; ``base`` is what they have beside their histories."""

@@ -98,6 +98,8 @@ class ServingTensors:
     def with_more_users(self, num_users: int) -> Self:
         """Returns the tensors of ``num_users`` users, of which those that were not there are zero."""
         added = num_users - len(self.user)
+        if not added:  # padding by nothing would still copy
+            return self
         grown = {name: getattr(self, name) for name in ("user", "user_base", "user_taste")}
         return replace(self, **{name: F.pad(rows, (0, 0, 0, added)) for name, rows in grown.items()})
 

@@ -254,3 +254,16 @@ def test_candidates_are_ranked_among_themselves(validation: ValidationPairs) -> 
     assert validation(user, item)["recall@1"] < 0.1
     assert among.pairs.nnz == 3
     assert among(user, item[chosen])["recall@1"] == 1
+
+
+def test_a_sample_of_the_known_items_plays_new_beside_all_of_them(validation: ValidationPairs) -> None:
+    """Predictions of a few are enough, but the others are in the list, and a fifth of all competes with it."""
+    user = torch.cat([torch.diag(torch.arange(NUM) / NUM + 1), torch.ones(NUM, 1)], dim=1)
+    item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
+    how = {"linear": None, "price": 0.5, "select_by": "recall@1", "new": torch.arange(0), "placed": item[:0]}
+    examples = torch.arange(10)  # with the lowest scores
+    offset = best_new_item_offset(
+        validation, user, item, NO_CONTENT, known=examples, left_out=torch.zeros(10, NUM + 1), **how
+    )
+    scores = (torch.arange(NUM) / NUM + 1)[10:]
+    assert (scores <= offset).sum() == 20

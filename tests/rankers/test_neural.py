@@ -448,3 +448,15 @@ def test_newcomers_are_placed_nearer_to_their_fitted_vectors_than_propagation_al
     history = torch.from_numpy(planted.train[:3].toarray())
     expected = (history / degree.sqrt()) @ fitted.serving.item_messages
     torch.testing.assert_close(row, F.normalize(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_a_fit_leaves_the_random_numbers_of_its_caller_alone(task: RankingTask) -> None:
+    def drawn(seed: int) -> float:
+        torch.manual_seed(seed)
+        NeuralRanker.fit(task, replace(CONFIG, training=TrainingConfig(epochs=1)))
+        return float(torch.rand(1))
+
+    assert drawn(1) != drawn(2)
+    torch.manual_seed(1)
+    undisturbed = float(torch.rand(1))
+    assert drawn(1) == undisturbed
