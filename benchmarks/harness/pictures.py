@@ -12,6 +12,7 @@ from harness.rows import TRADE_OFF, view_column
 from harness.summary import headline
 
 _OURS, _THEIRS = COLOURS[0], COLOURS[1]
+_CLOSE = 12  # pixels between dots
 _CURVE = dict(zip(("known", "new"), TRADE_OFF, strict=True))
 
 
@@ -30,7 +31,7 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
     figure = new_figure(10.5, max(3.4, 1.4 + 0.26 * len(summary)))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
 
-    left.errorbar(recall, -number, xerr=deviation, fmt="none", ecolor=INK, elinewidth=1.2, capsize=2.5, zorder=2)
+    left.errorbar(recall, -number, xerr=deviation, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3.5, zorder=4)
     left.scatter(recall, -number, color=colours, s=38, zorder=3)
     left.set_yticks(-number, [f"{name}  {place}" for name, place in zip(summary.index, number, strict=True)])
     left.tick_params(axis="y", length=0)
@@ -40,13 +41,22 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
     left.grid(visible=False, axis="y")
 
     right.scatter(summary["fit_seconds"], recall, color=colours, s=38, zorder=3)
-    for place, seconds, value in zip(number, summary["fit_seconds"], recall, strict=True):
-        right.annotate(str(place), (seconds, value), (5, 4), textcoords="offset points", fontsize=8.5, color=INK)
     right.set_xscale("log")
+    where = right.transData.transform(np.column_stack([summary["fit_seconds"], recall]))
+    for place, (seconds, value), at in zip(
+        number, zip(summary["fit_seconds"], recall, strict=True), where, strict=True
+    ):
+        # Of dots that lie close together the worse ones have their numbers on the other side.
+        crowded = (np.abs(where[: place - 1] - at) < _CLOSE).all(axis=1).any()
+        offset = (-5, -10) if crowded else (5, 4)
+        right.annotate(
+            str(place), (seconds, value), offset, textcoords="offset points", fontsize=8.5, color=INK,
+            ha="right" if crowded else "left",
+        )  # fmt: skip
     right.set_xlabel("seconds of one fit")
     right.set_ylabel("recall@20")
     dress(right, "What it costs")
-    for label, colour in (("gnnrec", _OURS), ("other packages", _THEIRS)):
+    for label, colour in (("in this package", _OURS), ("other packages", _THEIRS)):
         right.scatter([], [], color=colour, s=38, label=label)
     right.legend(frameon=False, loc="best")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,6 +94,18 @@ def test_content_bootstrap_predicts_the_item_and_the_modality(embeddings: Embedd
     assert content.grad is None
 
 
+def test_targets_of_content_are_dropped_out(embeddings: Embeddings, batch: Batch) -> None:
+    """In both terms: by itself neither a constant item nor a constant modality hides that the other is dropped."""
+    torch.manual_seed(0)
+    same, rows = torch.ones_like(embeddings.item), torch.randn_like(embeddings.item)
+    for views in ({"item": rows, "content.look": same}, {"item": same, "content.look": rows}):
+        compared = with_views(embeddings, **views, **{"predicted.look": rows})
+        whole, dropped = (
+            AUXILIARY_LOSSES["content-bootstrap"](compared, replace(batch, view_dropout=share)) for share in (0.0, 0.5)
+        )
+        assert dropped - whole > 0.1  # a vector is no longer parallel to itself
+
+
 def test_view_contrast_tells_users_apart_and_items_apart(embeddings: Embeddings, batch: Batch) -> None:
     side, behaviour = torch.randn(2, *embeddings.layer_zero.shape)
     user, item = batch.user_index, batch.item_index + len(embeddings.user)
