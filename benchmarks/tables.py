@@ -62,7 +62,8 @@ measured: one row per data set, model and seed. No figure on it was typed by han
   grid, the other seeds take over what it chose.
 - gnnrec's trained presets run as they come, its closed-form ones and the peers with the best of their grid. Vectors
   have 64 numbers (`pgl` 64 for each modality, `cornac-vbpr` 32 and 32); closed-form models have no such limit, and
-  neither has the linear part that `gnnrec` adds to its vectors. The options with which `gnnrec` comes were themselves found on validation pairs of these data sets.
+  neither has the linear part that `gnnrec` adds to its vectors. The options with which `gnnrec` comes were themselves
+  found on validation pairs of these data sets.
 - ± is the standard deviation over seeds; models without randomness are fitted once.
 - "against the best other" compares each user's recall@20, averaged over the seeds, with that of the best other model
   (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value.
