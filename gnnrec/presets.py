@@ -110,7 +110,7 @@ class RecommenderConfig:
             idle |= dict.fromkeys(("content_scale", "feature_dropout"), "content='none'")
         if self.model.sequence_encoder == "none":
             idle["sequence_length"] = "sequence_encoder='none'"
-        if self.model.hops == 0 and self.model.architecture != "mgcn":  # whose people hear of items in any case
+        if self.model.hops == 0 and not model.hears_without_hops:
             idle["edge_dropout"] = "hops=0"
         if self.training.loss == "bootstrap":
             idle["temperature"] = "loss='bootstrap'"

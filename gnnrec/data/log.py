@@ -163,11 +163,8 @@ def parse_timestamps(column: pd.Series) -> NDArray[np.float64]:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return _seconds(pd.to_datetime(column, utc=True))
     text = column.astype(object).where(column.notna(), None)
-    if pd.api.types.infer_dtype(text, skipna=True) == "string":  # a look at each value would take longer than parsing
-        numbers = parse_numbers(text)
-    else:
-        is_date = text.map(lambda value: isinstance(value, datetime.date | np.datetime64)).astype(bool)
-        numbers = parse_numbers(text.where(~is_date, None))
+    is_date = text.map(lambda value: isinstance(value, datetime.date | np.datetime64)).astype(bool)
+    numbers = parse_numbers(text.where(~is_date, None))
     no_number = text.where(np.isnan(numbers), None).astype("string")  # 1500 is no year
     dates = pd.to_datetime(no_number, format="ISO8601", errors="coerce", utc=True)
     return np.where(np.isnan(numbers), _seconds(dates), numbers)

@@ -38,6 +38,7 @@ class MGCN(GraphModel):
     """
 
     reads = frozenset({"hops", "item_hops", "projections", "fine_tune_features"})
+    hears_without_hops = True  # a view of content is a sum over the history
 
     def __init__(self, shape: GraphShape, config: ModelConfig) -> None:
         super().__init__()
@@ -90,11 +91,6 @@ class MGCN(GraphModel):
     def can_be_sampled(self) -> bool:
         """Never: a user hears of the relations of its items."""
         return False
-
-    @property
-    def hears_history(self) -> bool:
-        """With ``hops=0`` too: a user's views of content are sums over the history."""
-        return True
 
     @property
     def takes_new_items(self) -> bool:

@@ -85,10 +85,12 @@ class GraphModel(nn.Module, ABC):
     Attributes:
         config: Options.
         reads: Names of the options that this architecture has beside those of all models; others have no effect.
+        hears_without_hops: Whether users hear of their items with ``hops=0`` too.
     """
 
     config: ModelConfig
     reads: ClassVar[frozenset[str]] = frozenset()
+    hears_without_hops: ClassVar[bool] = False
 
     @classmethod
     def idle_options(cls) -> frozenset[str]:
@@ -195,7 +197,7 @@ class GraphModel(nn.Module, ABC):
     @property
     def hears_history(self) -> bool:
         """Whether a user's embedding is a sum over the user's history, so that new events can be added to it."""
-        return self.config.hops > 0
+        return self.config.hops > 0 or self.hears_without_hops
 
     def decode(self, mixed: Tensor) -> Tensor:
         """Turns ``user_mixed`` rows into vectors that are ready for the inner product."""

@@ -345,6 +345,7 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert unweighted[-4] == "+.0500 [+.0500, +.0500], p < .001"  # against implicit-als
     assert ["`tiktok`", "5", "2"] in [line[:3] for line in lines]
     assert ["`implicit-als`", "implicit", "1.2.3", "factors 8, 64"] in lines
+    assert "Measured before the grid became what it is: `implicit-als` (0 of 56) candidates were tried." in page
     assert "Abacus, 2 cores" in page
     picture = docs / "images" / "quality-tiktok.png"
     assert f"(images/{picture.name})" in page
