@@ -139,7 +139,7 @@ def few_shot(newcomers: str, device: str) -> dict[str, dict[int, Evaluation]]:
 
 def fitted(train: gr.Dataset, valid: gr.Dataset | None, seed: int, device: str) -> RecommenderState:
     """Fits the default model; without validation pairs on all of train, for as many epochs as a part of it says."""
-    return gr.Recommender(seed=seed, device=device).fit(train, valid, refit=True, progress=False).state
+    return gr.Recommender(seed=seed, device=device).fit(train, valid, refit=valid is None, progress=False).state
 
 
 def page(results: Mapping[str, Any]) -> str:

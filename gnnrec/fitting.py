@@ -84,7 +84,7 @@ def fit_state(
         train: What the ranker learns from.
         valid: What chooses the best epoch; a tenth of the pairs of ``train`` is held out when not given.
         config: Every option.
-        refit: When the pairs were held out here, fit once more on all of them, for as many epochs as were best.
+        refit: Fit once more on all pairs, those of ``valid`` too, for as many epochs as were best.
         run_dir: Folder for checkpoints.
         resume: Go on from the checkpoint in ``run_dir``.
         cache_dir: Folder of encoded media.
@@ -98,14 +98,18 @@ def fit_state(
 
     Raises:
         DataError: There is no event to learn from.
-        ConfigError: An option does not fit the data, or not the weights to go on from, or the ranker does not train and
-            there are several processes.
+        ConfigError: An option does not fit the data, or not the weights to go on from, the ranker does not train and
+            there are several processes or a ``run_dir``, or ``resume`` without one.
         UnsupportedError: The ranker does not train, so it cannot go on.
     """
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
     if processes.size > 1 and not RANKERS[config.ranker].trains:
         raise ConfigError(f"the ranker {config.ranker!r} has no training to share among processes; fit it in one")
+    if run_dir is not None and not RANKERS[config.ranker].trains:
+        raise ConfigError(f"the ranker {config.ranker!r} does not train, so run_dir= gets no checkpoints; leave it out")
+    if resume and run_dir is None:
+        raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
     device = resolve_device(config.device)
     report = FitReport()
@@ -134,9 +138,6 @@ def fit_state(
     interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
         prepared, preparation = prepare(features, config.features, interactions)
-    weights = train.pair_weights() if config.graph.weighted_interactions else None
-    order = train.order_matrix() if _may_read_order(config, train) else None
-    of_graph = order if config.model.sequence_encoder != "none" else None
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
@@ -150,47 +151,42 @@ def fit_state(
         validation = ValidationPairs(valid_pairs, interactions, metrics).for_epochs()
         if RANKERS[config.ranker].trains and train_part.events.timestamp is not None:
             arrived = _order_of_arrival(train_part, np.diff(validation.pairs.indptr) > 0)
-            validation = replace(validation, order=arrived)
+            come_after = not chosen_here and valid is not None and _come_after(valid, train)
+            validation = replace(validation, order=arrived, come_after=come_after)
 
     def fit_on(
-        matrix: sp.csr_matrix, config: RecommenderConfig, validation: ValidationPairs | None, folder: Path | None
-    ) -> Any:
+        part: Dataset, config: RecommenderConfig, validation: ValidationPairs | None, folder: Path | None
+    ) -> tuple[RankingTask, Any]:
+        matrix = part.interaction_matrix()
+        weights = part.pair_weights() if config.graph.weighted_interactions else None
+        order = part.order_matrix() if _may_read_order(config, part) else None
         with report.stage("graph"):
-            graph = build_graph(matrix, prepared, train.relations, config.graph, labels, weights, of_graph)
+            of_graph = order if config.model.sequence_encoder != "none" else None
+            graph = build_graph(matrix, prepared, part.relations, config.graph, labels, weights, of_graph)
         task = RankingTask(
-            graph,
-            matrix,
-            validation,
-            config.seed,
-            device,
-            folder,
-            resume,
-            on_epoch,
-            start,
-            processes,
-            order=None if order is None else order.multiply(matrix).tocsr(),
+            graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start, processes, order
         )
         with report.stage("train"):
-            return RANKERS[config.ranker].fit(task, _ranker_config(config))
+            return task, RANKERS[config.ranker].fit(task, _ranker_config(config))
 
-    ranker, result = fit_on(interactions, config, validation, run_dir)
-    if refit and chosen_here:
-        interactions = train.interaction_matrix()
+    task, (ranker, result) = fit_on(train_part, config, validation, run_dir)
+    if refit:
+        train = train if valid is None else train.with_events_of(valid)
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
         if result is not None:
             none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
             config = config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
         # A refit is another run than the one that chose the epochs, with checkpoints of its own.
-        ranker, result = fit_on(interactions, config, None, None if run_dir is None else run_dir / "refit")
+        task, (ranker, result) = fit_on(train, config, None, None if run_dir is None else run_dir / "refit")
     state = RecommenderState(
         catalogue=_catalogue(train),
-        train=interactions,
+        train=task.interactions,
         valid=valid_pairs,
         features=prepared,
         preparation=preparation,
         ranker=ranker,
         space=space,
-        order=order.multiply(interactions).tocsr() if order is not None and "order" in ranker.capabilities else None,
+        order=task.order if "order" in ranker.capabilities else None,
         last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
@@ -210,6 +206,18 @@ def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matri
     events, shape = train.events.take(people[train.events.user_index]), (train.num_users, train.num_items)
     arriving = arrivals(events.user_index, events.item_index, events.timestamp, shape, of="user", more_than=0)
     return arriving.first_in_order(train.num_items)
+
+
+def _come_after(valid: Dataset, train: Dataset) -> bool:
+    """Tells whether most validation events come no earlier than the last training event of their user."""
+    if valid.events.timestamp is None or train.events.timestamp is None:
+        return False
+    last = np.full(train.num_users, -np.inf)
+    np.maximum.at(last, train.events.user_index, train.events.timestamp)
+    row = train.users.find(valid.users.ids)[valid.events.user_index]
+    before = np.where(row >= 0, last[row], -np.inf)
+    known = before > -np.inf
+    return bool(known.any() and (valid.events.timestamp >= before)[known].mean() > 0.5)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
@@ -266,9 +274,10 @@ def _may_read_order(config: RecommenderConfig, train: Dataset) -> bool:
     model = config.model
     if config.ranker != "neural":
         return False
-    if model.sequence_encoder != "none" or model.linear_decay:
+    if model.sequence_encoder not in ("none", "auto") or model.linear_decay:
         return True  # and a log without time is refused
-    return model.linear_part != "none" and model.linear_decay is None and train.events.timestamp is not None
+    left_open = model.sequence_encoder == "auto" or (model.linear_part != "none" and model.linear_decay is None)
+    return left_open and train.events.timestamp is not None
 
 
 def _searchable(features: Mapping[str, Features]) -> dict[str, Features]:

@@ -108,6 +108,8 @@ class RecommenderConfig:
         idle |= dict.fromkeys(model.idle_options(), f"architecture={self.model.architecture!r}")
         if self.model.content == "none":
             idle |= dict.fromkeys(("content_scale", "feature_dropout"), "content='none'")
+        if not self.model.item_bias:
+            idle |= dict.fromkeys(("popularity_weight", "new_item_price"), "item_bias=False")
         if self.model.sequence_encoder == "none":
             idle["sequence_length"] = "sequence_encoder='none'"
         if self.model.hops == 0 and not model.hears_without_hops:
@@ -131,7 +133,7 @@ _GROUPS_OF: Mapping[str, tuple[str, ...]] = {
 }
 
 # Published models stand alone, and rank by inner products.
-_PUBLISHED = ModelConfig(linear_part="none", decoder="dot")
+_PUBLISHED = ModelConfig(linear_part="none", sequence_encoder="none", decoder="dot")
 # They are trained as published: BPR with one negative and Adam at 1e-3, and L2 on the embeddings.
 _PAIRWISE = TrainingConfig(
     loss="bpr",
@@ -144,7 +146,7 @@ _PAIRWISE = TrainingConfig(
     patience=50,  # on dense logs LightGCN stays at what popularity gives for some 20 epochs before it learns more
 )
 # The references for new items learn as the default model does, so that what differs is what they make of new items.
-_REFERENCE = ModelConfig(linear_part="none", hops=0)
+_REFERENCE = ModelConfig(linear_part="none", sequence_encoder="none", hops=0)
 _SOFTMAX = TrainingConfig(edge_dropout=0.0)
 _NO_DERIVED_RELATIONS = GraphConfig(similar_items=0, co_occurring_items=0)
 # Their media are taken as they are, and the mean stands for a missing one.

@@ -105,9 +105,9 @@ class Recommender:
 
         Args:
             train: What to learn from.
-            valid: What chooses the best epoch. It never enters the graph or the loss, and may hold unseen users and
-                items. When not given, a tenth of the pairs is held out.
-            refit: Without ``valid``: fit once more on all pairs, for as many epochs as were best.
+            valid: What chooses the best epoch. It enters neither the graph nor the loss, but with ``refit`` in the end,
+                and may hold unseen users and items. When not given, a tenth of the pairs is held out.
+            refit: Fit once more on all pairs, those of ``valid`` too, for as many epochs as were best.
             warm_start: Go on from the weights of the present fit. Known users and items, matched by id, keep what they
                 learned, new ones start afresh; the optimiser does, too.
             run_dir: Folder for a checkpoint after every epoch.

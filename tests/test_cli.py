@@ -75,6 +75,14 @@ def test_fit_equals_python(fitted: Path, folder: Path, small_shop: Shop) -> None
     np.testing.assert_array_equal(values, expected.embeddings("item")[1])
 
 
+def test_a_refit_leaves_out_the_test_part_alone(run: Run, folder: Path, tmp_path: Path) -> None:
+    split = ("--split", "random:valid=0.1,test=0.2", "--set", "epochs=3", "--set", "embedding_dim=8")
+    assert run("fit", folder / "log.csv", *split, "--refit", "--output", tmp_path / "run").exit_code == 0
+    train, valid, test = gr.Dataset.from_frames(folder / "log.csv").split(gr.split.random(valid=0.1, test=0.2))
+    assert gr.load(tmp_path / "run" / "model").state.train.nnz == len(train.events) + len(valid.events)
+    assert len(pd.read_parquet(tmp_path / "run" / "test.parquet")) == len(test.events)
+
+
 def test_fit_writes_the_whole_configuration(fitted: Path) -> None:
     options = tomllib.loads((fitted / "config.toml").read_text())
     assert options["seed"] == 5
@@ -349,7 +357,6 @@ def test_datasets(run: Run) -> None:
         (["fit", "{log}", "--text", "plot=title"], 3, "items= was not given"),
         (["fit", "{log}", "--items", "{items}", "--text", "plot=titel"], 3, "no column 'titel'"),
         (["fit", "{log}", "--relation", "a={log}", "--relation", "item:a={log}"], 2, "relation 'a' is given twice"),
-        (["fit", "{log}", "--split", "random", "--refit"], 2, "--refit is for a fit without --split"),
         (["fit", "{log}", "--encoder", "user:plot=minilm"], 2, "--encoder user:plot: there is no such text"),
         (["fit", "{log}", "--encoder", "plot=minilm"], 2, "no such text, image, audio or video modality"),
         (["fit", "{log}", "--vectors", "a=absent.npy"], 3, "cannot read 'absent.npy'"),

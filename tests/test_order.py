@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import torch
 import gnnrec as gr
 from gnnrec.cold_start_report import few_shot_people
 from gnnrec.errors import DataError
+from gnnrec.fitting import fit_state
+from gnnrec.training.loop import EpochRecord
 
 NUM_USERS, NUM_ITEMS, LENGTH = 250, 60, 9
 OPTIONS = {"similar_items": 0, "epochs": 5, "learning_rate": 0.01, "device": "cpu"}
@@ -110,6 +113,87 @@ def test_the_few_shot_curve_tells_events_in_order(fitted: gr.Recommender) -> Non
     strangers = gr.Dataset.from_frames(walkers.assign(user_id=walkers["user_id"] + 5_000))
     curve = few_shot_people(fitted.state, strangers, shots=(0, LENGTH - 1), k=3)
     assert curve[LENGTH - 1].values["recall@3"] > curve[0].values["recall@3"] + 0.3
+
+
+class TestTheChoiceByValidation:
+    """``sequence_encoder="auto"``, as it comes."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {**OPTIONS, "select_by": "recall@3"}
+
+    def test_order_is_read_where_it_tells_what_comes_next(self) -> None:
+        chosen = gr.Recommender(24, **self.OPTIONS).fit(TRAIN, VALID, progress=False)
+        given = gr.Recommender(24, **self.OPTIONS, sequence_encoder="gru").fit(TRAIN, VALID, progress=False)
+        assert chosen.state.ranker.config.model.sequence_encoder == "gru"
+        torch.testing.assert_close(chosen.state.ranker.score(np.arange(9)), given.state.ranker.score(np.arange(9)))
+        pd.testing.assert_frame_equal(chosen.history.drop(columns="seconds"), given.history.drop(columns="seconds"))
+
+    def test_order_that_tells_nothing_is_left_out(self, caplog: pytest.LogCaptureFixture) -> None:
+        shuffled = LOG.assign(timestamp=np.random.default_rng(0).permutation(len(LOG)))
+        train, valid, _ = gr.Dataset.from_frames(shuffled).split(gr.split.leave_last(1, 1))
+        with caplog.at_level(logging.INFO):
+            chosen = gr.Recommender(24, **self.OPTIONS, linear_decay=0.0).fit(train, valid, progress=False)
+        assert "sequence_encoder='gru', which is left out" in caplog.text
+        given = gr.Recommender(24, **self.OPTIONS, linear_decay=0.0, sequence_encoder="none")
+        given.fit(train, valid, progress=False)
+        assert chosen.state.order is None
+        torch.testing.assert_close(chosen.state.ranker.score(np.arange(9)), given.state.ranker.score(np.arange(9)))
+
+    @pytest.mark.parametrize(
+        ("options", "split"),
+        [
+            ({}, gr.split.random(0.1, 0.1)),
+            ({"architecture": "lightgcn"}, gr.split.leave_last(1, 1)),
+            ({"loss": "sampled-softmax", "sampled_neighbours": (3, 3)}, gr.split.leave_last(1, 1)),
+        ],
+        ids=["random pairs", "another architecture", "samples of the graph"],
+    )
+    def test_nothing_is_tried_where_it_cannot_pay(
+        self, options: dict[str, Any], split: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        train, valid, _ = gr.Dataset.from_frames(LOG).split(split)
+        with caplog.at_level(logging.INFO):
+            one = gr.Recommender(8, **{**self.OPTIONS, "epochs": 2, **options}).fit(train, valid, progress=False)
+        assert not one.state.ranker.model.reads_order
+        assert [record.getMessage().startswith("epoch") for record in caplog.records].count(True) == 2
+
+    def test_a_refit_reads_the_validation_events_too(self) -> None:
+        final = gr.Recommender(24, **self.OPTIONS).fit(TRAIN, VALID, refit=True, progress=False)
+        chosen = gr.Recommender(24, **self.OPTIONS).fit(TRAIN, VALID, progress=False)
+        assert final.state.ranker.model.reads_order
+        assert len(final.history) == chosen.state.best_epoch
+        assert final.state.valid.nnz == 0
+        assert (final.state.train != TRAIN.with_events_of(VALID).interaction_matrix()).nnz == 0
+        assert final.state.order is not None
+        assert (final.state.order != TRAIN.with_events_of(VALID).order_matrix()).nnz == 0
+        found, before = (one.evaluate(TEST, ("recall@3",)).values["recall@3"] for one in (final, chosen))
+        assert found > before + 0.1  # who has heard of the step before knows the next
+
+    def test_a_warm_start_goes_on_reading(self, fitted: gr.Recommender, tmp_path: Path) -> None:
+        fitted.save(tmp_path / "model")
+        again = gr.load(tmp_path / "model")
+        again.config = again.config.with_options({"sequence_encoder": "auto", "epochs": 1})
+        again.fit(TRAIN, progress=False, warm_start=True)
+        encoder = fitted.state.ranker.config.model.sequence_encoder
+        assert again.state.ranker.config.model.sequence_encoder == encoder
+
+    def test_an_interrupted_second_training_goes_on(self, tmp_path: Path) -> None:
+        class Killed(Exception):
+            pass
+
+        seen: list[int] = []
+
+        def note(record: EpochRecord) -> None:
+            seen.append(int(record["epoch"]))
+            if len(seen) == 7:
+                raise Killed
+
+        config = gr.Recommender(24, **self.OPTIONS).config
+        whole, _ = fit_state(TRAIN, VALID, config)
+        with pytest.raises(Killed):
+            fit_state(TRAIN, VALID, config, run_dir=tmp_path, on_epoch=note)
+        resumed, _ = fit_state(TRAIN, VALID, config, run_dir=tmp_path, resume=True, on_epoch=note)
+        assert seen == list(range(1, 11))  # five epochs of each training, none of them twice
+        torch.testing.assert_close(resumed.ranker.score(np.arange(9)), whole.ranker.score(np.arange(9)))
 
 
 def test_a_log_without_time_is_refused() -> None:

@@ -106,7 +106,6 @@ def test_what_a_model_does_not_read_changes_nothing(architecture: str, data: gr.
         ("mf-bpr", "edge_dropout", 0.2, "hops=0"),
         ("bm3", "temperature", 0.5, "loss='bootstrap'"),
         ("gnnrec", "negatives", 5, "loss='auto'"),
-        ("gnnrec", "sequence_length", 5, "sequence_encoder='none'"),
         ("ease", "epochs", 5, "ranker='ease'"),
         ("gnnrec", "l2", 5.0, "ranker='neural'"),
         ("ease", "factors", 5, "ranker='ease'"),
@@ -115,6 +114,15 @@ def test_what_a_model_does_not_read_changes_nothing(architecture: str, data: gr.
 def test_an_option_that_changes_nothing_is_refused(name: str, option: str, value: Any, because: str) -> None:
     with pytest.raises(ConfigError, match=f"option '{option}' changes nothing with {because}; leave it out"):
         gr.Recommender.preset(name, **{option: value})
+
+
+def test_an_option_that_another_one_makes_idle_is_refused() -> None:
+    with pytest.raises(ConfigError, match="option 'sequence_length' changes nothing with sequence_encoder='none'"):
+        preset("gnnrec").with_options({"sequence_encoder": "none", "sequence_length": 5})
+    assert preset("gnnrec").with_options({"sequence_length": 5}).model.sequence_length == 5
+    for option in ("popularity_weight", "new_item_price"):
+        with pytest.raises(ConfigError, match=f"option '{option}' changes nothing with item_bias=False"):
+            preset("gnnrec").with_options({"item_bias": False, option: 0.5})
 
 
 def test_an_option_that_stays_as_it_was_is_no_mistake() -> None:

@@ -574,6 +574,15 @@ def test_a_refit_keeps_its_own_checkpoint_and_goes_on(tmp_path):
     np.testing.assert_array_equal(again.embeddings("user")[1], whole.embeddings("user")[1])
 
 
+def test_checkpoints_are_asked_of_a_training_alone(tmp_path):
+    with pytest.raises(
+        gr.errors.ConfigError, match="the ranker 'ease' does not train, so run_dir= gets no checkpoints"
+    ):
+        gr.Recommender.preset("ease").fit(dataset(), run_dir=tmp_path, progress=False)
+    with pytest.raises(gr.errors.ConfigError, match="resume=True needs run_dir="):
+        gr.Recommender.preset("ease").fit(dataset(), resume=True, progress=False)
+
+
 def test_validation_pairs_that_repeat_training_pairs_are_none(caplog):
     shop = gr.synthetic.shop(num_users=40, num_items=20, seed=0)
     data = gr.Dataset.from_frames(shop.interactions)

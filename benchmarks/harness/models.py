@@ -8,7 +8,7 @@ from typing import Any
 import gnnrec as gr
 from gnnrec.config import to_dict
 from harness.task import FitTask, FittedModel, Model
-from peers import cornac_models, implicit_models, lenskit_models, pyg_models, recbole_models
+from peers import cornac_models, implicit_models, lenskit_models, pyg_models, recbole_models, rectools_models
 
 
 def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
@@ -94,6 +94,12 @@ PEERS: Mapping[str, Model] = {
         package="recbole",
         early_stopping=True,
     ),
+    "rectools-sasrec": Model(
+        rectools_models.fit_sasrec,
+        _grid(n_factors=[64], n_heads=[1, 2], session_max_len=[50, 200], dropout_rate=[0.2, 0.5]),
+        package="rectools",
+        early_stopping=True,
+    ),
 }
 
 
@@ -111,7 +117,7 @@ def model_of(name: str) -> Model:
 
 def _fit_preset(name: str, task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
     recommender = gr.Recommender.preset(name, seed=task.seed, device=task.device, **hyperparameters)
-    recommender.fit(task.train, task.valid, refit=True, progress=False)  # where fit itself held pairs out
+    recommender.fit(task.train, task.valid, refit=task.valid is None, progress=False)
     state = recommender.state
     epochs = (state.best_epoch, len(state.history)) if state.history else (None, None)
     config = {name: value for name, value in to_dict(recommender.config).items() if name not in ("seed", "device")}

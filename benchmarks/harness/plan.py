@@ -85,6 +85,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         raw_media=True,
         dataset="ml-100k-multimodal",
     ),
+    "ml-latest-small-last": Benchmark(
+        "MovieLens latest small, last events",
+        gr.split.leave_last(valid=1, test=1),
+        True,
+        "the last event of each person for test, the one before for validation",
+        raw_media=True,
+        dataset="ml-latest-small",
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from gnnrec.cli.options import parse_config, parse_modalities, parse_split
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import held_out_frame, print_frame, print_rows, write_frame
 from gnnrec.config import write_config
-from gnnrec.errors import ConfigError, StorageError
+from gnnrec.errors import StorageError
 from gnnrec.storage import whole_file
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def fit(
     seed: data.SeedOption = None,
     device: data.DeviceOption = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Without --split: fit once more on all events.", rich_help_panel="Model")
+        bool,
+        typer.Option(
+            "--refit", help="Fit once more on all events, those that chose the epochs too.", rich_help_panel="Model"
+        ),
     ] = False,
     run_dir: Annotated[Path | None, typer.Option(help="Folder for checkpoints.", rich_help_panel="Model")] = None,
     resume: Annotated[
@@ -70,9 +73,6 @@ def fit(
     """
     if runs_elsewhere(distributed):
         return
-    if refit and split is not None:
-        raise ConfigError("--refit is for a fit without --split, which then holds events out only to choose the epochs")
-
     from gnnrec.state import check_place
 
     check_place(output / "model")

@@ -1,5 +1,6 @@
 """A cleaned log with its catalogue, side tables and modality specifications: what everything else starts from."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from gnnrec.data.build import CleanedLog
 
 __all__ = ["Dataset", "Events", "RelationEdges"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +302,36 @@ class Dataset:
     ) -> tuple["Dataset", "Dataset", "Dataset"]:
         """Returns (train, valid, test); see :mod:`gnnrec.data.split` for the splitters."""
         return splitter(self)
+
+    def with_events_of(self, other: "Dataset") -> "Dataset":
+        """Returns this data set with the events of another behind its own.
+
+        Events of users or items that are unknown here are left out, and the log says how many. Columns that a split
+        may go by are left behind.
+
+        Raises:
+            DataError: One has weights or times, and the other has none.
+        """
+        row = self.users.find(other.users.ids)[other.events.user_index]
+        column = self.items.find(other.items.ids)[other.events.item_index]
+        known = (row >= 0) & (column >= 0)
+        if not known.all():
+            logger.info("%d of %d added events are of unknown users or items: left out", (~known).sum(), len(known))
+        own, added = self.events, other.events.take(known)
+
+        def joined(name: str, here: NDArray[Any] | None, there: NDArray[Any] | None) -> Any:
+            if (here is None) != (there is None):
+                raise DataError(f"one part of the log has the column {name!r}, and the other has none; give it to both")
+            return None if here is None or there is None else np.concatenate([here, there])
+
+        return self.with_events(
+            Events(
+                user_index=np.concatenate([own.user_index, row[known]]),
+                item_index=np.concatenate([own.item_index, column[known]]),
+                weight=joined("weight", own.weight, added.weight),
+                timestamp=joined("timestamp", own.timestamp, added.timestamp),
+            )
+        )
 
     def with_events(self, events: Events) -> "Dataset":
         """Returns the same catalogue, tables and media with other events."""

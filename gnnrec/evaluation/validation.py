@@ -30,12 +30,14 @@ class ValidationPairs:
         metrics: What to measure.
         order: ``[num_users, num_items]`` the place of each training pair in the order in which its user's came, larger
             for later ones, for users with ``pairs``; ``None`` where it is not known, or not read.
+        come_after: Most of the pairs came after all training pairs of their users, so they tell what is chosen next.
     """
 
     pairs: sp.csr_matrix
     mask: sp.csr_matrix
     metrics: tuple[str, ...]
     order: sp.csr_matrix | None = None
+    come_after: bool = False
 
     def __call__(self, user: Tensor, item: Tensor) -> Mapping[str, float]:
         """Returns metric → mean over users, of rankings by the inner product.

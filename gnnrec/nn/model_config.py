@@ -10,9 +10,10 @@ from gnnrec.nn.align import PROJECTIONS
 from gnnrec.nn.alignment.registry import check_weights
 from gnnrec.nn.fusion import FUSIONS
 
-__all__ = ["SETTLED_AFTER_TRAINING", "LinearPartName", "ModelConfig"]
+__all__ = ["SETTLED_AFTER_TRAINING", "LinearPartName", "ModelConfig", "SequenceEncoderName"]
 
 LinearPartName: TypeAlias = Literal["auto", "none", "random-walk", "graph-filter", "ease"]
+SequenceEncoderName: TypeAlias = Literal["auto", "none", "gru", "transformer"]
 
 # What changes no weight of the network: validation settles it after training, where the options leave it open.
 SETTLED_AFTER_TRAINING = (
@@ -78,7 +79,9 @@ class ModelConfig:
             that are not named, in equal parts. With ``fusion="weighted"``: fixed weights in the content vector of
             users, or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
         sequence_encoder: Read the last events of each user in order, beside propagation, which knows no order: ``gru``,
-            ``transformer``, or ``none``. It needs a log with time, and ``architecture="multimodal"``.
+            ``transformer`` or ``none``. It needs a log with time, and ``architecture="multimodal"``. ``auto``: where
+            validation pairs come after the training pairs of their users, train with and without ``gru``, and keep it
+            if it ranks them better by twice the standard error; ``none`` elsewhere.
         sequence_length: Events that are read; in training between half as many and all of them.
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """
@@ -108,7 +111,7 @@ class ModelConfig:
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
     modality_shares: Mapping[str, float] = field(default_factory=dict)
-    sequence_encoder: Literal["none", "gru", "transformer"] = "none"
+    sequence_encoder: SequenceEncoderName = "auto"
     sequence_length: int = 50
     fine_tune_features: bool = False
 

@@ -96,7 +96,7 @@ class MultimodalGraphModel(GraphModel):
             )
         self.items_have_media = bool(shape.item_modalities)
         self.sequence = self.sequence_weight = None
-        if config.sequence_encoder != "none":
+        if config.sequence_encoder in SEQUENCE_ENCODERS:
             encoder_of_events = SEQUENCE_ENCODERS[config.sequence_encoder]
             self.sequence = encoder_of_events(config.embedding_dim - config.item_bias, config.sequence_length)
             self.sequence_weight = nn.Parameter(torch.tensor(_INITIAL_SEQUENCE_WEIGHT))

@@ -116,6 +116,8 @@ class NeuralRanker(Ranker):
             for option in SETTLED_AFTER_TRAINING
             if left_open or ranker.linear is not None or not option.startswith("linear_")
         }
+        if config.model.sequence_encoder == "auto":
+            chosen["sequence_encoder"] = ranker.config.model.sequence_encoder
         result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
         return ranker, result
 

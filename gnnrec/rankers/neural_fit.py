@@ -3,15 +3,20 @@
 import logging
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
+from gnnrec.evaluation.protocol import evaluate_rankings
+from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
 from gnnrec.graph.build import given_item_relations
-from gnnrec.nn.architectures import build_model
+from gnnrec.nn.architectures import architecture, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
-from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.model_config import ModelConfig, SequenceEncoderName
 from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import RankingTask
@@ -25,6 +30,8 @@ from gnnrec.training.loop import TrainingResult, train
 __all__ = ["Learned", "train_and_settle"]
 
 logger = logging.getLogger(__name__)
+
+_READS: SequenceEncoderName = "gru"  # what sequence_encoder="auto" may choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,7 @@ class Learned:
 def train_and_settle(
     task: RankingTask, config: NeuralConfig, before: tuple[GraphModel, GraphShape] | None
 ) -> tuple[Learned, TrainingResult]:
-    """Trains the model of a task's graph.
+    """Trains the model of a task's graph; where validation shall say whether to read histories in order, both ways.
 
     Args:
         task: What to learn from.
@@ -63,6 +70,57 @@ def train_and_settle(
     Raises:
         ConfigError: An option does not fit the graph.
     """
+    left_open = config.model.sequence_encoder == "auto"
+    if not left_open or "sequence_encoder" in architecture(config.model.architecture).idle_options():
+        return _train_and_settle(task, config, before)
+    if before is not None:
+        return _train_and_settle(task, _reading(before[0].config.sequence_encoder, config), before)
+    without, result = _train_and_settle(task, _reading("none", config), None)
+    if task.validation is None or not task.validation.come_after or config.training.sampled_neighbours:
+        return without, result
+    after = _after(task, len(result.history))
+    reading, its_result = _train_and_settle(after, _reading(_READS, config), None)
+    qualities = [_quality(one, task.validation, config.training.select_by) for one in (without, reading)]
+    pays = ranks_surely_better(qualities[1], qualities[0])
+    logger.info(
+        "validation %s %.4f without and %.4f with the order of events read by sequence_encoder=%r, which is %s",
+        config.training.select_by,
+        *(one.mean() for one in qualities),
+        _READS,
+        "kept" if pays else "left out",
+    )
+    return (reading, its_result) if pays else (without, result)
+
+
+def _reading(encoder: SequenceEncoderName, config: NeuralConfig) -> NeuralConfig:
+    return replace(config, model=replace(config.model, sequence_encoder=encoder))
+
+
+def _after(task: RankingTask, epochs: int) -> RankingTask:
+    """Returns the task of another training behind one of so many epochs, with checkpoints of its own."""
+    on_epoch, folder = task.on_epoch, task.run_dir
+    return replace(
+        task,
+        on_epoch=on_epoch and (lambda record: on_epoch({**record, "epoch": record["epoch"] + epochs})),
+        run_dir=folder and folder / _READS,
+    )
+
+
+def _quality(learned: Learned, validation: ValidationPairs, select_by: str) -> NDArray[np.float64]:
+    """Returns the metric of each person with validation pairs, of the scores that will be served."""
+    serving, linear = learned.serving, learned.linear
+
+    def score(user_index: Tensor) -> Tensor:
+        scores = serving.score(serving.user[user_index], serving.user_taste[user_index])
+        return scores if linear is None else linear.add_to(scores, users=user_index.numpy())
+
+    pairs, mask = validation.pairs, validation.mask
+    return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,)).per_user[select_by]
+
+
+def _train_and_settle(
+    task: RankingTask, config: NeuralConfig, before: tuple[GraphModel, GraphShape] | None
+) -> tuple[Learned, TrainingResult]:
     model, graph, result = _trained(task, config, before)
     if model.weighs_popularity:
         config = weigh_popularity(model, graph, task.interactions, config, task.validation)

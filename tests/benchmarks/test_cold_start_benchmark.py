@@ -80,7 +80,7 @@ def test_a_row_holds_what_the_report_gives(parts, tmp_path, model):
     row = read_rows(tmp_path, COLD_START).iloc[0]
     assert row["status"] == "ok", row["reason"]
     name = "popularity" if model == "random" else model
-    reference = gr.Recommender.preset(name, **options).fit(train, valid, refit=True, progress=False)
+    reference = gr.Recommender.preset(name, **options).fit(train, valid, progress=False)
     report = cold_start_report.evaluate_cold_start(reference.state, *tests)
     views = report.random if model == "random" else report.evaluations
     for view in VIEWS:

@@ -434,6 +434,7 @@ PEERS = {
     "lenskit-item-knn": "lenskit",
     "pyg-lightgcn": "torch_geometric",
     "recbole-lightgcn": "recbole",
+    "rectools-sasrec": "rectools",
 }
 
 
@@ -442,6 +443,7 @@ PEERS = {
 def test_a_peer_finds_the_planted_tastes(planted_data, name):
     pytest.importorskip(PEERS[name])
     train, valid, _ = planted_data
+    train = train.with_events(replace(train.events, timestamp=np.arange(len(train.events), dtype=np.float64)))
     task = FitTask(train, valid, seed=0, device="cpu")
     popular = np.bincount(task.pairs.indices, minlength=NUM_ITEMS).astype(np.float32)
     floor = task.validation_recall(lambda user_index: torch.from_numpy(popular).repeat(len(user_index), 1))

@@ -138,7 +138,7 @@ def test_a_row_holds_what_the_report_gives_on_validation_pairs(tiktok, split, tm
     warm = []
     if split == "strict":  # the first tenth is the warm test part of the cold-start benchmark
         train, *warm = gr.split.holdout(gr.split.holdout(train, 0.1, seed=0)[0], 0.1, seed=0)
-    reference = gr.Recommender(**SMALL).fit(train, valid, refit=True, progress=False)
+    reference = gr.Recommender(**SMALL).fit(train, valid, progress=False)
     report = evaluate_cold_start(reference.state, valid, *warm, mask="train")
     for view, evaluation in report.evaluations.items():
         assert evaluation.num_users > 0

@@ -468,3 +468,20 @@ def test_vectors_in_a_precision_that_numpy_lacks():
     np.testing.assert_array_equal(data.modalities["look"].matrix, matrix)
     with pytest.raises(DataError, match="dense matrix"):
         Dataset.from_frames(log, modalities={"look": Vectors(matrix.to_sparse(), [1, 2])})
+
+
+def test_events_of_another_data_set_come_behind_and_strangers_stay_out(caplog):
+    log = pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "y"], "timestamp": [5, 6, 7], "kind": 1})
+    more = pd.DataFrame({"user_id": ["b", "c", "a"], "item_id": ["x", "x", "z"], "timestamp": [1, 2, 3]})
+    data, other = Dataset.from_frames(log), Dataset.from_frames(more)
+    with caplog.at_level(logging.INFO):
+        both = data.with_events_of(other)
+    assert "2 of 3 added events are of unknown users or items: left out" in caplog.text
+    assert both.users.ids[both.events.user_index].tolist() == ["a", "a", "b", "b"]
+    assert both.items.ids[both.events.item_index].tolist() == ["x", "y", "y", "x"]
+    assert both.events.timestamp.tolist() == [5, 6, 7, 1]
+    assert not both.events.columns
+    assert len(data.events) == 3
+    timeless = Dataset.from_frames(more.drop(columns="timestamp"))
+    with pytest.raises(DataError, match="one part of the log has the column 'timestamp', and the other has none"):
+        data.with_events_of(timeless)

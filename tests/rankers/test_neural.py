@@ -325,6 +325,7 @@ def test_popularity_is_weighed_after_training(task: RankingTask) -> None:
         "new_item_offset": 0.0,
         "new_user_prior": 3.0,
         "linear_part": "none",
+        "sequence_encoder": "none",
     }
     doubled, result = NeuralRanker.fit(task, replace(config, model=replace(config.model, popularity_weight=2.0)))
     assert result is not None
