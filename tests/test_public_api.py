@@ -23,7 +23,7 @@ SIGNATURES = {
     "Dataset.order_matrix": "",
     "Dataset.pair_weights": "",
     "Dataset.with_events": "events",
-    "Dataset.with_events_of": ["other"],
+    "Dataset.with_events_of": "other",
     "Dataset.without": "items users",
     "Recommender": "embedding_dim * config **options",
     "Recommender.preset": "name **options",
