@@ -124,9 +124,15 @@ def fit_state(
             valid_pairs = None
     chosen_here = valid_pairs is None
     if valid_pairs is None:
+        timed = config.ranker == "neural" and train.events.timestamp is not None
         train_part, held_out = holdout(train, fraction=0.1, seed=config.seed)
         valid_pairs = held_out.interaction_matrix()
-        logger.info("%d of %d events held out to choose the best epoch", len(held_out.events), len(train.events))
+        logger.info(
+            "%d of %d events held out to choose the best epoch, at random%s",
+            len(held_out.events),
+            len(train.events),
+            "; give valid= the last events of people if what comes next is what counts" if timed else "",
+        )
 
     with report.stage("encode"):
         if not learns_from_media(config):

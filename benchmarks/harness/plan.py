@@ -163,7 +163,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "popularity as trained": {"popularity_weight": 1.0},
     "without a linear part": {"linear_part": "none"},
     "random walk for the graph filter": {"linear_part": "random-walk"},
-    "without order of events": {"linear_decay": 0.0},
+    "without a sequence encoder": {"sequence_encoder": "none"},
+    "without order of events": {"linear_decay": 0.0, "sequence_encoder": "none"},
     "BPR for the softmax": {"loss": "bpr"},
     "spectral initialisation": {"initialisation": "spectral"},
     VECTORS_ALONE: _VECTORS_ALONE,
@@ -177,9 +178,9 @@ OTHER_FUSIONS: Mapping[str, Mapping[str, Any]] = {
     for name in ("mean", "weighted", "concatenation", "stacking", "gated", "transformer")
 }
 
-# The default model that also reads the last events of each person in order.
+# The default model that reads the last events of each person in order, or does not, whatever validation says.
 SEQUENCES: Mapping[str, Mapping[str, Any]] = {
-    f"sequence {name}": {**_VECTORS_ALONE, "sequence_encoder": name} for name in ("gru", "transformer")
+    f"sequence {name}": {**_VECTORS_ALONE, "sequence_encoder": name} for name in ("none", "gru", "transformer")
 }
 
 # The default model with each alignment objective beside the ranking loss, at a weight usual for contrastive terms.

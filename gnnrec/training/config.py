@@ -23,7 +23,8 @@ class TrainingConfig:
 
     Attributes:
         loss: ``softmax`` over all items, ``sampled-softmax`` with logQ correction, ``bpr``, ``bce``, ``bootstrap`` (of
-            BM3, without negatives), or ``auto``: full softmax up to 50,000 items and sampled beyond.
+            BM3, without negatives), or ``auto``: full softmax up to 50,000 items, or 2,000 where the model reads
+            histories in order, and sampled beyond.
         temperature: Scores are divided by it before any loss; ``bootstrap`` has none. That of the two softmax losses is
             for up to 10,000 items and shrinks by ``sqrt(10,000 / num_items)`` beyond, to .3 of it at most.
         negatives: Negatives per positive, for ``bpr`` and ``bce``.

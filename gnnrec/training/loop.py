@@ -112,7 +112,7 @@ def train(
         str(len(progress.history)),
         "found another checkpoint than process 0; run_dir= must be a folder that all of them see",
     )
-    objective = Objective(graph, config)
+    objective = Objective(graph, config, by_moment=model.reads_order)
     step_loss = processes.averaged(StepLoss(model, graph, config, objective), tables)
 
     while len(progress.history) < config.epochs and not progress.exhausted(config.patience):

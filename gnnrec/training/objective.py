@@ -21,6 +21,9 @@ __all__ = ["Objective"]
 # Catalogues up to this size are normalised over in full: beyond, a sampled softmax is as good and far cheaper.
 _FULL_SOFTMAX_ITEMS = 50_000
 _DRAWS = 4_096  # by popularity, and as many uniformly
+# Where order counts, no two pairs share a row of scores: fewer of them rank as well in a third of the time.
+_FULL_SOFTMAX_ITEMS_BY_MOMENT = 2_000
+_DRAWS_BY_MOMENT = 1_024
 _PAIRWISE = ("bpr", "bce")
 # The cosine of a positive can lead by 2 at most, and the more items compete, the further it has to lead.
 _USUAL_ITEMS = 10_000
@@ -36,21 +39,23 @@ class Objective:
     Args:
         graph: The training graph.
         config: Which losses, and their weights.
+        by_moment: A user is another one at each pair, since the order of events counts.
 
     Attributes:
         loss: The ranking loss that ``auto`` came to.
         temperature: What scores are divided by.
-        shares_scores: All pairs of a user in a batch share one row of scores.
+        shares_scores: All pairs of a user in a batch share one row of scores, or one pass over the user's events.
     """
 
-    def __init__(self, graph: MessageGraph, config: TrainingConfig) -> None:
+    def __init__(self, graph: MessageGraph, config: TrainingConfig, *, by_moment: bool = False) -> None:
         self.config = config
         warm = graph.item_degree > 0
         self.warm_index = torch.nonzero(warm).flatten()
         self.position = torch.cumsum(warm.long(), 0) - 1
         self.loss: str = config.loss
         if self.loss == "auto":
-            few = len(self.warm_index) <= _FULL_SOFTMAX_ITEMS and not config.sampled_neighbours
+            most = _FULL_SOFTMAX_ITEMS_BY_MOMENT if by_moment else _FULL_SOFTMAX_ITEMS
+            few = len(self.warm_index) <= most and not config.sampled_neighbours
             self.loss = "softmax" if few else "sampled-softmax"
         self.negatives: UniformNegatives | None = None
         if self.loss in _PAIRWISE:
@@ -61,8 +66,9 @@ class Objective:
             self.temperature *= max(_COLDEST, min(1.0, (_USUAL_ITEMS / len(self.warm_index)) ** 0.5))
         self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
         self.chosen_items = graph.edge_index[1]
+        self.draws = _DRAWS_BY_MOMENT if by_moment else _DRAWS
         share = graph.item_degree.double() / graph.item_degree.sum()
-        never = _DRAWS * (torch.log1p(-share) + math.log1p(-1 / max(len(self.warm_index), 2)))
+        never = self.draws * (torch.log1p(-share) + math.log1p(-1 / max(len(self.warm_index), 2)))
         self.log_inclusion = (-torch.expm1(never)).log().float()
 
     def __call__(self, embeddings: Embeddings, step: Step, users: Tensor | None = None) -> dict[str, Tensor]:
@@ -89,8 +95,8 @@ class Objective:
 
     def draw_candidates(self, generator: torch.Generator) -> Tensor:
         """Draws the items of a sampled softmax, half by popularity and half uniformly; returns them once, ascending."""
-        pairs = torch.randint(len(self.chosen_items), (_DRAWS,), generator=generator)
-        uniform = torch.randint(len(self.warm_index), (_DRAWS,), generator=generator)
+        pairs = torch.randint(len(self.chosen_items), (self.draws,), generator=generator)
+        uniform = torch.randint(len(self.warm_index), (self.draws,), generator=generator)
         device = self.warm_index.device
         drawn = torch.cat([self.chosen_items[pairs.to(device)], self.warm_index[uniform.to(device)]])
         distinct: Tensor = torch.unique(drawn)

@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import alignment
 import cold_start_tables
-import pytest
 import robustness
 import tables
 

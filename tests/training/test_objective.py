@@ -115,12 +115,29 @@ def test_a_weight_of_zero_leaves_the_term_out(graph: MessageGraph, embeddings: E
     assert terms(graph, embeddings, auxiliary={"alignment": 0.0}).keys() == {"ranking"}
 
 
-@pytest.mark.parametrize(("num_items", "expected"), [(40, 0.25), (40_000, 0.125), (200_000, 0.075)])
-def test_the_softmax_is_sharper_where_more_items_compete(num_items: int, expected: float) -> None:
-    pairs = torch.stack([torch.zeros(num_items, dtype=torch.int64), torch.arange(num_items)])
+def everything_chosen_once(num_items: int) -> MessageGraph:
     graph = HeteroData()
     graph["user"].num_nodes, graph["item"].num_nodes = 1, num_items
-    graph["user", "interacts", "item"].edge_index = pairs
-    message_graph = MessageGraph.from_hetero_data(graph)
+    items = torch.arange(num_items)
+    graph["user", "interacts", "item"].edge_index = torch.stack([torch.zeros_like(items), items])
+    return MessageGraph.from_hetero_data(graph)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "by_moment", "loss"),
+    [(2_000, True, "softmax"), (2_001, True, "sampled-softmax"), (2_001, False, "softmax")],
+)
+def test_fewer_items_compete_where_no_pairs_share_their_scores(num_items: int, by_moment: bool, loss: str) -> None:
+    objective = Objective(everything_chosen_once(num_items), TrainingConfig(), by_moment=by_moment)
+    assert objective.loss == loss
+    most = len(objective.draw_candidates(torch.Generator().manual_seed(0)))
+    assert most <= 2_048 if by_moment else most > 1_900
+    chance = objective.log_inclusion.exp()  # that an item of average popularity is among the candidates
+    assert chance.mean() == pytest.approx(most / num_items, rel=0.02)
+
+
+@pytest.mark.parametrize(("num_items", "expected"), [(40, 0.25), (40_000, 0.125), (200_000, 0.075)])
+def test_the_softmax_is_sharper_where_more_items_compete(num_items: int, expected: float) -> None:
+    message_graph = everything_chosen_once(num_items)
     assert Objective(message_graph, TrainingConfig(temperature=0.25)).temperature == pytest.approx(expected)
     assert Objective(message_graph, TrainingConfig(temperature=0.25, loss="bpr")).temperature == 0.25
