@@ -215,7 +215,7 @@ def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matri
 
 
 def _come_after(valid: Dataset, train: Dataset) -> bool:
-    """Tells whether most validation events come no earlier than the last training event of their user."""
+    """Tells whether most validation events come after the last training event of their user; ties count half."""
     if valid.events.timestamp is None or train.events.timestamp is None:
         return False
     last = np.full(train.num_users, -np.inf)
@@ -223,7 +223,8 @@ def _come_after(valid: Dataset, train: Dataset) -> bool:
     row = train.users.find(valid.users.ids)[valid.events.user_index]
     before = np.where(row >= 0, last[row], -np.inf)
     known = before > -np.inf
-    return bool(known.any() and (valid.events.timestamp >= before)[known].mean() > 0.5)
+    time, before = valid.events.timestamp[known], before[known]
+    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 1)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:

@@ -156,6 +156,12 @@ class TestTheChoiceByValidation:
         assert not one.state.ranker.model.reads_order
         assert [record.getMessage().startswith("epoch") for record in caplog.records].count(True) == 2
 
+    def test_events_of_one_time_have_no_order(self, caplog: pytest.LogCaptureFixture) -> None:
+        train, valid, _ = gr.Dataset.from_frames(LOG.assign(timestamp=5)).split(gr.split.leave_last(1, 1))
+        with caplog.at_level(logging.INFO):
+            gr.Recommender(8, **{**self.OPTIONS, "epochs": 1}).fit(train, valid, progress=False)
+        assert "sequence_encoder" not in caplog.text
+
     def test_a_refit_reads_the_validation_events_too(self) -> None:
         final = gr.Recommender(24, **self.OPTIONS).fit(TRAIN, VALID, refit=True, progress=False)
         chosen = gr.Recommender(24, **self.OPTIONS).fit(TRAIN, VALID, progress=False)
