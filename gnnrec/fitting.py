@@ -26,12 +26,15 @@ from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.modalities.features import Features, MediaReport
 from gnnrec.modalities.preparation import prepare
+from gnnrec.nn.architectures import architecture
 from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
 from gnnrec.rankers.base import WarmStart
+from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.state import RecommenderState
+from gnnrec.training.checkpoint import REFIT, forget_later_trainings
 from gnnrec.training.distributed import ALONE, Processes
 from gnnrec.training.loop import EpochRecord
 
@@ -40,6 +43,7 @@ __all__ = ["FitReport", "fit_state", "learns_from_media", "pairs_between", "reso
 logger = logging.getLogger(__name__)
 
 _NOTHING = np.zeros(0, dtype=np.int64)
+_MOST = 0.6
 
 
 @dataclass
@@ -84,7 +88,8 @@ def fit_state(
         train: What the ranker learns from.
         valid: What chooses the best epoch; a tenth of the pairs of ``train`` is held out when not given.
         config: Every option.
-        refit: Fit once more on all pairs, those of ``valid`` too, for as many epochs as were best.
+        refit: Fit once more on all pairs, those of ``valid`` between known users and items too, for as many epochs as
+            were best.
         run_dir: Folder for checkpoints.
         resume: Go on from the checkpoint in ``run_dir``.
         cache_dir: Folder of encoded media.
@@ -110,7 +115,14 @@ def fit_state(
         raise ConfigError(f"the ranker {config.ranker!r} does not train, so run_dir= gets no checkpoints; leave it out")
     if resume and run_dir is None:
         raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
+    if run_dir is not None and not resume and processes.leads:
+        forget_later_trainings(run_dir)
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
+    if start is not None and isinstance(start.ranker, NeuralRanker) and config.model.sequence_encoder == "auto":
+        # Weights that read histories in order go on doing so, and others cannot begin to.
+        encoder = start.ranker.model.config.sequence_encoder
+        config = replace(config, model=replace(config.model, sequence_encoder=encoder))
+    everything = train if valid is None or not refit else train.with_events_of(valid)
     device = resolve_device(config.device)
     report = FitReport()
     train_part, valid_pairs = train, None
@@ -124,14 +136,15 @@ def fit_state(
             valid_pairs = None
     chosen_here = valid_pairs is None
     if valid_pairs is None:
-        timed = config.ranker == "neural" and train.events.timestamp is not None
         train_part, held_out = holdout(train, fraction=0.1, seed=config.seed)
         valid_pairs = held_out.interaction_matrix()
         logger.info(
             "%d of %d events held out to choose the best epoch, at random%s",
             len(held_out.events),
             len(train.events),
-            "; give valid= the last events of people if what comes next is what counts" if timed else "",
+            "; give valid= the last events of people if what comes next is what counts"
+            if valid is None and _may_read_order(config, train)
+            else "",
         )
 
     with report.stage("encode"):
@@ -161,7 +174,11 @@ def fit_state(
             validation = replace(validation, order=arrived, come_after=come_after)
 
     def fit_on(
-        part: Dataset, config: RecommenderConfig, validation: ValidationPairs | None, folder: Path | None
+        part: Dataset,
+        config: RecommenderConfig,
+        validation: ValidationPairs | None,
+        folder: Path | None,
+        resume: bool = resume,
     ) -> tuple[RankingTask, Any]:
         matrix = part.interaction_matrix()
         weights = part.pair_weights() if config.graph.weighted_interactions else None
@@ -177,13 +194,14 @@ def fit_state(
 
     task, (ranker, result) = fit_on(train_part, config, validation, run_dir)
     if refit:
-        train = train if valid is None else train.with_events_of(valid)
+        train = everything
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
+        folder = None if run_dir is None else run_dir / REFIT
         if result is not None:
             none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
             config = config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
-        # A refit is another run than the one that chose the epochs, with checkpoints of its own.
-        task, (ranker, result) = fit_on(train, config, None, None if run_dir is None else run_dir / "refit")
+            resume = resume and not result.trained  # what the refit takes over may have changed
+        task, (ranker, result) = fit_on(train, config, None, folder, resume)
     state = RecommenderState(
         catalogue=_catalogue(train),
         train=task.interactions,
@@ -215,7 +233,10 @@ def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matri
 
 
 def _come_after(valid: Dataset, train: Dataset) -> bool:
-    """Tells whether most validation events come after the last training event of their user; ties count half."""
+    """Tells whether the validation events come after the last training event of their user, but for a few.
+
+    Ties count half. Of random pairs of two events each half come later, of longer histories fewer.
+    """
     if valid.events.timestamp is None or train.events.timestamp is None:
         return False
     last = np.full(train.num_users, -np.inf)
@@ -224,7 +245,7 @@ def _come_after(valid: Dataset, train: Dataset) -> bool:
     before = np.where(row >= 0, last[row], -np.inf)
     known = before > -np.inf
     time, before = valid.events.timestamp[known], before[known]
-    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 1)
+    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 2 * _MOST)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
@@ -281,9 +302,12 @@ def _may_read_order(config: RecommenderConfig, train: Dataset) -> bool:
     model = config.model
     if config.ranker != "neural":
         return False
-    if model.sequence_encoder not in ("none", "auto") or model.linear_decay:
+    encoder = (
+        "none" if "sequence_encoder" in architecture(model.architecture).idle_options() else model.sequence_encoder
+    )
+    if encoder not in ("none", "auto") or model.linear_decay:
         return True  # and a log without time is refused
-    left_open = model.sequence_encoder == "auto" or (model.linear_part != "none" and model.linear_decay is None)
+    left_open = encoder == "auto" or (model.linear_part != "none" and model.linear_decay is None)
     return left_open and train.events.timestamp is not None
 
 

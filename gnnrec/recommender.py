@@ -105,11 +105,13 @@ class Recommender:
 
         Args:
             train: What to learn from.
-            valid: What chooses the best epoch. It enters neither the graph nor the loss, but with ``refit`` in the end,
-                and may hold unseen users and items. When not given, a tenth of the pairs is held out.
-            refit: Fit once more on all pairs, those of ``valid`` too, for as many epochs as were best.
+            valid: What chooses the best epoch. It enters neither the graph nor the loss, unless ``refit`` is set, and
+                may hold unseen users and items. When not given, a tenth of the pairs is held out.
+            refit: Fit once more on all pairs, those of ``valid`` between known users and items too, for as many epochs
+                as were best.
             warm_start: Go on from the weights of the present fit. Known users and items, matched by id, keep what they
-                learned, new ones start afresh; the optimiser does, too.
+                learned, new ones start afresh; the optimiser does, too. Whether histories are read in order
+                (``sequence_encoder="auto"``) stays as it was.
             run_dir: Folder for a checkpoint after every epoch.
             resume: Go on from the checkpoint in ``run_dir``; the result equals that of an uninterrupted run.
             cache_dir: Folder of encoded media (default ``GNNREC_CACHE_DIR`` or ``~/.cache/gnnrec``).

@@ -1,6 +1,7 @@
 """People walk from item to item: who hears of the order in which they came knows where they go next."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,10 @@ import torch
 import gnnrec as gr
 from gnnrec.cold_start_report import few_shot_people
 from gnnrec.errors import DataError
+from gnnrec.evaluation import evaluate_rankings
 from gnnrec.fitting import fit_state
 from gnnrec.training.loop import EpochRecord
+from gnnrec.training.objective import Objective
 
 NUM_USERS, NUM_ITEMS, LENGTH = 250, 60, 9
 OPTIONS = {"similar_items": 0, "epochs": 5, "learning_rate": 0.01, "device": "cpu"}
@@ -47,7 +50,7 @@ def fitted(request: pytest.FixtureRequest) -> gr.Recommender:
 
 @pytest.fixture(scope="module")
 def unordered() -> gr.Recommender:
-    return gr.Recommender(24, **OPTIONS).fit(TRAIN, VALID, progress=False)
+    return gr.Recommender(24, **OPTIONS, sequence_encoder="none").fit(TRAIN, VALID, progress=False)
 
 
 def next_after(recommender: gr.Recommender, histories: list[list[int]]) -> list[int]:
@@ -174,6 +177,53 @@ class TestTheChoiceByValidation:
         found, before = (one.evaluate(TEST, ("recall@3",)).values["recall@3"] for one in (final, chosen))
         assert found > before + 0.1  # who has heard of the step before knows the next
 
+    def test_a_refit_that_cannot_be_is_refused_before_training(self) -> None:
+        timeless = VALID.with_events(replace(VALID.events, timestamp=None))
+
+        def trained(record: EpochRecord) -> None:
+            raise AssertionError("an epoch was trained")
+
+        with pytest.raises(DataError, match="one part of the log has the column 'timestamp', and the other has none"):
+            fit_state(TRAIN, timeless, gr.Recommender(8, **self.OPTIONS).config, refit=True, on_epoch=trained)
+
+    def test_a_search_compares_first_trainings_alone(self) -> None:
+        options = {**self.OPTIONS, "epochs": 3}
+        report = gr.tune(TRAIN, VALID, trials=1, embedding_dim=24, **options)
+        chosen = gr.Recommender(24, **options).fit(TRAIN, VALID, progress=False)
+        assert chosen.state.ranker.model.reads_order
+        assert report.trials["trained_epochs"].tolist() == [3]
+        pairs, mask = chosen.state.valid, chosen.state.train
+        reached = evaluate_rankings(
+            lambda u: chosen.state.ranker.score(u.numpy()), pairs, mask=mask, metrics=("recall@3",)
+        )
+        assert report.trials["recall@3"].tolist() == [pytest.approx(reached.values["recall@3"])]
+
+    def test_fewer_candidates_are_drawn_for_the_one_that_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        draws: list[int] = []
+
+        class Spy(Objective):
+            def draw_candidates(self, generator: torch.Generator) -> torch.Tensor:
+                draws.append(self.draws)
+                return super().draw_candidates(generator)
+
+        monkeypatch.setattr("gnnrec.training.loop.Objective", Spy)
+        gr.Recommender(8, **{**self.OPTIONS, "epochs": 1}, loss="sampled-softmax").fit(TRAIN, VALID, progress=False)
+        assert sorted(set(draws), key=draws.index) == [4_096, 1_024]
+
+    @pytest.mark.parametrize("before", ["none", "gru"])
+    def test_a_warm_start_keeps_what_the_earlier_fit_had(self, before: Any, caplog: pytest.LogCaptureFixture) -> None:
+        recommender = gr.Recommender(8, **{**self.OPTIONS, "epochs": 1}, sequence_encoder=before)
+        recommender.fit(TRAIN, VALID, progress=False)
+        recommender.config = recommender.config.with_options({"sequence_encoder": "auto"})
+        with caplog.at_level(logging.INFO):
+            recommender.fit(TRAIN, VALID, progress=False, warm_start=True)
+        assert recommender.state.ranker.config.model.sequence_encoder == before
+        assert "sequence_encoder" not in caplog.text
+        timeless = gr.Dataset.from_frames(LOG[["user_id", "item_id"]])
+        if before == "gru":
+            with pytest.raises(DataError, match="the log has no time"):
+                recommender.fit(timeless, progress=False, warm_start=True)
+
     def test_a_warm_start_goes_on_reading(self, fitted: gr.Recommender, tmp_path: Path) -> None:
         fitted.save(tmp_path / "model")
         again = gr.load(tmp_path / "model")
@@ -198,8 +248,55 @@ class TestTheChoiceByValidation:
         with pytest.raises(Killed):
             fit_state(TRAIN, VALID, config, run_dir=tmp_path, on_epoch=note)
         resumed, _ = fit_state(TRAIN, VALID, config, run_dir=tmp_path, resume=True, on_epoch=note)
-        assert seen == list(range(1, 11))  # five epochs of each training, none of them twice
+        assert seen == [1, 2, 3, 4, 5] * 2  # of each training, none of them twice
         torch.testing.assert_close(resumed.ranker.score(np.arange(9)), whole.ranker.score(np.arange(9)))
+
+
+class TestCheckpointsOfLaterTrainings:
+    OPTIONS: ClassVar[dict[str, Any]] = {**OPTIONS, "epochs": 2, "select_by": "recall@3"}
+
+    def test_those_of_an_earlier_run_are_not_met(self, tmp_path: Path) -> None:
+        fit_state(TRAIN, VALID, gr.Recommender(8, **self.OPTIONS).config, run_dir=tmp_path, refit=True)
+        assert (tmp_path / "with-order" / "checkpoint").exists()
+        assert (tmp_path / "refit" / "checkpoint").exists()
+        other = gr.Recommender(8, **self.OPTIONS, seed=1).config
+
+        def killed(record: EpochRecord) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit_state(TRAIN, VALID, other, run_dir=tmp_path, on_epoch=killed)
+        resumed, _ = fit_state(TRAIN, VALID, other, run_dir=tmp_path, resume=True, refit=True)
+        whole, _ = fit_state(TRAIN, VALID, other, refit=True)
+        torch.testing.assert_close(resumed.ranker.score(np.arange(9)), whole.ranker.score(np.arange(9)))
+
+    def test_a_refit_begins_anew_where_more_epochs_chose_for_it(self, tmp_path: Path) -> None:
+        fit_state(TRAIN, VALID, gr.Recommender(8, **self.OPTIONS).config, run_dir=tmp_path, refit=True)
+        longer = gr.Recommender(8, **{**self.OPTIONS, "epochs": 4}).config
+        seen: list[float] = []
+        resumed, _ = fit_state(
+            TRAIN,
+            VALID,
+            longer,
+            run_dir=tmp_path,
+            resume=True,
+            refit=True,
+            on_epoch=lambda record: seen.append(record["epoch"]),
+        )
+        whole, _ = fit_state(TRAIN, VALID, longer, refit=True)
+        torch.testing.assert_close(resumed.ranker.score(np.arange(9)), whole.ranker.score(np.arange(9)))
+        assert seen[:4] == [3, 4, 3, 4]  # of both trainings the further epochs, then the refit
+        again: list[float] = []
+        fit_state(
+            TRAIN,
+            VALID,
+            longer,
+            run_dir=tmp_path,
+            resume=True,
+            refit=True,
+            on_epoch=lambda record: again.append(record["epoch"]),
+        )
+        assert not again
 
 
 def test_a_log_without_time_is_refused() -> None:

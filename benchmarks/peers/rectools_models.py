@@ -1,13 +1,14 @@
-"""Fits the SASRec of RecTools (https://rectools.readthedocs.io), which reads histories in order.
+r"""Fits the SASRec of RecTools (https://rectools.readthedocs.io), which reads histories in order.
 
-RecTools 0.19 asks for SciPy below 1.13 and pandas below 3, and runs on later ones. It goes into an environment of its
-own, with ``uv``, as pip cannot be told so:
+RecTools 0.19 asks for numpy below 2 on Python 3.11 and 3.12, runs on later ones, and needs pandas below 3. It goes into
+an environment of its own, with ``uv``, as pip cannot be told so:
 
-    uv pip install -e . 'rectools[torch]' --override <(printf 'scipy>=1.13\nnumpy>=2\npandas>=2.2\n')
+    uv pip install -e . 'rectools[torch]' --override <(printf 'numpy>=2\npandas>=2.2,<3\n')
 """
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gnnrec.fitting import resolve_device
 from harness.task import FitTask, FittedModel
 
 _MAX_EPOCHS, _EPOCHS_BETWEEN_LOOKS, _PATIENCE = 500, 5, 5  # patience counts looks at the validation recall
@@ -31,7 +33,8 @@ def fit_sasrec(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel
     epochs = options.pop("epochs", _MAX_EPOCHS)
     seed_everything(task.seed, verbose=False)
     data = Dataset.construct(_events(task))
-    model = SASRecModel(recommend_n_threads=1, **options)
+    device = resolve_device(task.device)
+    model = SASRecModel(get_trainer_func=partial(_trainer, device), recommend_torch_device=device, **options)
     best_recall, best_epoch, best_scores, epoch = -1.0, 0, None, 0
     while epoch < epochs:
         more = min(_EPOCHS_BETWEEN_LOOKS, epochs - epoch)
@@ -48,6 +51,13 @@ def fit_sasrec(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel
     if best_scores is None:
         best_epoch, best_scores = epoch, _scores(model, data, task.pairs.shape)
     return FittedModel(best_scores.__getitem__, best_epoch, epoch)
+
+
+def _trainer(device: str) -> Any:
+    from pytorch_lightning import Trainer
+
+    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu" if device == "cpu" else "gpu", devices=1, enable_checkpointing=False, **silent)
 
 
 def _events(task: FitTask) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def fit(
     refit: Annotated[
         bool,
         typer.Option(
-            "--refit", help="Fit once more on all events, those that chose the epochs too.", rich_help_panel="Model"
+            "--refit", help="Fit once more, on the events that chose the epochs too.", rich_help_panel="Model"
         ),
     ] = False,
     run_dir: Annotated[Path | None, typer.Option(help="Folder for checkpoints.", rich_help_panel="Model")] = None,

@@ -306,7 +306,7 @@ class Dataset:
     def with_events_of(self, other: "Dataset") -> "Dataset":
         """Returns this data set with the events of another behind its own.
 
-        Events of users or items that are unknown here are left out, and the log says how many. Columns that a split
+        Events of users or items that are unknown here are left out, and a warning says how many. Columns that a split
         may go by are left behind.
 
         Raises:
@@ -316,7 +316,7 @@ class Dataset:
         column = self.items.find(other.items.ids)[other.events.item_index]
         known = (row >= 0) & (column >= 0)
         if not known.all():
-            logger.info("%d of %d added events are of unknown users or items: left out", (~known).sum(), len(known))
+            logger.warning("%d of %d added events are of unknown users or items: left out", (~known).sum(), len(known))
         own, added = self.events, other.events.take(known)
 
         def joined(name: str, here: NDArray[Any] | None, there: NDArray[Any] | None) -> Any:

@@ -80,8 +80,9 @@ class ModelConfig:
             users, or of items, if one of theirs is named; else learned. In FREEDOM and PGL: in the item–item graph.
         sequence_encoder: Read the last events of each user in order, beside propagation, which knows no order: ``gru``,
             ``transformer`` or ``none``. It needs a log with time, and ``architecture="multimodal"``. ``auto``: where
-            validation pairs come after the training pairs of their users, train with and without ``gru``, and keep it
-            if it ranks them better by twice the standard error; ``none`` elsewhere.
+            validation pairs come after the training pairs of their users, train without and with ``gru``, and keep it
+            if it ranks them better by twice the standard error; ``none`` elsewhere. A warm start goes on with what the
+            earlier fit had.
         sequence_length: Events that are read; in training between half as many and all of them.
         fine_tune_features: Train an offset to the vectors of each known item and modality (published models).
     """

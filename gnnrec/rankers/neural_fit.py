@@ -25,13 +25,14 @@ from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linea
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import place_new_items, weigh_popularity
+from gnnrec.training.checkpoint import WITH_ORDER
 from gnnrec.training.loop import TrainingResult, train
 
 __all__ = ["Learned", "train_and_settle"]
 
 logger = logging.getLogger(__name__)
 
-_READS: SequenceEncoderName = "gru"  # what sequence_encoder="auto" may choose
+_TRIED: SequenceEncoderName = "gru"  # by sequence_encoder="auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,37 +74,28 @@ def train_and_settle(
     left_open = config.model.sequence_encoder == "auto"
     if not left_open or "sequence_encoder" in architecture(config.model.architecture).idle_options():
         return _train_and_settle(task, config, before)
-    if before is not None:
-        return _train_and_settle(task, _reading(before[0].config.sequence_encoder, config), before)
-    without, result = _train_and_settle(task, _reading("none", config), None)
-    if task.validation is None or not task.validation.come_after or config.training.sampled_neighbours:
+    without, result = _train_and_settle(task, _with_encoder("none", config), before)
+    told = task.validation if before is None and not config.training.sampled_neighbours else None
+    if told is None or not told.come_after:
         return without, result
-    after = _after(task, len(result.history))
-    reading, its_result = _train_and_settle(after, _reading(_READS, config), None)
-    qualities = [_quality(one, task.validation, config.training.select_by) for one in (without, reading)]
-    pays = ranks_surely_better(qualities[1], qualities[0])
+    logger.info("trained once more, with sequence_encoder=%r, since the validation events are later ones", _TRIED)
+    beside = replace(task, run_dir=task.run_dir and task.run_dir / WITH_ORDER)
+    reading, result_of_reading = _train_and_settle(beside, _with_encoder(_TRIED, config), None)
+    qualities = [_quality(one, told, config.training.select_by) for one in (without, reading)]
+    pays = task.processes.told({"pays": ranks_surely_better(qualities[1], qualities[0])})["pays"]
     logger.info(
-        "validation %s %.4f without and %.4f with the order of events read by sequence_encoder=%r, which is %s",
+        "validation %s %.4f without and %.4f with sequence_encoder=%r, which is %s",
         config.training.select_by,
         *(one.mean() for one in qualities),
-        _READS,
+        _TRIED,
         "kept" if pays else "left out",
     )
-    return (reading, its_result) if pays else (without, result)
+    trained = result.trained + result_of_reading.trained
+    return (reading if pays else without), replace(result_of_reading if pays else result, trained=trained)
 
 
-def _reading(encoder: SequenceEncoderName, config: NeuralConfig) -> NeuralConfig:
-    return replace(config, model=replace(config.model, sequence_encoder=encoder))
-
-
-def _after(task: RankingTask, epochs: int) -> RankingTask:
-    """Returns the task of another training behind one of so many epochs, with checkpoints of its own."""
-    on_epoch, folder = task.on_epoch, task.run_dir
-    return replace(
-        task,
-        on_epoch=on_epoch and (lambda record: on_epoch({**record, "epoch": record["epoch"] + epochs})),
-        run_dir=folder and folder / _READS,
-    )
+def _with_encoder(name: SequenceEncoderName, config: NeuralConfig) -> NeuralConfig:
+    return replace(config, model=replace(config.model, sequence_encoder=name))
 
 
 def _quality(learned: Learned, validation: ValidationPairs, select_by: str) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from gnnrec.storage import read_folder, recover, write_folder
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.tables import Tables
 
-__all__ = ["Checkpoint", "fingerprint"]
+__all__ = ["REFIT", "WITH_ORDER", "Checkpoint", "fingerprint", "forget_later_trainings"]
 
 _KIND, _VERSION = "gnnrec training checkpoint", 1
 _FOLDER, _TENSORS = "checkpoint", "tensors.safetensors"
+# Folders below that of a run, of what is trained after it.
+WITH_ORDER, REFIT = "with-order", "refit"
 
 
 def fingerprint(
@@ -62,6 +65,13 @@ def _given_relations(graph: MessageGraph) -> Iterator[Tensor]:
             if name not in {f"similar_by_{modality}" for modality in graph.described}:
                 matrix = operator.forward_matrix
                 yield from (matrix.crow_indices(), matrix.col_indices(), matrix.values())
+
+
+def forget_later_trainings(run_dir: Path) -> None:
+    """Removes the checkpoints that an earlier run left of what comes after its first training."""
+    for name in (WITH_ORDER, REFIT):
+        if recover(run_dir / name / _FOLDER):
+            shutil.rmtree(run_dir / name / _FOLDER)
 
 
 class Checkpoint:

@@ -43,11 +43,13 @@ class TrainingResult:
     Attributes:
         history: One record per epoch.
         best_epoch: Epoch (from 1) whose weights were kept.
+        trained: How many of these epochs were trained now, and not read from a checkpoint.
         chosen: Option → value, of those that are settled after training.
     """
 
     history: tuple[EpochRecord, ...]
     best_epoch: int
+    trained: int = 0
     chosen: Mapping[str, float | str] = field(default_factory=dict)
 
 
@@ -112,7 +114,8 @@ def train(
         str(len(progress.history)),
         "found another checkpoint than process 0; run_dir= must be a folder that all of them see",
     )
-    objective = Objective(graph, config, by_moment=model.reads_order)
+    resumed = len(progress.history)
+    objective = Objective(graph, config, reads_order=model.reads_order)
     step_loss = processes.averaged(StepLoss(model, graph, config, objective), tables)
 
     while len(progress.history) < config.epochs and not progress.exhausted(config.patience):
@@ -145,7 +148,7 @@ def train(
     model.load_state_dict(progress.best_weights)
     tables.assemble()
     model.eval()
-    return TrainingResult(tuple(progress.history), progress.best_epoch)
+    return TrainingResult(tuple(progress.history), progress.best_epoch, len(progress.history) - resumed)
 
 
 @dataclass

@@ -21,9 +21,10 @@ __all__ = ["Objective"]
 # Catalogues up to this size are normalised over in full: beyond, a sampled softmax is as good and far cheaper.
 _FULL_SOFTMAX_ITEMS = 50_000
 _DRAWS = 4_096  # by popularity, and as many uniformly
-# Where order counts, no two pairs share a row of scores: fewer of them rank as well in a third of the time.
-_FULL_SOFTMAX_ITEMS_BY_MOMENT = 2_000
-_DRAWS_BY_MOMENT = 1_024
+# Where the order of events is read, no two pairs share a row of scores; fewer candidates then rank as well, in a third
+# of the time.
+_FULL_SOFTMAX_ITEMS_IN_ORDER = 2_000
+_DRAWS_IN_ORDER = 1_024
 _PAIRWISE = ("bpr", "bce")
 # The cosine of a positive can lead by 2 at most, and the more items compete, the further it has to lead.
 _USUAL_ITEMS = 10_000
@@ -39,7 +40,7 @@ class Objective:
     Args:
         graph: The training graph.
         config: Which losses, and their weights.
-        by_moment: A user is another one at each pair, since the order of events counts.
+        reads_order: The model reads histories in order, so a user is another one at each pair.
 
     Attributes:
         loss: The ranking loss that ``auto`` came to.
@@ -47,14 +48,14 @@ class Objective:
         shares_scores: All pairs of a user in a batch share one row of scores, or one pass over the user's events.
     """
 
-    def __init__(self, graph: MessageGraph, config: TrainingConfig, *, by_moment: bool = False) -> None:
+    def __init__(self, graph: MessageGraph, config: TrainingConfig, *, reads_order: bool = False) -> None:
         self.config = config
         warm = graph.item_degree > 0
         self.warm_index = torch.nonzero(warm).flatten()
         self.position = torch.cumsum(warm.long(), 0) - 1
         self.loss: str = config.loss
         if self.loss == "auto":
-            most = _FULL_SOFTMAX_ITEMS_BY_MOMENT if by_moment else _FULL_SOFTMAX_ITEMS
+            most = _FULL_SOFTMAX_ITEMS_IN_ORDER if reads_order else _FULL_SOFTMAX_ITEMS
             few = len(self.warm_index) <= most and not config.sampled_neighbours
             self.loss = "softmax" if few else "sampled-softmax"
         self.negatives: UniformNegatives | None = None
@@ -66,7 +67,7 @@ class Objective:
             self.temperature *= max(_COLDEST, min(1.0, (_USUAL_ITEMS / len(self.warm_index)) ** 0.5))
         self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
         self.chosen_items = graph.edge_index[1]
-        self.draws = _DRAWS_BY_MOMENT if by_moment else _DRAWS
+        self.draws = _DRAWS_IN_ORDER if reads_order else _DRAWS
         share = graph.item_degree.double() / graph.item_degree.sum()
         never = self.draws * (torch.log1p(-share) + math.log1p(-1 / max(len(self.warm_index), 2)))
         self.log_inclusion = (-torch.expm1(never)).log().float()

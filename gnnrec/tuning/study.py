@@ -188,7 +188,12 @@ def _run_trial(worker: int, problem: Problem, study: "optuna.Study") -> None:
     trial = study.ask(_distributions(problem.space))
     started = time.perf_counter()
 
+    epochs: list[float] = []
+
     def on_epoch(record: EpochRecord) -> None:
+        epochs.append(record["epoch"])
+        if len(epochs) > record["epoch"]:
+            return  # of a second training, which is not to be compared with the first ones of others
         trial.report(record[problem.metric], step=int(record["epoch"]))
         # The start is what all others are compared with, and several workers may end before it.
         if trial.params != problem.start and trial.should_prune():

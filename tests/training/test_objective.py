@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -124,16 +125,21 @@ def everything_chosen_once(num_items: int) -> MessageGraph:
 
 
 @pytest.mark.parametrize(
-    ("num_items", "by_moment", "loss"),
+    ("num_items", "reads_order", "loss"),
     [(2_000, True, "softmax"), (2_001, True, "sampled-softmax"), (2_001, False, "softmax")],
 )
-def test_fewer_items_compete_where_no_pairs_share_their_scores(num_items: int, by_moment: bool, loss: str) -> None:
-    objective = Objective(everything_chosen_once(num_items), TrainingConfig(), by_moment=by_moment)
+def test_fewer_items_compete_in_full_where_order_is_read(num_items: int, reads_order: bool, loss: str) -> None:
+    objective = Objective(everything_chosen_once(num_items), TrainingConfig(), reads_order=reads_order)
     assert objective.loss == loss
-    most = len(objective.draw_candidates(torch.Generator().manual_seed(0)))
-    assert most <= 2_048 if by_moment else most > 1_900
-    chance = objective.log_inclusion.exp()  # that an item of average popularity is among the candidates
-    assert chance.mean() == pytest.approx(most / num_items, rel=0.02)
+
+
+def test_fewer_candidates_are_drawn_where_order_is_read() -> None:
+    graph, config = everything_chosen_once(20_000), TrainingConfig(loss="sampled-softmax")
+    for reads_order, expected in ((True, 2 * 1_024), (False, 2 * 4_096)):
+        objective = Objective(graph, config, reads_order=reads_order)
+        drawn = len(objective.draw_candidates(torch.Generator().manual_seed(0)))
+        assert drawn == pytest.approx(20_000 * (1 - np.exp(-expected / 20_000)), rel=0.02)
+        assert objective.log_inclusion.exp().sum() == pytest.approx(drawn, rel=0.02)
 
 
 @pytest.mark.parametrize(("num_items", "expected"), [(40, 0.25), (40_000, 0.125), (200_000, 0.075)])
