@@ -96,7 +96,7 @@ PEERS: Mapping[str, Model] = {
     ),
     "rectools-sasrec": Model(
         rectools_models.fit_sasrec,
-        _grid(n_factors=[64], n_heads=[1, 2], session_max_len=[50, 200], dropout_rate=[0.2, 0.5]),
+        _grid(n_factors=[64], n_heads=[1], session_max_len=[50, 100], dropout_rate=[0.2, 0.5]),
         package="rectools",
         early_stopping=True,
     ),

@@ -8,7 +8,6 @@ an environment of its own, with ``uv``, as pip cannot be told so:
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ def fit_sasrec(task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel
     seed_everything(task.seed, verbose=False)
     data = Dataset.construct(_events(task))
     device = resolve_device(task.device)
-    model = SASRecModel(get_trainer_func=partial(_trainer, device), recommend_torch_device=device, **options)
+    trainer = {"get_trainer_func": _trainer, "get_trainer_func_kwargs": {"device": device}}
+    model = SASRecModel(recommend_torch_device=device, **trainer, **options)
     best_recall, best_epoch, best_scores, epoch = -1.0, 0, None, 0
     while epoch < epochs:
         more = min(_EPOCHS_BETWEEN_LOOKS, epochs - epoch)
