@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import gnnrec as gr
 from gnnrec.cli import app
 from gnnrec.data.synthetic import Shop
 
@@ -34,7 +35,7 @@ def test_the_python_of_the_readme_runs(
     shop_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(shop_folder)
-    (code,) = blocks(ROOT / "README.md", "python")
+    code = "\n".join(blocks(ROOT / "README.md", "python"))
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     said = capsys.readouterr().out
@@ -42,6 +43,10 @@ def test_the_python_of_the_readme_runs(
     assert "u42" in said
     assert "new-1" in said
     assert (shop_folder / "model" / "manifest.json").is_file()
+    recommender, data = names["rec"], names["data"]  # of the second block: fitted on everything
+    assert isinstance(recommender, gr.Recommender)
+    assert isinstance(data, gr.Dataset)
+    assert recommender.state.train.nnz == data.interaction_matrix().nnz
 
 
 def test_the_commands_of_the_readme_run(shop_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
