@@ -178,7 +178,7 @@ def fit_state(
         config: RecommenderConfig,
         validation: ValidationPairs | None,
         folder: Path | None,
-        resume: bool = resume,
+        resume: bool,
     ) -> tuple[RankingTask, Any]:
         matrix = part.interaction_matrix()
         weights = part.pair_weights() if config.graph.weighted_interactions else None
@@ -192,7 +192,7 @@ def fit_state(
         with report.stage("train"):
             return task, RANKERS[config.ranker].fit(task, _ranker_config(config))
 
-    task, (ranker, result) = fit_on(train_part, config, validation, run_dir)
+    task, (ranker, result) = fit_on(train_part, config, validation, run_dir, resume)
     if refit:
         train = everything
         valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
@@ -201,6 +201,7 @@ def fit_state(
             none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
             config = config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
             resume = resume and not result.trained  # what the refit takes over may have changed
+        logger.info("fitted once more, on all %d events", len(train.events))
         task, (ranker, result) = fit_on(train, config, None, folder, resume)
     state = RecommenderState(
         catalogue=_catalogue(train),

@@ -142,7 +142,8 @@ def train(
                 write=processes.leads,
             )
         if processes.leads:
-            logger.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4f}" for name, value in record.items()))
+            values = [f"{name} {value:.4f}" for name, value in record.items() if name != "epoch"]
+            logger.info("epoch %d: %s", epoch, ", ".join(values))
             if on_epoch is not None:
                 on_epoch(record)
     model.load_state_dict(progress.best_weights)
