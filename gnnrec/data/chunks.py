@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from gnnrec.data.delimited import check_rows, csv_options, extension, padded_numbers
+from gnnrec.data.delimited import check_rows, csv_options, extension, names_like_numbers
 from gnnrec.data.frames import check_column_names, from_arrow, plain, read_json_lines, without_types
 from gnnrec.errors import DataError
 
@@ -66,7 +66,7 @@ def _read_delimited(path: Path) -> Iterator[pd.DataFrame]:
     # A column with a text in any row consists of texts; whether numbers have a fraction may differ between chunks.
     texts = {name: "string" for name, found in types.items() if len(found) > 1 and found != {"Int64", "Float64"}}
     numbers = {name: next(iter(found)) for name, found in types.items() if name not in texts}
-    texts |= {str(name): "string" for written in padded_numbers(path, numbers, CHUNK_ROWS) for name in written}
+    texts |= {str(name): "string" for written in names_like_numbers(path, numbers, CHUNK_ROWS) for name in written}
     with pd.read_csv(path, chunksize=CHUNK_ROWS, dtype=texts, **csv_options(path)) as chunks:
         yield from chunks
 

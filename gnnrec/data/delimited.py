@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-__all__ = ["check_rows", "csv_options", "extension", "padded_numbers", "read_delimited"]
+__all__ = ["check_rows", "csv_options", "extension", "names_like_numbers", "read_delimited"]
 
 # Cells that mean "nothing here". Words such as "NA" or "None" stay: they are names of things.
 _MISSING = ["", "NaN", "nan", "NULL", "null"]
 
-# Digits behind a zero are a name, such as 007: as a number it would be that of another.
-_PADDED = r" *[+-]?0\d"
+# Digits behind a zero are a name, such as 007, and so are whole numbers with an E between them, such as 12E4: as a
+# number it would be that of another. (Programs that write numbers put a point before the E, or a sign behind it.)
+_NAME = r" *[+-]?(?:0\d|\d+[eE]\d)"
 _SCANNED_BYTES = 1 << 24
 _LONGEST_START = 64  # of a field: no more blanks are to be expected
 
@@ -46,30 +47,30 @@ def read_delimited(path: Path, texts: Collection[str] = ()) -> pd.DataFrame:
     """
     frame: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(texts, "string"), **csv_options(path))
     check_rows(frame, path)
-    for written in padded_numbers(path, {str(name): dtype for name, dtype in frame.dtypes.items()}):
+    for written in names_like_numbers(path, {str(name): dtype for name, dtype in frame.dtypes.items()}):
         frame[written.columns] = written
     return frame
 
 
-def padded_numbers(path: Path, types: Mapping[str, Any], chunk_rows: int | None = None) -> Iterator[pd.DataFrame]:
-    """Yields, as texts, the columns of a file that look like numbers and of which some are padded with zeros.
+def names_like_numbers(path: Path, types: Mapping[str, Any], chunk_rows: int | None = None) -> Iterator[pd.DataFrame]:
+    """Yields, as texts, the columns of a file that look like numbers and hold names such as 007.
 
     Args:
         path: The file.
         types: Column → its type; those that are numbers are looked at.
-        chunk_rows: Rows in each frame, of its own padded columns; all rows when not given.
+        chunk_rows: Rows in each frame, of its own such columns; all rows when not given.
     """
     numbers = [name for name, dtype in types.items() if pd.api.types.is_numeric_dtype(dtype)]
-    if not numbers or not _may_be_padded(path):
+    if not numbers or not _may_hold_names(path):
         return
     read = pd.read_csv(path, usecols=numbers, dtype="string", chunksize=chunk_rows, **csv_options(path))
     for written in [read] if isinstance(read, pd.DataFrame) else read:
-        yield written[[name for name in written if written[name].str.match(_PADDED).any()]]
+        yield written[[name for name in written if written[name].str.match(_NAME).any()]]
 
 
-def _may_be_padded(path: Path) -> bool:
-    """Tells whether any field begins like a padded number: a glance at the bytes."""
-    pattern = re.compile(f'[\n\r{csv_options(path)["sep"]}"]{_PADDED}'.encode())
+def _may_hold_names(path: Path) -> bool:
+    """Tells whether any field begins like such a name: a glance at the bytes."""
+    pattern = re.compile(f'[\n\r{csv_options(path)["sep"]}"]{_NAME}'.encode())
     with pa.input_stream(path) as stream:  # unpacks .gz
         rest = b""
         while block := stream.read(_SCANNED_BYTES):

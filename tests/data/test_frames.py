@@ -170,6 +170,14 @@ def test_numbers_padded_with_zeros_are_texts(tmp_path):
     assert read_frame(tmp_path / "f.tsv")[0]["item_id"].tolist() == [10, 0]
 
 
+def test_an_e_between_digits_makes_a_name_and_not_a_number(tmp_path):
+    (tmp_path / "f.csv").write_text("user_id,item_id,rating,share\n1,1E5,1e+1,1e-05\n2,100000,1.5E1,2.5e-3\n")
+    frame, _ = read_frame(tmp_path / "f.csv")
+    assert frame["item_id"].tolist() == ["1E5", "100000"]
+    assert frame["rating"].tolist() == [10, 15]
+    assert frame["share"].tolist() == [1e-05, 2.5e-3]
+
+
 def test_a_quote_swallows_no_rows(tmp_path):
     rows = 'user_id\titem_id\treview\na\tx\t"great\nb\tx\tso-so\nc\ty\t"fine"\n'
     (tmp_path / "f.inter").write_text(rows)

@@ -418,7 +418,7 @@ def test_what_exceeds_the_memory_limit_is_written_to_the_disk(tmp_path, monkeypa
 
 def test_padded_numbers_are_texts_in_all_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("gnnrec.data.chunks.CHUNK_ROWS", 2)
-    (tmp_path / "log.csv").write_text("user,item\n1,7\n1,8\n2,7\n2,007\n3,9\n", encoding="utf-8")
+    (tmp_path / "log.csv").write_text("user,item\n1,7\n1,8\n2,7\n2,007\n3,9\n3,9E0\n", encoding="utf-8")
     data = Dataset.from_files(tmp_path / "log.csv", tmp_path / "saved")
-    assert data.items.ids.tolist() == ["007", "7", "8", "9"]
+    assert data.items.ids.tolist() == ["007", "7", "8", "9", "9E0"]
     assert data.users.ids.tolist() == [1, 2, 3]
