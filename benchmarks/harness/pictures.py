@@ -12,7 +12,8 @@ from harness.rows import TRADE_OFF, view_column
 from harness.summary import headline
 
 _OURS, _THEIRS = COLOURS[0], COLOURS[1]
-_CLOSE = 12  # pixels between dots
+_CORNERS = ((9, 7), (-9, -7), (9, -7), (-9, 7))  # of a dot, in points: where its number may stand
+_ROOM = (22, 16)  # pixels from the middle of a number to what is beside and above it
 _CURVE = dict(zip(("known", "new"), TRADE_OFF, strict=True))
 
 
@@ -42,17 +43,22 @@ def draw_quality(summary: pd.DataFrame, title: str, path: Path) -> None:
 
     right.scatter(summary["fit_seconds"], recall, color=colours, s=38, zorder=3)
     right.set_xscale("log")
-    where = right.transData.transform(np.column_stack([summary["fit_seconds"], recall]))
-    for place, (seconds, value), at in zip(
-        number, zip(summary["fit_seconds"], recall, strict=True), where, strict=True
-    ):
-        # Of dots that lie close together the worse ones have their numbers on the other side.
-        crowded = (np.abs(where[: place - 1] - at) < _CLOSE).all(axis=1).any()
-        offset = (-5, -10) if crowded else (5, 4)
+    right.margins(0.06)
+    dots = right.transData.transform(np.column_stack([summary["fit_seconds"], recall]))
+    points = figure.dpi / 72
+    taken = list(dots)
+    for place, seconds, value, dot in zip(number, summary["fit_seconds"], recall, dots, strict=True):
+        # The first corner of the dot whose number would meet no other dot and no other number.
+        corners = [dot + points * np.array(corner) for corner in _CORNERS]
+        free = [
+            min(np.abs((other - middle) / _ROOM).max() for other in taken if other is not dot) for middle in corners
+        ]
+        best = next((at for at, room in enumerate(free) if room > 1), int(np.argmax(free)))
         right.annotate(
-            str(place), (seconds, value), offset, textcoords="offset points", fontsize=8.5, color=INK,
-            ha="right" if crowded else "left",
+            str(place), (seconds, value), _CORNERS[best], textcoords="offset points", fontsize=8.5, color=INK,
+            ha="center", va="center",
         )  # fmt: skip
+        taken.append(corners[best])
     right.set_xlabel("seconds of one fit")
     right.set_ylabel("recall@20")
     dress(right, "What it costs")
