@@ -100,11 +100,7 @@ def _distinct_ids(log: StagedLog, owner: Owner, folder: Path, database: "DuckDBP
 
 def _first_rows(log: StagedLog, numbered: NumberedLog, database: "DuckDBPyConnection") -> NDArray[np.bool_]:
     """Marks the first of rows that are equal in all columns; missing cells are equal to each other."""
-    compared = [
-        field.name
-        for field in log.schema
-        if field.name not in ("user_id", "item_id") and not pa.types.is_null(field.type)
-    ]
+    compared = [name for name in log.schema.names if name not in ("user_id", "item_id")]
     named = [f"column_{number}" for number in range(len(compared))]  # quotes in names are no concern then
     found = numbered.folder / "first.parquet"
     group = ", ".join(["user_number", "item_number", *named])

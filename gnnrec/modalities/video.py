@@ -1,6 +1,6 @@
 """Turns video clips into vectors: evenly spaced frames, through an image encoder, pooled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -101,23 +101,35 @@ class VideoEncoder:
         return np.concatenate([vectors.mean(axis=1), vectors.std(axis=1)], axis=1)
 
 
+def _start(stream: "VideoStream") -> float:
+    return float((stream.start_time or 0) * (stream.time_base or 1))
+
+
 def _duration(container: "InputContainer", stream: "VideoStream") -> float:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None:
-        return float(container.duration / 1_000_000)
+        return float(container.duration / 1_000_000) - _start(stream)  # Matroska says when the clip ends
     raise MediaError("the video states no duration; write it into a container such as MP4")
 
 
 def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float) -> "Image":
     """Jumps to the last key frame before a time and decodes until it is reached."""
-    tick = float(stream.time_base or 1)
-    start = (stream.start_time or 0) * tick
-    container.seek(round((start + seconds) / tick), stream=stream)
+    tick, start = float(stream.time_base or 1), _start(stream)
+    frames: Iterator[Any] = iter(())
     frame: Any = None
-    for frame in container.decode(stream):
-        if frame.time is not None and frame.time + tick / 2 >= start + seconds:
+    # A container without an index, such as MPEG-TS, may lead to a frame that cannot be decoded by itself, or behind.
+    for entry in (start + seconds, start):
+        container.seek(round(entry / tick), stream=stream)
+        frames = container.decode(stream)
+        frame = next(frames, None)
+        if frame is not None and frame.key_frame and (frame.time or 0) <= start + seconds + tick / 2:
             break
+    while frame is not None and (frame.time is None or frame.time + tick / 2 < start + seconds):
+        following = next(frames, None)
+        if following is None:
+            break
+        frame = following
     if frame is None:
         raise MediaError(f"the video ends before {seconds:.1f} s")
     picture: Image = frame.to_image()

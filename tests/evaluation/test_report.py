@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 
 from gnnrec.errors import ConfigError, DataError, MissingPackageError, StorageError
 from gnnrec.evaluation import report
+from gnnrec.evaluation.protocol import Evaluation
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -66,6 +67,31 @@ def test_recall_by_degree(drawn: list[Figure]) -> None:
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ours", "theirs"]
     ours, theirs = axes.patches[0], axes.patches[2]
     assert ours.get_x() + ours.get_width() <= theirs.get_x()  # side by side
+
+
+def test_bars_of_recall_show_one_standard_error(drawn: list[Figure]) -> None:
+    report.plot_recall_by_degree({"ours": slices([0.1, 0.2]), "theirs": slices([0.0, 0.3])}, "bars.png")
+    (axes,) = drawn[0].axes
+    ours, theirs = ([line[:, 1] for line in lines.get_segments()] for lines in axes.collections)
+    np.testing.assert_allclose(ours, [[0.09, 0.11], [0.2, 0.2]])  # the error of one slice is unknown
+    np.testing.assert_allclose(theirs, [[-0.01, 0.01], [0.3, 0.3]])
+
+
+def test_curves_of_newcomers_show_one_standard_error(drawn: list[Figure]) -> None:
+    def evaluation(*recall: float) -> Evaluation:
+        people = np.arange(len(recall))
+        return Evaluation({"recall@5": np.mean(recall)}, {"recall@5": np.array(recall)}, people, people[:, None])
+
+    curve = {5: evaluation(0.0, 1.0, 0.2, 0.8), 0: evaluation(0.0, 0.2), 1: evaluation(0.3)}
+    report.plot_few_shot({"ours": curve}, "curve.png", metric="recall@5")
+    (axes,) = drawn[0].axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "5"]
+    line, _, (bars,) = axes.containers[0].lines
+    np.testing.assert_allclose(line.get_ydata(orig=False), [0.1, 0.3, 0.5])
+    low, high = np.array([bar[:, 1] for bar in bars.get_segments()]).T
+    np.testing.assert_allclose(low + high, [0.2, 0.6, 1.0])
+    error = [0.1, 0, np.sqrt(0.68 / 3 / 4)]  # that of one person is unknown
+    np.testing.assert_allclose(high - low, 2 * np.array(error), atol=1e-12)
 
 
 def test_map_of_embeddings_equals_scikit_learn(drawn: list[Figure]) -> None:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -98,17 +99,19 @@ def write_sound(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_video(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a clip of 20 frames a second that shows each colour for half a second."""
+    """Writes a clip that shows each colour for ten frames: half a second at 20 frames a second."""
 
-    def write(name: str, colours: list[tuple[int, int, int]]) -> Path:
+    def write(name: str, colours: list[tuple[int, int, int]], rate: int = 20, start: int = 0) -> Path:
         import av
 
         with av.open(str(tmp_path / name), "w") as container:
-            stream = container.add_stream("mpeg4", rate=20)
+            stream = container.add_stream("mpeg4", rate=rate)
             stream.width = stream.height = 64
             stream.pix_fmt = "yuv420p"
-            for colour in np.repeat(np.array(colours, dtype=np.uint8), 10, axis=0):
+            stream.options = {"sc_threshold": "1000000000"}  # or each change of colour would be a key frame
+            for tick, colour in enumerate(np.repeat(np.array(colours, dtype=np.uint8), 10, axis=0), start):
                 frame = av.VideoFrame.from_ndarray(np.tile(colour, (64, 64, 1)), format="rgb24")
+                frame.pts, frame.time_base = tick, Fraction(1, rate)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         return tmp_path / name

@@ -62,6 +62,35 @@ def test_more_columns_than_rows_can_be_predicted_from():
     assert np.square(error).mean() < 0.05
 
 
+@pytest.mark.parametrize("policy", ["nearest", "predict"])
+def test_the_units_of_the_other_modality_do_not_matter(policy):
+    given, _ = planted(noise=1.0)
+    units, zeros = np.logspace(-3, 3, 6), np.arange(6)
+    other = given | {"text": features("text", given["text"].values * units + zeros, np.arange(NUM))}
+    one, two = (imputed_rows(impute(g, NUM, policy, TRAIN)["image"]) for g in (given, other))
+    np.testing.assert_allclose(one, two, rtol=1e-3)
+
+
+def test_a_wide_modality_of_noise_does_not_drown_a_narrow_one_that_tells_all():
+    given, image = planted()
+    noise = np.random.default_rng(1).standard_normal((NUM, 1000))
+    found = impute(given | {"noise": features("noise", noise, np.arange(NUM))}, NUM, "predict", TRAIN)["image"]
+    assert np.square(imputed_rows(found) - image[::4]).mean() < 0.05 * image.var()
+
+
+def test_that_a_modality_is_absent_tells_of_another():
+    """Items without sound have another picture; the sounds themselves, and the texts, tell nothing."""
+    random = np.random.default_rng(0)
+    silent, seen = np.arange(NUM) % 3 == 0, np.arange(NUM) % 4 != 0
+    given = {
+        "text": features("text", random.standard_normal((NUM, 2)), np.arange(NUM)),
+        "sound": features("sound", random.standard_normal(((~silent).sum(), 2)), np.flatnonzero(~silent)),
+        "image": features("image", silent[seen, None] * 10.0, np.flatnonzero(seen)),
+    }
+    found = impute(given, NUM, "predict", TRAIN)["image"]
+    np.testing.assert_allclose(found.values[:, 0], silent * 10.0, atol=0.5)
+
+
 def test_neighbours_in_the_other_modality_lend_their_rows():
     """Two clusters in the text; pictures differ between them and not within."""
     cluster = np.arange(NUM) % 2
@@ -91,6 +120,16 @@ def test_rows_of_other_owners_do_not_leak_into_the_fit(policy):
     changed[given["image"].owner_index >= 80] = 1e6
     other = given | {"image": features("image", changed, given["image"].owner_index)}
     one, two = (imputed_rows(impute(g, NUM, policy, TRAIN)["image"]) for g in (given, other))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("policy", ["nearest", "predict"])
+def test_what_one_infers_from_is_scaled_by_training_owners_alone(policy):
+    given, _ = planted(noise=1.0)
+    changed = given["text"].values.copy()
+    changed[80:, 0] = 1e6
+    other = given | {"text": features("text", changed, np.arange(NUM))}
+    one, two = (impute(g, NUM, policy, TRAIN)["image"].values[:80] for g in (given, other))
     np.testing.assert_array_equal(one, two)
 
 

@@ -17,11 +17,32 @@ class MeanColour:
         return np.array([np.asarray(picture).mean(axis=(0, 1)) / 255 for picture in batch], dtype=np.float32)
 
 
+def colours(frames) -> list[int]:
+    """Which of red, green and blue each frame shows."""
+    return [int(np.asarray(frame).mean(axis=(0, 1)).argmax()) for frame in frames]
+
+
 def test_frames_are_evenly_spaced(write_video):
     path = write_video("clip.mp4", [RED, GREEN, BLUE])
-    colours = [np.asarray(frame).mean(axis=(0, 1)).argmax() for frame in read_frames(path, 6)]
-    assert colours == [0, 0, 1, 1, 2, 2]
-    assert np.asarray(read_frames(path, 1)[0]).mean(axis=(0, 1)).argmax() == 1  # the middle
+    assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
+    assert colours(read_frames(path, 1)) == [1]  # the middle
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_frames_are_counted_from_where_the_clip_starts(write_video, name):
+    path = write_video(name, [RED, GREEN, BLUE], start=40)
+    assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_clip_without_an_index_is_decoded_from_its_key_frames(write_video):
+    path = write_video("clip.ts", [RED, GREEN, BLUE])
+    assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_clock_of_milliseconds_may_round_the_time_of_a_frame_down(write_video):
+    """Matroska has such a clock. The last green frame is wanted, at 19/30 of a second: for the clip that is 0.633."""
+    path = write_video("clip.mkv", [RED, GREEN, BLUE], rate=30)
+    assert colours(read_frames(path, 15)) == [0] * 5 + [1] * 5 + [2] * 5
 
 
 def test_more_frames_than_the_clip_has(write_video):

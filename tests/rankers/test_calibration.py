@@ -172,32 +172,29 @@ def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
     assert (weight > 0) == (told == "by content")
 
 
-@pytest.mark.parametrize("told", ["by content", "by the vectors", "by the linear part"])
+@pytest.mark.parametrize("told", ["by content alone", "by the vectors too", "by the linear part too"])
 def test_content_of_known_items_counts_where_it_tells_what_nothing_else_does(told: str) -> None:
     """Items come in pairs of one content; people had the first of a pair, and want the second."""
     half = NUM // 2
     people = np.arange(half)
     had = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people)), (half, NUM))
     wanted = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people + 1)), (half, NUM))
-    pairs, noise = (
-        torch.eye(half).repeat_interleave(2, 0),
-        torch.from_numpy(np.random.default_rng(0).random((NUM, half))),
-    )
-    noise = noise.float() - 0.5
+    pairs = torch.eye(half).repeat_interleave(2, 0)
+    noise = torch.from_numpy(np.random.default_rng(0).random((NUM, half))).float() - 0.5
     # What goes together, as EASE would know it: from the first of a pair to the second.
     other = torch.eye(NUM).index_select(0, torch.arange(NUM) ^ 1)
-    linear = LinearPart("ease", EaseRanker(other, had), 1.0) if told == "by the linear part" else None
+    linear = LinearPart("ease", EaseRanker(other, had), 1.0) if told == "by the linear part too" else None
     weight = best_known_content_taste(
         ValidationPairs(wanted, had, ("recall@1",)),
         torch.eye(half),
-        pairs if told == "by the vectors" else 0.1 * noise,
+        pairs if told == "by the vectors too" else 0.1 * noise,
         torch.eye(half),
-        pairs if told == "by content" else noise,
+        pairs,
         torch.ones(NUM, dtype=torch.bool),
         linear=linear,
         select_by="recall@1",
     )
-    assert (weight > 0) == (told == "by content")
+    assert (weight > 0) == (told == "by content alone")
 
 
 def test_how_content_of_known_items_counts_does_not_hang_on_unknown_ones() -> None:

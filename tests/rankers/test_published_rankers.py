@@ -60,11 +60,16 @@ def test_a_user_without_events_has_the_average_taste(fitted: NeuralRanker) -> No
     torch.testing.assert_close(scores, fitted.vectors("user").mean(dim=0) @ fitted.vectors("item").T)
 
 
-def test_added_items_reach_the_right_users(fitted: NeuralRanker, planted: PlantedGraph) -> None:
-    models = np.arange(20)
+def items_like(planted: PlantedGraph, models: np.ndarray) -> Features:
+    """New items whose content is that of known ones, nearly."""
     values = planted.features["content"].values[models]
     values = values + 0.1 * np.random.default_rng(0).normal(size=values.shape)
-    added = Features("content", "item", values.astype(np.float32), np.arange(20))
+    return Features("content", "item", values.astype(np.float32), np.arange(len(models)))
+
+
+def test_added_items_reach_the_right_users(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    models = np.arange(20)
+    added = items_like(planted, models)
     if fitted.config.model.architecture not in ADDS_ITEMS:
         assert "attach" not in fitted.capabilities
         with pytest.raises(UnsupportedError, match=fitted.config.model.architecture):
@@ -76,3 +81,13 @@ def test_added_items_reach_the_right_users(fitted: NeuralRanker, planted: Plante
     assert torch.equal(attached.vectors("item")[:80], fitted.vectors("item"))
     histories = sp.csr_matrix((np.ones(5, dtype=np.float32), ([0] * 5, 80 + np.arange(5))), (1, 100))
     assert torch.isfinite(attached.fold_in(histories)).all()
+
+
+def test_added_items_hear_nothing_of_those_added_before(fitted: NeuralRanker, planted: PlantedGraph) -> None:
+    if fitted.config.model.architecture not in ADDS_ITEMS:
+        pytest.skip("takes no new items")
+    added, known = items_like(planted, np.arange(20)), planted.features["content"]
+    once = fitted.attach({"content": added}, {"content": known}, 20)
+    grown = Features("content", "item", np.concatenate([known.values, added.values]), np.arange(100))
+    twice = once.attach({"content": added}, {"content": grown}, 20)
+    assert torch.equal(twice.vectors("item")[100:], once.vectors("item")[80:])
