@@ -43,7 +43,7 @@ __all__ = ["FitReport", "fit_state", "learns_from_media", "pairs_between", "reso
 logger = logging.getLogger(__name__)
 
 _NOTHING = np.zeros(0, dtype=np.int64)
-_MOST = 0.6
+_MOST_COME_AFTER = 0.6
 
 
 @dataclass
@@ -246,7 +246,7 @@ def _come_after(valid: Dataset, train: Dataset) -> bool:
     before = np.where(row >= 0, last[row], -np.inf)
     known = before > -np.inf
     time, before = valid.events.timestamp[known], before[known]
-    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 2 * _MOST)
+    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 2 * _MOST_COME_AFTER)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
