@@ -15,6 +15,7 @@ from gnnrec.cold_start_report import few_shot_people
 from gnnrec.errors import DataError
 from gnnrec.evaluation import evaluate_rankings
 from gnnrec.fitting import fit_state
+from gnnrec.state import RecommenderState
 from gnnrec.training.loop import EpochRecord
 from gnnrec.training.objective import Objective
 
@@ -273,30 +274,26 @@ class TestCheckpointsOfLaterTrainings:
     def test_a_refit_begins_anew_where_more_epochs_chose_for_it(self, tmp_path: Path) -> None:
         fit_state(TRAIN, VALID, gr.Recommender(8, **self.OPTIONS).config, run_dir=tmp_path, refit=True)
         longer = gr.Recommender(8, **{**self.OPTIONS, "epochs": 4}).config
-        seen: list[float] = []
-        resumed, _ = fit_state(
-            TRAIN,
-            VALID,
-            longer,
-            run_dir=tmp_path,
-            resume=True,
-            refit=True,
-            on_epoch=lambda record: seen.append(record["epoch"]),
-        )
+
+        def resume() -> tuple[RecommenderState, list[float]]:
+            epochs: list[float] = []
+            state, _ = fit_state(
+                TRAIN,
+                VALID,
+                longer,
+                run_dir=tmp_path,
+                resume=True,
+                refit=True,
+                on_epoch=lambda record: epochs.append(record["epoch"]),
+            )
+            return state, epochs
+
+        resumed, epochs = resume()
         whole, _ = fit_state(TRAIN, VALID, longer, refit=True)
         torch.testing.assert_close(resumed.ranker.score(np.arange(9)), whole.ranker.score(np.arange(9)))
-        assert seen[:4] == [3, 4, 3, 4]  # of both trainings the further epochs, then the refit
-        again: list[float] = []
-        fit_state(
-            TRAIN,
-            VALID,
-            longer,
-            run_dir=tmp_path,
-            resume=True,
-            refit=True,
-            on_epoch=lambda record: again.append(record["epoch"]),
-        )
-        assert not again
+        assert epochs[:4] == [3, 4, 3, 4]  # of both trainings the further epochs, then the refit
+        _, epochs = resume()
+        assert not epochs
 
 
 def test_a_log_without_time_is_refused() -> None:

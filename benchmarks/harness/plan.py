@@ -47,6 +47,7 @@ def few_events(most: int, splitter: Splitter) -> Splitter:
 
 
 _PUBLISHED = gr.split.column("x_label")
+_LAST_EVENTS = "the last event of each person for test, the one before for validation"
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "tiktok": Benchmark("TikTok", _PUBLISHED, True, "published"),
@@ -81,7 +82,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "MovieLens 100K with posters and plots, last events",
         gr.split.leave_last(valid=1, test=1),
         True,
-        "the last event of each person for test, the one before for validation",
+        _LAST_EVENTS,
         raw_media=True,
         dataset="ml-100k-multimodal",
     ),
@@ -89,7 +90,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "MovieLens latest small, last events",
         gr.split.leave_last(valid=1, test=1),
         True,
-        "the last event of each person for test, the one before for validation",
+        _LAST_EVENTS,
         raw_media=True,
         dataset="ml-latest-small",
     ),
