@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 
 from gnnrec.data.dataset import Dataset, Events
-from gnnrec.data.ids import IdMap
 from gnnrec.data.labels import item_labels
 from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
-from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
-from gnnrec.evaluation.cold_start import arrivals
-from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.evaluation.validation_part import set_aside
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.modalities.features import Features, MediaReport
@@ -29,21 +24,20 @@ from gnnrec.modalities.preparation import prepare
 from gnnrec.nn.architectures import architecture
 from gnnrec.presets import RecommenderConfig
 from gnnrec.rankers import RANKERS, RankingTask
-from gnnrec.rankers.base import WarmStart
+from gnnrec.rankers.base import Ranker, WarmStart
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.retrieval.aligned_space import AlignedSpace
 from gnnrec.state import RecommenderState
 from gnnrec.training.checkpoint import REFIT, forget_later_trainings
 from gnnrec.training.distributed import ALONE, Processes
-from gnnrec.training.loop import EpochRecord
+from gnnrec.training.loop import EpochRecord, TrainingResult
 
-__all__ = ["FitReport", "fit_state", "learns_from_media", "pairs_between", "resolve_device"]
+__all__ = ["FitReport", "fit_state", "learns_from_media", "resolve_device"]
 
 logger = logging.getLogger(__name__)
 
 _NOTHING = np.zeros(0, dtype=np.int64)
-_MOST_COME_AFTER = 0.6
 
 
 @dataclass
@@ -107,162 +101,81 @@ def fit_state(
             there are several processes or a ``run_dir``, or ``resume`` without one.
         UnsupportedError: The ranker does not train, so it cannot go on.
     """
-    if len(train.events) == 0:
-        raise DataError("the training set has no events; check the split or the cleaning rules")
-    if processes.size > 1 and not RANKERS[config.ranker].trains:
-        raise ConfigError(f"the ranker {config.ranker!r} has no training to share among processes; fit it in one")
-    if run_dir is not None and not RANKERS[config.ranker].trains:
-        raise ConfigError(f"the ranker {config.ranker!r} does not train, so run_dir= gets no checkpoints; leave it out")
-    if resume and run_dir is None:
-        raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
+    _check(train, config.ranker, run_dir, resume, processes)
     if run_dir is not None and not resume and processes.leads:
         forget_later_trainings(run_dir)
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
     if start is not None and isinstance(start.ranker, NeuralRanker) and config.model.sequence_encoder == "auto":
         # Weights that read histories in order go on doing so, and others cannot begin to.
-        encoder = start.ranker.model.config.sequence_encoder
-        config = replace(config, model=replace(config.model, sequence_encoder=encoder))
+        config = config.with_options({"sequence_encoder": start.ranker.model.config.sequence_encoder})
     everything = train if valid is None or not refit else train.with_events_of(valid)
     device = resolve_device(config.device)
     report = FitReport()
-    train_part, valid_pairs = train, None
-    if valid is not None:
-        valid_pairs = _without(pairs_between(valid, train.users, train.items), train.interaction_matrix())
-        if valid_pairs.nnz == 0:
-            logger.warning(
-                "no validation pair is of a known user and a known item that training lacks; "
-                "a tenth of the training pairs is held out instead, to choose the epochs"
-            )
-            valid_pairs = None
-    chosen_here = valid_pairs is None
-    if valid_pairs is None:
-        train_part, held_out = holdout(train, fraction=0.1, seed=config.seed)
-        valid_pairs = held_out.interaction_matrix()
-        logger.info(
-            "%d of %d events held out to choose the best epoch, at random%s",
-            len(held_out.events),
-            len(train.events),
-            "; give valid= the last events of people if what comes next is what counts"
-            if valid is None and _may_read_order(config, train)
-            else "",
-        )
+    part = set_aside(train, valid, seed=config.seed)
+    if valid is None and _may_read_order(config, train):
+        logger.info("events were held out at random; give valid= the last ones of people if what comes next counts")
 
     with report.stage("encode"):
         if not learns_from_media(config):
             features = {}
         elif features is None:
             with processes.first_on_each_machine():  # which leaves the others what it encoded in the cache
-                features = encode_dataset(train_part, cache_dir=cache_dir, device=device, progress=progress)
+                features = encode_dataset(part.train, cache_dir=cache_dir, device=device, progress=progress)
         report.media = {name: feature.report for name, feature in features.items()}
-    interactions = train_part.interaction_matrix()
     with report.stage("prepare"):
-        prepared, preparation = prepare(features, config.features, interactions)
+        prepared, preparation = prepare(features, config.features, part.train.interaction_matrix())
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):
         with report.stage("align"):
             space = AlignedSpace.fit(searchable, config.alignment, labels=labels, seed=config.seed, device=device)
 
-    valid_pairs = _without(valid_pairs, interactions)
-    validation = None
-    if valid_pairs.nnz:
-        metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
-        validation = ValidationPairs(valid_pairs, interactions, metrics).for_epochs()
-        if RANKERS[config.ranker].trains and train_part.events.timestamp is not None:
-            arrived = _order_of_arrival(train_part, np.diff(validation.pairs.indptr) > 0)
-            come_after = not chosen_here and valid is not None and _come_after(valid, train)
-            validation = replace(validation, order=arrived, come_after=come_after)
-
     def fit_on(
-        part: Dataset,
-        config: RecommenderConfig,
-        validation: ValidationPairs | None,
-        folder: Path | None,
-        resume: bool,
-    ) -> tuple[RankingTask, Any]:
-        matrix = part.interaction_matrix()
-        weights = part.pair_weights() if config.graph.weighted_interactions else None
-        order = part.order_matrix() if _may_read_order(config, part) else None
+        dataset: Dataset, config: RecommenderConfig, **run: Any
+    ) -> tuple[RankingTask, Ranker, TrainingResult | None]:
+        matrix = dataset.interaction_matrix()
+        weights = dataset.pair_weights() if config.graph.weighted_interactions else None
+        order = dataset.order_matrix() if _may_read_order(config, dataset) else None
         with report.stage("graph"):
             of_graph = order if config.model.sequence_encoder != "none" else None
-            graph = build_graph(matrix, prepared, part.relations, config.graph, labels, weights, of_graph)
-        task = RankingTask(
-            graph, matrix, validation, config.seed, device, folder, resume, on_epoch, start, processes, order
-        )
+            graph = build_graph(matrix, prepared, dataset.relations, config.graph, labels, weights, of_graph)
+        shared: dict[str, Any] = {
+            "seed": config.seed,
+            "device": device,
+            "on_epoch": on_epoch,
+            "start": start,
+            "processes": processes,
+        }
+        task = RankingTask(graph, matrix, order=order, **shared, **run)
         with report.stage("train"):
-            return task, RANKERS[config.ranker].fit(task, _ranker_config(config))
+            return task, *RANKERS[config.ranker].fit(task, _ranker_config(config))
 
-    task, (ranker, result) = fit_on(train_part, config, validation, run_dir, resume)
+    metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
+    validation = part.measured_by(metrics, in_order=RANKERS[config.ranker].trains)
+    task, ranker, result = fit_on(part.train, config, validation=validation, run_dir=run_dir, resume=resume)
+    chosen_by = part.pairs
     if refit:
-        train = everything
-        valid_pairs = pair_matrix(_NOTHING, _NOTHING, interactions.shape)
+        chosen_by = pair_matrix(_NOTHING, _NOTHING, part.pairs.shape)
         folder = None if run_dir is None else run_dir / REFIT
         if result is not None:
-            none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
-            config = config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
+            config = _as_chosen(config, result)
             resume = resume and not result.trained  # what the refit takes over may have changed
-        logger.info("fitted once more, on all %d events", len(train.events))
-        task, (ranker, result) = fit_on(train, config, None, folder, resume)
+        logger.info("fitted once more, on all %d events", len(everything.events))
+        task, ranker, result = fit_on(everything, config, run_dir=folder, resume=resume)
     state = RecommenderState(
-        catalogue=_catalogue(train),
+        catalogue=_catalogue(everything),
         train=task.interactions,
-        valid=valid_pairs,
+        valid=chosen_by,
         features=prepared,
         preparation=preparation,
         ranker=ranker,
         space=space,
         order=task.order if "order" in ranker.capabilities else None,
-        last_event=None if train.events.timestamp is None else float(train.events.timestamp.max()),
+        last_event=None if everything.events.timestamp is None else float(everything.events.timestamp.max()),
         history=result.history if result is not None else (),
         best_epoch=result.best_epoch if result is not None else 0,
     )
     return state, report
-
-
-def _without(valid_pairs: sp.csr_matrix, train_pairs: sp.csr_matrix) -> sp.csr_matrix:
-    """Leaves out validation pairs that repeat training pairs: these are hidden, so they measure nothing."""
-    left = sp.csr_matrix(valid_pairs - valid_pairs.multiply(train_pairs))
-    left.eliminate_zeros()
-    return left
-
-
-def _order_of_arrival(train: Dataset, people: NDArray[np.bool_]) -> sp.csr_matrix:
-    """Returns the place of each pair in its user's history, 1 for the first, of some people ``[num_users]`` alone."""
-    events, shape = train.events.take(people[train.events.user_index]), (train.num_users, train.num_items)
-    arriving = arrivals(events.user_index, events.item_index, events.timestamp, shape, of="user", more_than=0)
-    return arriving.first_in_order(train.num_items)
-
-
-def _come_after(valid: Dataset, train: Dataset) -> bool:
-    """Tells whether the validation events come after the last training event of their user, but for a few.
-
-    Ties count half. Of random pairs of two events each half come later, of longer histories fewer.
-    """
-    if valid.events.timestamp is None or train.events.timestamp is None:
-        return False
-    last = np.full(train.num_users, -np.inf)
-    np.maximum.at(last, train.events.user_index, train.events.timestamp)
-    row = train.users.find(valid.users.ids)[valid.events.user_index]
-    before = np.where(row >= 0, last[row], -np.inf)
-    known = before > -np.inf
-    time, before = valid.events.timestamp[known], before[known]
-    return bool(known.any() and (time > before).mean() + (time >= before).mean() > 2 * _MOST_COME_AFTER)
-
-
-def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
-    """Returns the distinct pairs of a data set in the positions of another catalogue.
-
-    Pairs of users or items that the other catalogue lacks are left out, and the log says how many.
-
-    Returns:
-        ``[num_users, num_items]`` binary float32.
-    """
-    matrix = dataset.interaction_matrix().tocoo()
-    row, column = users.find(dataset.users.ids)[matrix.row], items.find(dataset.items.ids)[matrix.col]
-    known = (row >= 0) & (column >= 0)
-    if not known.all():
-        logger.info("%d of %d held-out pairs are of users or items unseen in training", (~known).sum(), len(known))
-    return pair_matrix(row[known], column[known], (len(users), len(items)))
 
 
 def resolve_device(device: str) -> str:
@@ -282,6 +195,18 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def _check(train: Dataset, ranker: str, run_dir: Path | None, resume: bool, processes: Processes) -> None:
+    """Refuses what no fit can do."""
+    if len(train.events) == 0:
+        raise DataError("the training set has no events; check the split or the cleaning rules")
+    if processes.size > 1 and not RANKERS[ranker].trains:
+        raise ConfigError(f"the ranker {ranker!r} has no training to share among processes; fit it in one")
+    if run_dir is not None and not RANKERS[ranker].trains:
+        raise ConfigError(f"the ranker {ranker!r} does not train, so run_dir= gets no checkpoints; leave it out")
+    if resume and run_dir is None:
+        raise ConfigError("resume=True needs run_dir=, the folder of the run to go on with")
+
+
 def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
     """Finds the users and items of a data set in an earlier fit."""
     if not RANKERS[ranker].trains:
@@ -289,6 +214,12 @@ def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
             f"the ranker {ranker!r} does not train, so a fit has nothing to go on from; 'neural' has"
         )
     return WarmStart(fitted.ranker, fitted.users.find(train.users.ids), fitted.items.find(train.items.ids))
+
+
+def _as_chosen(config: RecommenderConfig, result: TrainingResult) -> RecommenderConfig:
+    """Returns the options of a refit: the best number of epochs, and what was settled after training."""
+    none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
+    return config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
 
 
 def learns_from_media(config: RecommenderConfig) -> bool:

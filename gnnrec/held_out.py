@@ -15,7 +15,7 @@ from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
-from gnnrec.fitting import pairs_between
+from gnnrec.evaluation.validation_part import pairs_between
 from gnnrec.growth import undescribed, with_events, with_items
 from gnnrec.modalities.features import Features, owned_by
 from gnnrec.newcomers import encode_media

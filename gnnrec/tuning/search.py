@@ -10,7 +10,8 @@ from gnnrec.data.dataset import Dataset
 from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, GnnrecError
 from gnnrec.evaluation.metrics import parse_metric
-from gnnrec.fitting import learns_from_media, pairs_between, resolve_device
+from gnnrec.evaluation.validation_part import pairs_between
+from gnnrec.fitting import learns_from_media, resolve_device
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.presets import RecommenderConfig
 from gnnrec.presets import preset as named_preset
