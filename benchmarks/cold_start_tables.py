@@ -20,7 +20,7 @@ from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
 from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, read_rows, view_column
-from tables import DOCS, failed, surroundings
+from tables import DOCS, failed, since_changed, surroundings
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
 _FIGURES += [view_column("test", "recall@20", "warm"), HARMONIC_MEAN]
@@ -76,7 +76,8 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, colours: Mappin
     models = went_well[went_well["variant"] == ""]
     if len(models):
         users = [f"{models[view_column('test', 'users', view)].max():,.0f} {view}" for view in VIEWS]
-        parts += [f"Users with a test pair: {', '.join(users)}.\n", _compared_figures(models, "model")]
+        figures = _compared_figures(models, "model") + since_changed(models)
+        parts += [f"Users with a test pair: {', '.join(users)}.\n", figures]
     traded = models[models[TRADE_OFF[0]].notna()]
     if traded["model"].nunique() > 1 and "gnnrec" in set(traded["model"]):
         picture = f"images/trade-off-{name}.png"

@@ -32,7 +32,7 @@ from harness.pictures import draw_robustness
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
 from harness.rows import RESULTS, ROBUSTNESS, Fit, read_rows, view_column
-from tables import DOCS, failed, surroundings
+from tables import DOCS, failed, since_changed, surroundings
 
 DATASETS = ("ml-100k-multimodal", "tiktok")
 KINDS = ("missing", "noise")
@@ -124,7 +124,7 @@ def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> 
         picture = f"images/robustness-{name}.png"
         draw_robustness(went_well, VIEWS, benchmark.title, docs / picture)
         parts += [f"![recall@20 by the share of damaged items on {benchmark.title}]({picture})\n", _changes(went_well)]
-        parts.append(_noise_against_without(went_well))
+        parts.append(_noise_against_without(went_well) + since_changed(went_well[went_well["variant"] == ""]))
     if len(went_wrong):
         parts.append(failed(went_wrong))
     return "\n".join(parts)

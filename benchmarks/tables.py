@@ -173,16 +173,11 @@ def _cost(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
     ]
     header = ["model", "fit", "all fits of the grid", "peak GiB", "on", "best epoch", "validation recall@20", "chosen"]
     title = "**Time and memory of a fit** (\\*: at the end of what the grid holds)\n\n"
-    outdated = [
-        f"`{model}` ({', '.join(f'{name} {then}, now {now}' for name, (then, now) in sorted(options.items()))})"
-        for model, options in outdated_options(rows).items()
-    ]
-    since = f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
     grids = [f"`{model}` ({tried} of {now})" for model, (tried, now) in other_grids(rows).items()]
     narrower = (
         f"\nMeasured before the grid became what it is: {'; '.join(grids)} candidates were tried.\n" if grids else ""
     )
-    return title + markdown.table(header, lines) + since + narrower
+    return title + markdown.table(header, lines) + since_changed(rows) + narrower
 
 
 def _chosen(rows: pd.DataFrame) -> str:
@@ -255,6 +250,15 @@ def _readings(readings: pd.DataFrame) -> str:
         "is made: once per fit, all maskings and slices together.\n\n"
         + markdown.table(["data set", "readings", "models", "first"], lines)
     )
+
+
+def since_changed(rows: pd.DataFrame) -> str:
+    """Returns which presets were measured with other options than they have now, if any; ``rows`` hold no variants."""
+    outdated = [
+        f"`{model}` ({', '.join(f'{name} {then}, now {now}' for name, (then, now) in sorted(options.items()))})"
+        for model, options in outdated_options(rows).items()
+    ]
+    return f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
 
 
 def surroundings(rows: pd.DataFrame) -> str:

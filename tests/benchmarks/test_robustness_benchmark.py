@@ -203,6 +203,18 @@ def test_the_page_holds_the_changes_of_the_rows(tmp_path):
     assert ["`gnnrec` audio noise 1", "0", "it \\| broke"] in lines
     assert "Abacus, 2 cores" in page
     assert (tmp_path / "images" / "robustness-tiktok.png").stat().st_size > 10_000
+    assert "Measured before an option" not in page
     given("image missing 0.1", 0, 0.2, 0.4, config='{"hops": 9}')
     with pytest.raises(ValueError, match="delete the outdated ones of tiktok"):
         robustness.main(["--draw", "--results", str(tmp_path), "--docs", str(tmp_path)])
+
+
+def test_the_page_says_what_the_default_was_when_it_was_measured(tmp_path):
+    then = json.dumps({"training": {"patience": 3}})
+    columns = {"valid recall@20, warm": 0.2, "valid recall@20, cold among cold": 0.1, "status": "ok", "options": "{}"}
+    columns |= {"config": then, "hyperparameters": "{}", "machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu"}
+    write_row(tmp_path, Fit("tiktok", "gnnrec", 0), columns | {"versions": "{}"}, ROBUSTNESS)
+    robustness.main(["--draw", "--results", str(tmp_path), "--docs", str(tmp_path)])
+    page = (tmp_path / "robustness.md").read_text(encoding="utf-8")
+    now = gr.RecommenderConfig().training.patience
+    assert f"Measured before an option of theirs was changed: `gnnrec` (training.patience 3, now {now})." in page
