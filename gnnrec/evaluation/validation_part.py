@@ -1,7 +1,7 @@
 """Sets aside what chooses epochs and options: the pairs that are given for it, or a tenth of the training pairs."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,12 +44,11 @@ class ValidationPart:
         """
         if self.pairs.nnz == 0:
             return None
-        mask = self.train.interaction_matrix()
-        measured = ValidationPairs(self.pairs, mask, metrics, come_after=self.come_after).for_epochs()
+        training_pairs = self.train.interaction_matrix()
+        measured = ValidationPairs(self.pairs, training_pairs, metrics, come_after=self.come_after).for_epochs()
         if not in_order or self.train.events.timestamp is None:
             return measured
-        order = _order_of_arrival(self.train, np.diff(measured.pairs.indptr) > 0)
-        return ValidationPairs(measured.pairs, mask, metrics, order, self.come_after)
+        return replace(measured, order=_order_of_arrival(self.train, np.diff(measured.pairs.indptr) > 0))
 
 
 def set_aside(train: Dataset, valid: Dataset | None, *, seed: int) -> ValidationPart:
