@@ -15,7 +15,7 @@ __all__ = ["TrainingConfig"]
 # over the whole graph, a pass over a large log must not be thousands of steps.
 _LEAST_STEPS, _MOST_STEPS = 30, 100
 _LEAST_BATCH, _USUAL_BATCH = 64, 2048
-_MOST_EDGES_LEFT_OUT, _FEW_EVENTS, _MANY_EVENTS = 0.5, 10, 20
+_MOST_EDGES_LEFT_OUT, _SHORT_HISTORY = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class TrainingConfig:
             ``gnnrec.training.auxiliary.AUXILIARY_LOSSES``.
         view_dropout: Share of the entries set to zero in views that are compared with each other (BM3, PGL).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
-            ``None``: half, where people or items have ten of them or fewer on average, none, where both have 20 or
-            more, and in between in proportion.
+            ``None`` means half, and less where people have more than ten of them: 5 divided by the mean.
         epochs: At most this many passes over the interactions.
         sampled_neighbours: Train on samples of the graph, for graphs that do not fit where the model is: how many
             neighbours each node draws, a number for each of the model's ``hops``; -1 takes all. Empty: train on the
@@ -70,16 +69,15 @@ class TrainingConfig:
         wanted = self.batch_size or max(_USUAL_BATCH, enough)
         return min(wanted, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
-    def edges_left_out(self, num_edges: int, num_users: int, num_items: int) -> float:
-        """Returns the share of the interactions that propagation leaves out, of so many between so many.
+    def edges_left_out(self, num_edges: int, num_users: int) -> float:
+        """Returns the share of the interactions that propagation leaves out, of so many by so many users.
 
-        A node that propagation tells of a pair knows the answer that the pair asks for, the better the fewer other
-        edges it has. Among many, one tells little, and to leave out others only makes them noisier.
+        A user whom propagation tells of a pair knows the answer that the pair asks for, the better the fewer others
+        there are. In long histories a single pair tells little, and to leave out edges only makes them noisier.
         """
         if self.edge_dropout is not None:
             return self.edge_dropout
-        mean = num_edges / max(num_users, num_items, 1)
-        return _MOST_EDGES_LEFT_OUT * min(1.0, max(0.0, (_MANY_EVENTS - mean) / (_MANY_EVENTS - _FEW_EVENTS)))
+        return _MOST_EDGES_LEFT_OUT * min(1.0, _SHORT_HISTORY * num_users / max(num_edges, 1))
 
     def __post_init__(self) -> None:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):

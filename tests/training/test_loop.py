@@ -306,14 +306,13 @@ def test_a_run_is_resumed_on_a_gpu(planted: PlantedGraph, tmp_path: Path) -> Non
     assert losses(results[1]) == pytest.approx(losses(expected), rel=1e-3)
 
 
-@pytest.mark.parametrize(("num_users", "left_out"), [(30, 0.5), (100, None)])
-def test_by_default_dense_logs_lose_fewer_edges(num_users: int, left_out: float | None) -> None:
-    planted = planted_graph(num_users, 60, 3, events_per_user=20, dim=5)
+@pytest.mark.parametrize("events_per_user", [6, 24])
+def test_by_default_long_histories_lose_fewer_edges(events_per_user: int) -> None:
+    planted = planted_graph(30, 60, 3, events_per_user=events_per_user, dim=5)
     graph = MessageGraph.from_hetero_data(planted.graph)
-    mean = graph.edge_index.shape[1] / max(num_users, int((graph.item_degree > 0).sum()))
-    if left_out is None:
-        assert 10 < mean < 20
-        left_out = 0.5 * (20 - mean) / 10
+    mean = graph.edge_index.shape[1] / 30
+    assert (mean > 10) == (events_per_user == 24)
+    left_out = 5 / mean if mean > 10 else 0.5
     by_default, as_given, other = (
         run(graph, TrainingConfig(epochs=2, edge_dropout=share))[0] for share in (None, left_out, left_out + 0.1)
     )
