@@ -15,7 +15,6 @@ __all__ = ["TrainingConfig"]
 # over the whole graph, a pass over a large log must not be thousands of steps.
 _LEAST_STEPS, _MOST_STEPS = 30, 100
 _LEAST_BATCH, _USUAL_BATCH = 64, 2048
-_MOST_EDGES_LEFT_OUT, _SHORT_HISTORY = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class TrainingConfig:
             ``gnnrec.training.auxiliary.AUXILIARY_LOSSES``.
         view_dropout: Share of the entries set to zero in views that are compared with each other (BM3, PGL).
         edge_dropout: Share of the interactions left out of propagation, drawn anew every epoch, popular ones first.
-            ``None`` means half, and less where people have more than ten of them: 5 divided by the mean.
         epochs: At most this many passes over the interactions.
         sampled_neighbours: Train on samples of the graph, for graphs that do not fit where the model is: how many
             neighbours each node draws, a number for each of the model's ``hops``; -1 takes all. Empty: train on the
@@ -53,7 +51,7 @@ class TrainingConfig:
     negatives: int = 1
     auxiliary: Mapping[str, float] = searched({}, Range(1e-6, 1, log=True))
     view_dropout: float = 0.0
-    edge_dropout: float | None = searched(None, Range(0, 0.9))
+    edge_dropout: float = searched(0.5, Range(0, 0.9))
     epochs: int = 60
     sampled_neighbours: tuple[int, ...] = ()
     batch_size: int | None = None
@@ -69,25 +67,14 @@ class TrainingConfig:
         wanted = self.batch_size or max(_USUAL_BATCH, enough)
         return min(wanted, max(_LEAST_BATCH, math.ceil(num_edges / _LEAST_STEPS)))
 
-    def edges_left_out(self, num_edges: int, num_users: int) -> float:
-        """Returns the share of the interactions that propagation leaves out, of so many by so many users.
-
-        A user whom propagation tells of a pair knows the answer that the pair asks for, the better the fewer others
-        there are. In long histories a single pair tells little, and to leave out edges only makes them noisier.
-        """
-        if self.edge_dropout is not None:
-            return self.edge_dropout
-        return _MOST_EDGES_LEFT_OUT * min(1.0, _SHORT_HISTORY * num_users / max(num_edges, 1))
-
     def __post_init__(self) -> None:
         for name in ("temperature", "negatives", "epochs", "batch_size", "learning_rate", "patience"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"option {name!r} must be positive, got {value}")
         for name in ("view_dropout", "edge_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"option {name!r} must lie in [0, 1), got {value}")
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")
         if not all(number == -1 or number > 0 for number in self.sampled_neighbours):
             given = self.sampled_neighbours
             raise ConfigError(f"option 'sampled_neighbours' holds positive numbers, or -1 for all, got {given}")

@@ -45,8 +45,7 @@ def epoch_steps(
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed + 1)  # dropout layers draw from the global stream
     device = next(model.parameters()).device
-    left_out = config.edges_left_out(graph.edge_index.shape[1], int((graph.user_degree > 0).sum()))
-    interactions = graph.sampled_interactions(1 - left_out, generator) if left_out else None
+    interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
     hidden_share = model.config.identity_dropout if model.hides_items else 0.0
     # Where all pairs of a user share one row of scores, they go together.
     batches = edge_batches(

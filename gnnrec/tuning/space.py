@@ -24,8 +24,7 @@ def search_space(config: RecommenderConfig) -> SearchSpace:
     """Returns where each option that the ranker uses is searched, as declared beside it.
 
     What the configuration switches off by a 0 that lies outside the range stays off: it is not searched. Nor is what
-    it leaves to the data by ``None``, or what changes nothing in its model, such as ``relation_weight`` in a published
-    architecture.
+    changes nothing in its model, such as ``relation_weight`` in a published architecture.
 
     Args:
         config: Where the search starts. A range is widened as far as to hold its option.
@@ -37,7 +36,7 @@ def search_space(config: RecommenderConfig) -> SearchSpace:
     return {
         name: _around(value[name], space)
         for name, space in _declared(config).items()
-        if name not in idle and value[name] is not None and (value[name] != 0 or _contains(space, 0))
+        if name not in idle and (value[name] != 0 or _contains(space, 0))
     }
 
 

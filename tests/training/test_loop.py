@@ -14,7 +14,7 @@ from gnnrec.errors import ConfigError, GnnrecError, StorageError
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
-from gnnrec.testing import PlantedGraph, planted_graph
+from gnnrec.testing import PlantedGraph
 from gnnrec.training import loop
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.loop import train
@@ -304,17 +304,3 @@ def test_a_run_is_resumed_on_a_gpu(planted: PlantedGraph, tmp_path: Path) -> Non
     torch.manual_seed(0)
     expected = train(MultimodalGraphModel(graph.shape, MODEL).to("cuda"), graph, replace(RANDOM, epochs=3), seed=0)
     assert losses(results[1]) == pytest.approx(losses(expected), rel=1e-3)
-
-
-@pytest.mark.parametrize("events_per_user", [6, 24])
-def test_by_default_long_histories_lose_fewer_edges(events_per_user: int) -> None:
-    planted = planted_graph(30, 60, 3, events_per_user=events_per_user, dim=5)
-    graph = MessageGraph.from_hetero_data(planted.graph)
-    mean = graph.edge_index.shape[1] / 30
-    assert (mean > 10) == (events_per_user == 24)
-    left_out = 5 / mean if mean > 10 else 0.5
-    by_default, as_given, other = (
-        run(graph, TrainingConfig(epochs=2, edge_dropout=share))[0] for share in (None, left_out, left_out + 0.1)
-    )
-    assert same_weights(by_default, as_given)
-    assert not same_weights(by_default, other)

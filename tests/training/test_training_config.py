@@ -47,13 +47,3 @@ def test_a_given_batch_is_not_enlarged() -> None:
 def test_batches_of_samples_do_not_grow_with_the_log() -> None:
     assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(10**7) == 2048
     assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(3_000) == 100
-
-
-@pytest.mark.parametrize(
-    ("num_edges", "num_users", "expected"),
-    [(30, 10, 0.5), (100, 10, 0.5), (200, 10, 0.25), (5_000, 50, 0.05)],
-)
-def test_long_histories_lose_fewer_edges(num_edges: int, num_users: int, expected: float) -> None:
-    assert TrainingConfig().edges_left_out(num_edges, num_users) == pytest.approx(expected)
-    assert TrainingConfig(edge_dropout=0.7).edges_left_out(num_edges, num_users) == 0.7
-    assert TrainingConfig(edge_dropout=0.0).edges_left_out(num_edges, num_users) == 0
