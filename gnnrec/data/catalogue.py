@@ -136,8 +136,13 @@ def get(name: str, destination: str | Path) -> Path:
     folder = Path(destination) / name
     if folder.is_dir():
         return folder
+    if not wanted.needs_files:
+        raise DataError(f"the data set {name!r} has no files to download; gr.datasets.load({name!r}) gives it")
     if not wanted.url:
-        raise DataError(f"the data set {name!r} cannot be downloaded; {wanted.source}")
+        source = wanted.source.removesuffix(".")
+        raise DataError(
+            f"the data set {name!r} cannot be downloaded; put its files into {str(folder)!r}, from {source}"
+        )
     archive = download(wanted.url, Path(destination) / wanted.url.rsplit("/", 1)[1], wanted.sha256)
     partial = folder.with_name(f".{name}.{uuid.uuid4().hex}.partial")
     try:

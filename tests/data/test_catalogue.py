@@ -43,8 +43,10 @@ def test_unknown_names_and_absent_folders_say_what_to_do(tmp_path, monkeypatch):
         catalogue.load("gowalla", tmp_path)
     with pytest.raises(DataError, match=r"gr\.datasets\.get"):
         catalogue.load("movielens-25m", tmp_path)
-    with pytest.raises(DataError, match="cannot be downloaded"):
+    with pytest.raises(DataError, match=r"cannot be downloaded; put its files into '.*gowalla', from github\.com"):
         catalogue.get("gowalla", tmp_path)
+    with pytest.raises(DataError, match=r"no files to download; gr\.datasets\.load\('movielens'\) gives it"):
+        catalogue.get("movielens", tmp_path)
     (tmp_path / "gowalla").mkdir()
     with pytest.raises(DataError, match="is not as published"):
         catalogue.load("gowalla", tmp_path)
