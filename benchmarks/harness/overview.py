@@ -32,8 +32,9 @@ needs it. Where retrieval across modalities is wanted, the space of search is al
 _MEDIA = f"""## What the media are worth
 
 The default model less the same model without media, per test user and averaged over the seeds of each, by a paired
-bootstrap over users; training pairs masked, and for items of at most {RARE} training events validation pairs too where
-there are any.
+bootstrap over users. Once training pairs alone are masked, and once validation pairs as well, where there are any, as
+they are for items of at most {RARE} training events. While they are not, they take places in the list away from test
+pairs, and a model that ranks them better loses more.
 """
 
 _PUBLISHED = """## Presets beside published figures
@@ -60,7 +61,10 @@ def worth_of_media(rows: pd.DataFrame) -> str:
         if not len(whole) or not len(without):
             continue
         measured = [
-            paired_bootstrap(per_user(whole, MASKS[0], metric), per_user(without, MASKS[0], metric))
+            paired_bootstrap(per_user(whole, mask, metric), per_user(without, mask, metric))
+            if whole[test_column(metric, mask)].notna().all()
+            else None
+            for mask in MASKS
             for metric in PER_USER_METRICS
         ]
         on_rare = compared_on_rare(whole, without, RARE_PER_USER)
@@ -68,7 +72,8 @@ def worth_of_media(rows: pd.DataFrame) -> str:
         lines.append([benchmark.title, seeds, *map(markdown.compared, [*measured, on_rare])])
     if not lines:
         return ""
-    header = ["data set", "seeds with / without", *PER_USER_METRICS, "recall@20 of rare items"]
+    figures = [f"{metric}, {mask} masked" for mask in MASKS for metric in PER_USER_METRICS]
+    header = ["data set", "seeds with / without", *figures, "recall@20 of rare items"]
     return f"{_MEDIA}\n{markdown.table(header, lines)}"
 
 

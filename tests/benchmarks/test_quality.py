@@ -278,13 +278,18 @@ def _given_row(
     config: str = "{}",
     shift: float = 0.05,
     valid: float = 0.3,
+    both_masked: list[float] | None = None,
 ) -> None:
     recall = float(np.mean(values))
     measured = {}
-    for mask, lost in (("train", shift), ("train+valid", 0.0)):
+    for mask, lost, per_user in (("train", shift, values), ("train+valid", 0.0, both_masked)):
+        if per_user is None:
+            per_user = values
+        if not per_user:
+            continue  # the split has no validation part
         measured |= {f"test {name}@{k}, {mask} masked": recall - lost for name in ("recall", "ndcg") for k in (10, 20)}
         measured |= {f"test recall@50, {mask} masked": recall - lost}
-        measured |= {f"test {name}@20, {mask} masked, per user": values for name in ("recall", "ndcg")}
+        measured |= {f"test {name}@20, {mask} masked, per user": per_user for name in ("recall", "ndcg")}
     facts = {"status": "ok", "package": package, "versions": json.dumps({package: "1.2.3", "torch": "9.9"})}
     facts |= {"fit_seconds": 10.0 * (1 + fit.seed), "search_seconds": 40.0, "peak_memory_gib": 1.0 + fit.seed}
     facts |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "valid recall@20": valid, "best_epoch": 5}
@@ -375,20 +380,24 @@ def test_variants_stand_beside_the_default_of_the_same_seeds(tmp_path):
 
 def test_what_media_add_is_told_with_and_without_significance(tmp_path):
     for seed in range(2):
-        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed), [0.5] * 50)
+        _given_row(tmp_path, Fit("tiktok", "gnnrec", seed), [0.5] * 50, both_masked=[0.7] * 50)
     _given_row(tmp_path, Fit("tiktok", "gnnrec", 0, "without media"), [0.4] * 50)
     _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0), [0.5, 0.4] * 25)
     _given_row(tmp_path, Fit("ml-100k-multimodal", "gnnrec", 0, "without media"), [0.4, 0.5] * 25)
+    for variant in ("", "without media"):
+        _given_row(tmp_path, Fit("ml-1m", "gnnrec", 0, variant), [0.5] * 50, both_masked=[])
     _given_row(tmp_path, Fit("gowalla", "gnnrec", 0), [0.5] * 50)  # has no media
     tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
     cells = _cells((tmp_path / "benchmarks.md").read_text(encoding="utf-8"), "## What the media are worth")
     gain = "+.1000 [+.1000, +.1000], p < .001"
-    assert cells["TikTok"] == ["2 / 1", gain, gain, "+.0500 [+.0500, +.0500], p < .001"]
+    of_both = "+.3000 [+.3000, +.3000], p < .001"
+    assert cells["TikTok"] == ["2 / 1", gain, gain, of_both, of_both, "+.0500 [+.0500, +.0500], p < .001"]
     seeds, recall, *_ = cells["MovieLens 100K with posters and plots"]
     assert seeds == "1 / 1"
     assert recall.startswith("+.0000 [-")
     assert float(recall.rsplit("p = ", 1)[1]) > 0.5
-    assert len(cells) == 4  # with the header
+    assert cells["MovieLens 1M"][3:5] == ["", ""]
+    assert len(cells) == 5  # with the header
 
 
 def test_presets_stand_beside_published_figures(tmp_path):
