@@ -95,31 +95,33 @@ def draw_robustness(rows: pd.DataFrame, views: Mapping[str, str], title: str, pa
 
     Args:
         rows: Fits with ``modality``, ``kind`` (``missing`` or ``noise``) and ``share``; share 0 where nothing is
-            damaged. Means over seeds are drawn.
+            damaged. Means over seeds are drawn: what the undamaged fits have, times the mean change from the one of the
+            same seed, so that a damage of few seeds does not look like another one.
         views: View → its column.
         title: Name of the data set.
         path: File to write.
     """
     modalities = rows["modality"].dropna().unique()
-    whole = rows[rows["share"] == 0]
+    whole = rows[rows["share"] == 0].set_index("seed")
     figure = new_figure(1.6 + 2.9 * max(len(modalities), 1), 1.0 + 2.5 * len(views))
     panels = figure.subplots(len(views), max(len(modalities), 1), sharex=True, sharey="row", squeeze=False)
     figure.suptitle(f"{title}: recall@20 on validation pairs", color=INK, fontsize=12, fontweight="bold")
     for number, (view, column) in enumerate(views.items()):
         line = panels[number]
         line[0].set_ylabel(view)
+        level = whole[column].mean()
+        drawn = rows.assign(height=level * rows[column] / rows["seed"].map(whole[column]))
         for axes, modality in zip(line, modalities, strict=False):
-            of_modality = rows[rows["modality"] == modality]
+            of_modality = drawn[drawn["modality"] == modality]
             for kind, colour, style in (("missing", _OURS, "-"), ("noise", _THEIRS, "--")):
-                points = pd.concat([whole, of_modality[of_modality["kind"] == kind]])
-                curve = points.groupby("share")[column].mean()
+                points = pd.concat([drawn[drawn["share"] == 0], of_modality[of_modality["kind"] == kind]])
+                curve = points.groupby("share")["height"].mean()
                 axes.plot(curve.index, curve, style, color=colour, marker="o", markersize=4, label=kind)
             gone = of_modality[(of_modality["kind"] == "missing") & (of_modality["share"] == 1)]
             if len(gone):
-                axes.axhline(gone[column].mean(), color=INK, linewidth=1, linestyle=":", label="without the modality")
+                axes.axhline(gone["height"].mean(), color=INK, linewidth=1, linestyle=":", label="without the modality")
             dress(axes, modality if number == 0 else "")
         low, high = line[0].get_ylim()
-        level = whole[column].mean()
         line[0].set_ylim(min(low, 0.9 * level), max(high, 1.05 * level))  # so that noise of the seed stays small
     for axes in panels[-1]:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])

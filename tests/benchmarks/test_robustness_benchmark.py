@@ -11,8 +11,8 @@ import pytest
 import gnnrec as gr
 import robustness
 from gnnrec.cold_start_report import evaluate_cold_start
+from harness import pictures, run
 from harness import robustness as measuring
-from harness import run
 from harness.models import model_of
 from harness.plan import COLD_START as BENCHMARKS
 from harness.robustness import Damage, damaged
@@ -218,3 +218,16 @@ def test_the_page_says_what_the_default_was_when_it_was_measured(tmp_path):
     page = (tmp_path / "robustness.md").read_text(encoding="utf-8")
     now = gr.RecommenderConfig().training.patience
     assert f"Measured before an option of theirs was changed: `gnnrec` (training.patience 3, now {now})." in page
+
+
+def test_a_damage_of_few_seeds_is_drawn_as_its_change(tmp_path, monkeypatch):
+    rows = pd.DataFrame(
+        [(0, None, None, 0.0, 0.2), (1, None, None, 0.0, 0.4), (0, "look", "missing", 0.5, 0.18)],
+        columns=["seed", "modality", "kind", "share", "found"],
+    )
+    figures = []
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: figures.append(figure))
+    pictures.draw_robustness(rows, {"warm": "found"}, "Shop", tmp_path / "picture.png")
+    missing = next(line for line in figures[0].axes[0].get_lines() if line.get_label() == "missing")
+    assert missing.get_xdata().tolist() == [0, 0.5]
+    assert missing.get_ydata().tolist() == pytest.approx([0.3, 0.27])  # 10 % less, as that seed lost, not 40 % less
