@@ -107,7 +107,8 @@ def fit_state(
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
     if start is not None and isinstance(start.ranker, NeuralRanker) and config.model.sequence_encoder == "auto":
         # Weights that read histories in order go on doing so, and others cannot begin to.
-        config = config.with_options({"sequence_encoder": start.ranker.model.config.sequence_encoder})
+        encoder = start.ranker.model.config.sequence_encoder
+        config = replace(config, model=replace(config.model, sequence_encoder=encoder))
     everything = train if valid is None or not refit else train.with_events_of(valid)
     device = resolve_device(config.device)
     report = FitReport()
