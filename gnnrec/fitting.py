@@ -16,6 +16,7 @@ from gnnrec.data.labels import item_labels
 from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError, DataError, UnsupportedError
+from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.evaluation.validation_part import set_aside
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.encode import encode_dataset
@@ -132,7 +133,11 @@ def fit_state(
             space = AlignedSpace.fit(searchable, config.alignment, labels=labels, seed=config.seed, device=device)
 
     def fit_on(
-        dataset: Dataset, config: RecommenderConfig, **run: Any
+        dataset: Dataset,
+        config: RecommenderConfig,
+        validation: ValidationPairs | None,
+        run_dir: Path | None,
+        resume: bool,
     ) -> tuple[RankingTask, Ranker, TrainingResult | None]:
         matrix = dataset.interaction_matrix()
         weights = dataset.pair_weights() if config.graph.weighted_interactions else None
@@ -140,20 +145,15 @@ def fit_state(
         with report.stage("graph"):
             of_graph = order if config.model.sequence_encoder != "none" else None
             graph = build_graph(matrix, prepared, dataset.relations, config.graph, labels, weights, of_graph)
-        shared: dict[str, Any] = {
-            "seed": config.seed,
-            "device": device,
-            "on_epoch": on_epoch,
-            "start": start,
-            "processes": processes,
-        }
-        task = RankingTask(graph, matrix, order=order, **shared, **run)
+        task = RankingTask(
+            graph, matrix, validation, config.seed, device, run_dir, resume, on_epoch, start, processes, order
+        )
         with report.stage("train"):
             return task, *RANKERS[config.ranker].fit(task, _ranker_config(config))
 
     metrics = tuple(dict.fromkeys(("recall@20", "ndcg@20", config.training.select_by)))
     validation = part.measured_by(metrics, in_order=RANKERS[config.ranker].trains)
-    task, ranker, result = fit_on(part.train, config, validation=validation, run_dir=run_dir, resume=resume)
+    task, ranker, result = fit_on(part.train, config, validation, run_dir, resume)
     chosen_by = part.pairs
     if refit:
         chosen_by = pair_matrix(_NOTHING, _NOTHING, part.pairs.shape)
@@ -162,7 +162,7 @@ def fit_state(
             config = _as_chosen(config, result)
             resume = resume and not result.trained  # what the refit takes over may have changed
         logger.info("fitted once more, on all %d events", len(everything.events))
-        task, ranker, result = fit_on(everything, config, run_dir=folder, resume=resume)
+        task, ranker, result = fit_on(everything, config, None, folder, resume)
     state = RecommenderState(
         catalogue=_catalogue(everything),
         train=task.interactions,
