@@ -27,11 +27,13 @@ class ValidationPart:
 
     Attributes:
         train: What is left to learn from.
-        pairs: ``[num_users, num_items]`` binary, in the catalogue of ``train``, none of its pairs among them.
+        valid: The events that choose.
+        pairs: Theirs that tell something, ``[num_users, num_items]`` binary, in the catalogue of ``train``, none of its pairs among them.
         come_after: Most of the pairs were given, and come after the training events of their users.
     """
 
     train: Dataset
+    valid: Dataset
     pairs: sp.csr_matrix
     come_after: bool
 
@@ -60,18 +62,15 @@ def set_aside(train: Dataset, valid: Dataset | None, *, seed: int) -> Validation
         seed: Of what is held out.
     """
     if valid is not None:
-        pairs = _without(pairs_between(valid, train.users, train.items), train.interaction_matrix())
-        if pairs.nnz:
-            return ValidationPart(train, pairs, _come_after(valid, train))
+        if (pairs := _new_pairs(valid, train)).nnz:
+            return ValidationPart(train, valid, pairs, _come_after(valid, train))
         logger.warning(
             "no validation pair is of a known user and a known item that training lacks; "
-            "a tenth of the training pairs is held out instead, to choose the epochs"
+            "a tenth of the training pairs is held out instead"
         )
     left, held_out = holdout(train, fraction=0.1, seed=seed)
-    logger.info(
-        "%d of %d events held out, at random, to choose the best epoch", len(held_out.events), len(train.events)
-    )
-    return ValidationPart(left, _without(held_out.interaction_matrix(), left.interaction_matrix()), False)
+    logger.info("%d of %d events held out at random, to choose by", len(held_out.events), len(train.events))
+    return ValidationPart(left, held_out, _new_pairs(held_out, left), come_after=False)
 
 
 def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix:
@@ -90,9 +89,10 @@ def pairs_between(dataset: Dataset, users: IdMap, items: IdMap) -> sp.csr_matrix
     return pair_matrix(row[known], column[known], (len(users), len(items)))
 
 
-def _without(valid_pairs: sp.csr_matrix, train_pairs: sp.csr_matrix) -> sp.csr_matrix:
+def _new_pairs(valid: Dataset, train: Dataset) -> sp.csr_matrix:
     """Leaves out validation pairs that repeat training pairs: these are hidden, so they measure nothing."""
-    left = sp.csr_matrix(valid_pairs - valid_pairs.multiply(train_pairs))
+    valid_pairs = pairs_between(valid, train.users, train.items)
+    left = sp.csr_matrix(valid_pairs - valid_pairs.multiply(train.interaction_matrix()))
     left.eliminate_zeros()
     return left
 

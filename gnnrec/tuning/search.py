@@ -1,16 +1,14 @@
 """Turns a training and a validation set into the options that fit them best."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gnnrec.data.dataset import Dataset
-from gnnrec.data.split import holdout
 from gnnrec.errors import ConfigError, DataError, GnnrecError
 from gnnrec.evaluation.metrics import parse_metric
-from gnnrec.evaluation.validation_part import pairs_between
+from gnnrec.evaluation.validation_part import set_aside
 from gnnrec.fitting import learns_from_media, resolve_device
 from gnnrec.modalities.encode import encode_dataset
 from gnnrec.presets import RecommenderConfig
@@ -20,8 +18,6 @@ from gnnrec.tuning.report import TuningReport
 from gnnrec.tuning.space import GivenSpace, at_point, resolve_space
 
 __all__ = ["tune"]
-
-logger = logging.getLogger(__name__)
 
 
 def tune(
@@ -51,8 +47,9 @@ def tune(
 
     Args:
         train: What every trial learns from.
-        valid: What every trial is measured on. When not given, or without a known item of a known user, a tenth of the
-            training pairs is held out, once for all trials: the very pairs that ``Recommender.fit`` holds out.
+        valid: What every trial is measured on. When not given, or without a new pair of a known user and a known
+            item, a tenth of the training pairs is held out, once for all trials: the very pairs that
+            ``Recommender.fit`` holds out.
         preset: Where to start from (``gnnrec`` when not given).
         config: Where to start from, instead of a preset.
         trials: Total number of trials, those in ``storage`` included.
@@ -126,18 +123,11 @@ def _problem(
     searched, start = resolve_space(config, space)
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
-    if valid is not None and pairs_between(valid, train.users, train.items).nnz == 0:
-        logger.warning(
-            "no validation pair is of a known user and a known item; a tenth of the training pairs is held out instead"
-        )
-        valid = None
-    if valid is None:
-        train, valid = holdout(train, fraction=0.1, seed=config.seed)
-    pairs = pairs_between(valid, train.users, train.items)
-    if (pairs - pairs.multiply(train.interaction_matrix())).nnz == 0:
-        raise DataError("every validation pair is a training pair too; check the split, or leave out valid=")
+    part = set_aside(train, valid, seed=config.seed)
+    if part.pairs.nnz == 0:
+        raise DataError("no pair can be held out to measure on: no user and item keep another one; give valid=")
     device = resolve_device(config.device)
     features = {}
     if config.ranker == "neural" or learns_from_media(config):  # a trial of the former may start to
-        features = encode_dataset(train, cache_dir=cache_dir, device=device, progress=progress)
-    return Problem(train, valid, features, config, searched, start)
+        features = encode_dataset(part.train, cache_dir=cache_dir, device=device, progress=progress)
+    return Problem(part.train, part.valid, features, config, searched, start)

@@ -316,11 +316,13 @@ def test_what_is_wrong_with_a_search(parts: Parts, options: dict[str, Any], mess
         gr.tune(*parts, **options)
 
 
-def test_like_a_fit_it_holds_pairs_out_if_valid_has_only_new_items(
-    small_shop: Shop, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("useless", ["new items", "training pairs"])
+def test_like_a_fit_it_holds_pairs_out_if_valid_tells_nothing(
+    small_shop: Shop, caplog: pytest.LogCaptureFixture, useless: str
 ) -> None:
     data = gr.Dataset.from_frames(small_shop.interactions, modalities={"taste": small_shop.vectors(dim=4)})
-    train, valid, _ = data.split(gr.split.cold_items(valid=0.1, test=0.1))
+    train, new_items, _ = data.split(gr.split.cold_items(valid=0.1, test=0.1))
+    valid = new_items if useless == "new items" else train
     report = gr.tune(train, valid, trials=1, space=["hops"], **SMALL)
     assert "a tenth of the training pairs is held out instead" in caplog.text
     fitted = report.recommender().fit(train, valid, progress=False)
@@ -342,8 +344,8 @@ def test_the_start_comes_first_even_if_another_worker_was_faster(parts: Parts, t
 
 def test_there_must_be_something_to_measure_on(parts: Parts) -> None:
     train, _ = parts
-    with pytest.raises(DataError, match="every validation pair is a training pair"):
-        gr.tune(train, train)
+    with pytest.raises(DataError, match="no pair can be held out"):
+        gr.tune(train.with_events(train.events.take(np.arange(1))))
     with pytest.raises(DataError, match="no events"):
         gr.tune(train.with_events(train.events.take(np.arange(0))))
 
