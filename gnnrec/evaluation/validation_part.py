@@ -28,7 +28,7 @@ class ValidationPart:
     Attributes:
         train: What is left to learn from.
         valid: The events that choose.
-        pairs: Theirs that tell something, ``[num_users, num_items]`` binary, in the catalogue of ``train``, none of its pairs among them.
+        pairs: ``[num_users, num_items]`` binary, their pairs in the catalogue of ``train``, but for those of ``train``.
         come_after: Most of the pairs were given, and come after the training events of their users.
     """
 
