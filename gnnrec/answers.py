@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.ids import IdArray, IdMap, as_id_array
+from gnnrec.data.ids import IdMap, as_id_array, id_column
 from gnnrec.errors import ConfigError
 from gnnrec.selection.topk import forbid, top_k_of_scores
 
@@ -72,7 +72,7 @@ class NewItems:
 
 def ranked_frame(
     score: Callable[[NDArray[np.int64]], Tensor],
-    queries: IdArray,
+    queries: pd.Series,
     query_column: str,
     items: IdMap,
     k: int,
@@ -85,7 +85,7 @@ def ranked_frame(
 
     Args:
         score: Positions of queries ``[block]`` → scores ``[block, num_items]``.
-        queries: ``[num_queries]`` what the answers are labelled with.
+        queries: ``[num_queries]`` what the answers are labelled with, in a column of that type.
         query_column: Name of that column.
         items: The catalogue.
         k: Answers per query; a query with fewer items left gets fewer rows.
@@ -118,9 +118,8 @@ def ranked_frame(
     )
     return pd.DataFrame(
         {
-            query_column: queries[query],
-            # As one column whatever rows there are: pandas takes texts for objects where there are none.
-            "item_id": pd.Series(items.ids_of(item), dtype=str if items.kind == "str" else np.int64),
+            query_column: queries.take(query).reset_index(drop=True),
+            "item_id": id_column(items.ids_of(item), items.kind),
             "score": value.astype(np.float32),
             "rank": rank.astype(np.int64),
         }

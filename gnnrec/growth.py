@@ -155,7 +155,10 @@ def with_events(
 
 def positive_events(events: Events, positive_from: float | None) -> Events:
     """Leaves out events of smaller weight; without a threshold, or without weights, all events are positive."""
-    if positive_from is None or events.weight is None:
+    if positive_from is None:
+        return events
+    if events.weight is None:
+        logger.warning("there is no weight column, so all %d events count as positive", len(events))
         return events
     positive = is_positive(events.weight, positive_from, len(events))
     logger.info("%d of %d events are not positive: weight below %g", (~positive).sum(), len(events), positive_from)

@@ -130,7 +130,7 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
             new.sum(),
         )
         return state
-    ids, only_new, features, related = _described(state, test, new, device)
+    ids, features, related = _described(state, test, new, device)
     bare = undescribed(state, len(ids), features, related)
     if len(bare):
         logger.warning(
@@ -141,19 +141,19 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
         new[np.flatnonzero(new)[bare]] = False
         if not new.any():
             return state
-        ids, only_new, features, related = _described(state, test, new, device)
-    return with_items(state, ids, only_new.item_table, features, related)
+        ids, features, related = _described(state, test, new, device)
+    return with_items(state, ids, None, features, related)  # a table of theirs is read no more
 
 
 def _described(
     state: RecommenderState, test: Dataset, new: NDArray[np.bool_], device: str
-) -> tuple[IdMap, Dataset, dict[str, Features], dict[str, sp.csr_matrix]]:
-    """Returns the ids of the items ``new [num_items]`` of a test set, their part of it, their vectors and relations."""
+) -> tuple[IdMap, dict[str, Features], dict[str, sp.csr_matrix]]:
+    """Returns the ids of the items ``new [num_items]`` of a test set, their vectors and relations."""
     ids = IdMap(test.items.ids[new], "item")
     only_new = test.without(items=~new)
     specs = {name: spec for name, spec in only_new.modalities.items() if spec.of == "item" and name in state.features}
     features = encode_media(state, "item", ids, only_new.item_table, specs, device=device)
-    return ids, only_new, features, edges_of_new_items(state, ids, test)
+    return ids, features, edges_of_new_items(state, ids, test)
 
 
 def _profiles(state: RecommenderState, test: Dataset, device: str) -> dict[str, Features]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def read_new_items(
         ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
         table = None
     else:
-        owners, table = _read_table(frame, "new items", "item_id", state.items.kind)
+        owners, table = _read_table(frame, "new items", "item_id", state.items, state.catalogue.item_table)
         ids = IdMap(owners, "item")
     if len(ids) == 0:
         raise DataError("new items: there is no row; give a frame with 'item_id' or vectors with ids")
@@ -89,7 +89,7 @@ def read_profiles(
     vectors = {name: as_vectors(name, given) for name, given in (vectors or {}).items()}
     table = None
     if frame is not None:
-        owners, given = _read_table(frame, "profiles", "user_id", people.kind)
+        owners, given = _read_table(frame, "profiles", "user_id", people, state.catalogue.user_table)
         _check_known(owners, people, "profiles")
         position = IdMap(owners, "user").find(people.ids)  # refuses people with two rows
         table = with_gaps(given, position)
@@ -191,9 +191,15 @@ def _modalities(state: RecommenderState, of: Owner) -> dict[str, Features]:
     return {name: feature for name, feature in state.features.items() if feature.of == of}
 
 
-def _read_table(frame: Any, what: str, column: str, kind: Literal["int", "str"]) -> tuple[IdArray, pd.DataFrame]:
-    """Returns the ids in a column, of the kind of the known ones if they come from a file, and the other columns."""
-    table, _ = read_frame(frame, what, (column,) if kind == "str" else ())
+def _read_table(
+    frame: Any, what: str, column: str, known: IdMap, known_table: pd.DataFrame | None
+) -> tuple[IdArray, pd.DataFrame]:
+    """Returns the ids in a column and the other columns; in a file all are texts that are so in what is known."""
+    texts = [column] if known.kind == "str" else []
+    if known_table is not None:
+        kinds = {str(name): pd.api.types.infer_dtype(known_table[name], skipna=True) for name in known_table}
+        texts += [name for name, kind in kinds.items() if kind == "string"]
+    table, _ = read_frame(frame, what, texts)
     if column not in table.columns:
         raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")
     return as_id_array(table[column], f"{what}, column {column!r}"), table.drop(columns=column).reset_index(drop=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.answers import NewItems, allowed_items, ranked_frame
-from gnnrec.data.ids import as_id_array
+from gnnrec.data.ids import IdArray, IdMap, as_id_array, id_column
 from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import ConfigError, DataError
@@ -52,7 +52,8 @@ def rank_for_users(
     seen = state.seen_by(index) if exclude_seen else None
     allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
     new = _new_items(state, new_item_share)
-    return ranked_frame(score, ids, "user_id", state.items, k, exclude=seen, allowed=allowed, new=new)
+    people = _labels(ids, state.users)
+    return ranked_frame(score, people, "user_id", state.items, k, exclude=seen, allowed=allowed, new=new)
 
 
 def rank_for_histories(
@@ -91,8 +92,8 @@ def rank_for_histories(
     new = _new_items(state, new_item_share)
     queries = np.empty(len(names), dtype=object)  # not np.array(names): a name may be a tuple
     queries[:] = names
-    frame = ranked_frame(score, queries, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
-    return frame.infer_objects()
+    column = pd.Series(queries).infer_objects()
+    return ranked_frame(score, column, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
 
 
 def _check_histories(histories: Any) -> None:
@@ -118,7 +119,12 @@ def rank_beside_items(state: RecommenderState, items: Any, k: int) -> pd.DataFra
     def score(rows: NDArray[np.int64]) -> Tensor:
         return state.ranker.similar(index[rows])
 
-    return ranked_frame(score, ids, "query", state.items, k, exclude=itself, allowed=allowed)
+    return ranked_frame(score, _labels(ids, state.items), "query", state.items, k, exclude=itself, allowed=allowed)
+
+
+def _labels(ids: IdArray, known: IdMap) -> pd.Series:
+    """Returns ids as a column of their kind, and of that of the known ones if there are none."""
+    return id_column(ids, known.kind if len(ids) == 0 else "int" if ids.dtype.kind == "i" else "str")
 
 
 def _new_items(state: RecommenderState, share: float | None) -> NewItems | None:

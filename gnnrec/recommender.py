@@ -306,7 +306,7 @@ class Recommender:
             include_items=include_items,
             exclude_items=exclude_items,
         )
-        return to_library(frame.infer_objects(), state.catalogue.frame_library)
+        return to_library(frame, state.catalogue.frame_library)
 
     def add_items(
         self,

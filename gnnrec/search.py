@@ -32,7 +32,7 @@ class Queries:
     """
 
     media: Mapping[Medium, Sequence[Any]]
-    labels: NDArray[Any]
+    labels: pd.Series
 
     @classmethod
     def read(cls, text: Any = None, image: Any = None, audio: Any = None) -> "Queries":
@@ -57,7 +57,7 @@ class Queries:
             raise ConfigError(f"lists of queries must be equally long, not {shown}")
         num_queries = next(iter(lengths.values()), 1)
         media = {medium: lists.get(medium, [value] * num_queries) for medium, value in given.items()}
-        labels = np.arange(num_queries) if text is None else np.array(media["text"], dtype=object)
+        labels = pd.Series(np.arange(num_queries) if text is None else media["text"], dtype=object)
         return cls(media, labels)
 
 
@@ -104,7 +104,7 @@ class Searcher:
             return mixed.masked_fill(~found, -math.inf)
 
         allowed = allowed_items(state.items, state.removed, include_items, exclude_items)
-        return ranked_frame(score, queries.labels, "query", state.items, k, allowed=allowed)
+        return ranked_frame(score, queries.labels.infer_objects(), "query", state.items, k, allowed=allowed)
 
 
 def _is_list(medium: Medium, value: Any) -> bool:

@@ -18,7 +18,7 @@ SCORES = torch.tensor([[9.0, 8, 7, 6, 5, 4, 3, 2]])
 
 def ranked(share, k=4, scores=SCORES, is_new=IS_NEW, **options):
     new = None if share is None else NewItems(is_new, share)
-    queries = np.arange(len(scores))
+    queries = pd.Series(np.arange(len(scores)))
     frame = ranked_frame(lambda rows: scores[rows], queries, "query", ITEMS, k, new=new, **options)
     assert frame.groupby("query")["rank"].agg(list).map(lambda ranks: ranks == list(range(1, len(ranks) + 1))).all()
     assert (frame.groupby("query")["score"].diff().dropna() <= 0).all()
@@ -93,7 +93,7 @@ def test_equal_scores_stay_in_the_order_of_items():
 def test_columns_are_of_one_type_with_and_without_rows():
     nothing, something = (
         ranked_frame(lambda rows: SCORES[:, :8].expand(len(rows), -1), people, "query", ITEMS, 2)
-        for people in (np.arange(0), np.arange(2))
+        for people in (pd.Series([], dtype=str), pd.Series(["ann", "bob"], dtype=str))
     )
     assert len(nothing) == 0
     assert len(something) == 4

@@ -132,6 +132,19 @@ def test_search_equals_python(run: Run, fitted: Path, tmp_path: Path, small_shop
     assert gr.load(fitted / "model").search("violin concert", k=1)["item_id"][0] in shown.stdout
 
 
+def test_a_single_query_stands_for_every_row_of_a_list(run: Run, fitted: Path, monkeypatch) -> None:
+    asked = []
+
+    def search(self, text, image, audio, *_, **__):
+        asked.append((text, image, audio))
+        return pd.DataFrame({"query": [], "item_id": [], "score": [], "rank": []})
+
+    monkeypatch.setattr(gr.Recommender, "search", search)
+    for words in (["-t", "a", "--image", "p.png"], ["-t", "a", "--image", "p.png", "--image", "q.png"]):
+        assert run("search", fitted, *words).exit_code == 0
+    assert asked == [(["a"], [Path("p.png")], None), ("a", [Path("p.png"), Path("q.png")], None)]
+
+
 def test_evaluate_repeats_the_test_of_fit(run: Run, fitted: Path, tmp_path: Path) -> None:
     output = tmp_path / "metrics.jsonl"
     result = run(
@@ -215,6 +228,26 @@ def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, 
     assert "1 users" in run(*given, *named).stdout  # y liked nothing
     assert "2 users" in run(*given, *named, "--positive-from", "1").stdout
     assert "user_id" in error_line(run(*given))
+    events.rename(columns={"rating": "grade"}).to_csv(tmp_path / "test.csv", index=False)
+    assert "no weight column, so all 3 events count as positive" in run(*given, *named).stderr
+    assert "positive_from= needs a weight column" in error_line(run(*given, *named, "--positive-from", "1"))
+
+
+def test_evaluate_reads_vectors_as_the_model_has_them(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"{i:03d}" for i in range(12)]
+    log = pd.DataFrame({"user_id": rng.integers(0, 9, 80), "item_id": rng.choice(ids, 80)}).drop_duplicates()
+    look = gr.Vectors(rng.normal(size=(12, 3)), ids)
+    data = gr.Dataset.from_frames(log, modalities={"look": look}, cleaning=gr.Cleaning())
+    gr.Recommender.preset("content-knn").fit(data, progress=False).save(tmp_path / "model")
+    (tmp_path / "new.csv").write_text("item_id,a,b,c\n100,1,0,0\n101,0,1,0\n")
+    (tmp_path / "test.csv").write_text("user_id,item_id\n0,100\n1,101\n")
+    words = ("evaluate", tmp_path / "model", "--interactions", tmp_path / "test.csv", "--metrics", "recall@14")
+    result = run(*words, "--vectors", f"look={tmp_path / 'new.csv'}", "-o", "-")
+    assert result.exit_code == 0, result.output
+    assert "recall@14,1.0" in result.stdout
+    wrong = run(*words, "--vectors", f"looks={tmp_path / 'new.csv'}")
+    assert (wrong.exit_code, "no modality 'looks'; did you mean 'look'" in error_line(wrong)) == (2, True)
 
 
 def test_recommend_answers_as_python_does(run: Run, fitted: Path, tmp_path: Path) -> None:
@@ -324,6 +357,18 @@ def test_numbered_vectors(run: Run, tmp_path: Path) -> None:
     command = ["fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'image_feat.npy'}"]
     assert run(*command, "--set", "epochs=1", "-o", tmp_path / "run").exit_code == 0
     assert gr.load(tmp_path / "run" / "model").state.items.ids.tolist() == [*range(16)]  # item 15 has no event
+    (tmp_path / "gap.csv").write_text("item_id,a,b\n1,1,2\n2,3,\n3,4,5\n")  # whole numbers and an empty cell
+    table = pd.DataFrame({"item_id": [1, 2, 3], "embedding": [[1.0, 2.0], None, [4.0, 5.0]]})
+    table.to_parquet(tmp_path / "gap.parquet", index=False)
+    for file in ("gap.csv", "gap.parquet"):
+        gap = ["fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / file}", "--preset", "popularity"]
+        result = run(*gap, "-o", tmp_path / "gap")
+        assert result.exit_code == 0, result.output
+        assert "modality 'image': not finite" in result.output
+    np.savez(tmp_path / "several", np.eye(2))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    several = run("fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'several.npy'}", "-o", tmp_path / "run")
+    assert (several.exit_code, "holds no single array" in error_line(several)) == (3, True)
     np.save(tmp_path / "number.npy", 3.0)
     refused = run("fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'number.npy'}", "-o", tmp_path / "run")
     assert (refused.exit_code, "expected a dense matrix" in error_line(refused)) == (3, True)

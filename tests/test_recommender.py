@@ -230,6 +230,9 @@ class TestRecommend:
         with pytest.raises(gr.errors.UnknownIdError, match="'stranger'"):
             fitted.recommend([known, "stranger"])
         assert set(fitted.recommend([known, "stranger"], on_unknown="skip")["user_id"]) == {known}
+        nobody = fitted.recommend(["stranger"], on_unknown="skip")
+        assert len(nobody) == 0
+        assert nobody.dtypes.equals(fitted.recommend([known]).dtypes)  # so that files of parts can be read as one
         popular = fitted.recommend(["stranger"], k=3, on_unknown="popular")
         best = np.argsort(-fitted.state.popularity, kind="stable")[:3]
         assert list(popular["item_id"]) == list(fitted.state.items.ids_of(best))
@@ -357,6 +360,16 @@ class TestGrow:
         assert rec.state.train[rec.state.users.index_of(["new"])].indices == rec.state.items.index_of(["i02"])
         rec.update(events.drop(columns="weight"))  # what is not weighed is positive
         assert rec.state.train[rec.state.users.index_of(["new"])].nnz == 3
+
+    def test_texts_of_new_items_that_look_like_numbers_stay_texts(self, tmp_path):
+        items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Heat", "Alien"], "code": ["007", "x"], "year": [1, 2]})
+        log = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+        title = gr.Text("title", encoder="hashed-words")
+        data = gr.Dataset.from_frames(log, items, modalities={"title": title})
+        rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+        (tmp_path / "new.csv").write_text("item_id,title,code,year\nc,1984,12,3\n")
+        rec.add_items(tmp_path / "new.csv")
+        assert rec.state.catalogue.item_table.iloc[2].tolist() == ["1984", "12", 3]
 
     def test_files_of_number_like_ids_are_read_as_the_fit_has_them(self, tmp_path):
         log = pd.DataFrame({"user_id": ["007", "7", "x"], "item_id": ["01", "1", "x"]})

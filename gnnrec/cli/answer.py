@@ -10,6 +10,7 @@ from gnnrec.cli.data import ColumnOption, VectorsOption
 from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import check_output, print_frame, write_frame
+from gnnrec.config import suggest
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate(
     For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
     """
     from gnnrec.data.build import build_dataset
-    from gnnrec.data.cleaning import Cleaning
+    from gnnrec.data.cleaning import Cleaning, is_positive
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.frames import read_frame
     from gnnrec.data.schema import Text, Vectors, spec_columns
@@ -69,13 +70,16 @@ def evaluate(
             name: spec if isinstance(spec, Text | Vectors) else replace(spec, media_root=media_root)
             for name, spec in media.items()
         }
-    media |= parse_modalities({"vectors": vectors})
-    threshold = recommender.state.catalogue.positive_from if positive_from is None else positive_from
+    text_ids = recommender.state.catalogue.text_ids
+    media |= _of_the_model(recommender, parse_modalities({"vectors": vectors}, text_ids=text_ids))
 
     def read(log: str, **tables: Any) -> Dataset:
-        names, text_ids = parse_pairs(column, "--column"), recommender.state.catalogue.text_ids
+        names = parse_pairs(column, "--column")
         dataset = build_dataset(log, cleaning=Cleaning(), columns=names, text_ids=text_ids, **tables)
-        return dataset.with_events(positive_events(dataset.events, threshold))
+        if positive_from is None:
+            return dataset.with_events(positive_events(dataset.events, recommender.state.catalogue.positive_from))
+        events = dataset.events
+        return dataset.with_events(events.take(is_positive(events.weight, positive_from, len(events))))
 
     test = read(interactions, items=items, users=users, modalities=media or None, media_root=media_root)
     evaluation = recommender.evaluate(
@@ -157,10 +161,15 @@ def search(
     """
     check_output(output)
     recommender = _load(model)
+    several = max(len(text), len(image), len(audio)) > 1
+
+    def query(given: list[Any]) -> Any:
+        return given[0] if several and len(given) == 1 else given or None  # one beside a list stands for every row
+
     answer = recommender.search(
-        text or None,
-        image or None,
-        audio or None,
+        query(text),
+        query(image),
+        query(audio),
         k,
         within=within,
         weights=parse_numbers(weight, "--weight") or None,
@@ -187,6 +196,17 @@ def _load(model: Path) -> "Recommender":
     from gnnrec.recommender import load
 
     return load(model / "model" if (model / "model").is_dir() else model)
+
+
+def _of_the_model(recommender: "Recommender", given: dict[str, "ModalitySpec"]) -> dict[str, "ModalitySpec"]:
+    """Refuses modalities that the model does not know."""
+    known = list(recommender.state.features)
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"--vectors: the model knows no modality {name!r}{suggest(name, known)} ({', '.join(known) or 'none'})"
+            )
+    return given
 
 
 def _user_ids(recommender: "Recommender", single: list[str], table: str | None) -> Any:

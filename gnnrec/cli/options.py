@@ -2,7 +2,7 @@
 
 import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,6 +12,8 @@ from gnnrec.data.schema import Audio, Image, ModalitySpec, Owner, Relation, Text
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.split import Splitter
     from gnnrec.presets import RecommenderConfig
@@ -61,7 +63,10 @@ def parse_numbers(words: Iterable[str], option: str) -> dict[str, float]:
 
 
 def parse_modalities(
-    given: Mapping[str, Iterable[str]], encoders: Iterable[str] = (), media_root: Path | None = None
+    given: Mapping[str, Iterable[str]],
+    encoders: Iterable[str] = (),
+    media_root: Path | None = None,
+    text_ids: Collection[Owner] = (),
 ) -> dict[str, ModalitySpec]:
     """Reads ``--text``, ``--image``, ``--audio``, ``--video`` and ``--vectors``.
 
@@ -70,6 +75,7 @@ def parse_modalities(
             name that begins with ``user:`` is a modality of the users.
         encoders: Words ``NAME=ENCODER``.
         media_root: Folder of relative paths.
+        text_ids: Whose ids are texts in files of vectors, even where all look like numbers.
 
     Raises:
         ConfigError: A word that cannot be read, or two modalities of one name.
@@ -81,7 +87,7 @@ def parse_modalities(
             of, name = _owner_and_name(full_name, "item")
             if name in specs:
                 raise ConfigError(f"modality {name!r} is given twice")
-            specs[name] = _spec(kind, value, of, media_root)
+            specs[name] = _spec(kind, value, of, media_root, text_ids)
     for full_name, encoder in parse_pairs(encoders, "--encoder").items():
         name = _owner_and_name(full_name, "item")[1]
         spec = specs.get(name)
@@ -191,7 +197,7 @@ def _owner_and_name(full_name: str, usual: Owner) -> tuple[Owner, str]:
     return usual, full_name
 
 
-def _spec(kind: str, value: str, of: Owner, media_root: Path | None) -> ModalitySpec:
+def _spec(kind: str, value: str, of: Owner, media_root: Path | None, text_ids: Collection[Owner]) -> ModalitySpec:
     if kind == "text":
         return Text(tuple(column.strip() for column in value.split(",")), of=of)
     if kind == "image":
@@ -200,10 +206,10 @@ def _spec(kind: str, value: str, of: Owner, media_root: Path | None) -> Modality
         return Audio(value, of=of, media_root=media_root)
     if kind == "video":
         return Video(value, of=of, media_root=media_root)
-    return _read_vectors(value, of)
+    return _read_vectors(value, of, text_ids)
 
 
-def _read_vectors(file: str, of: Owner) -> Vectors:
+def _read_vectors(file: str, of: Owner, text_ids: Collection[Owner]) -> Vectors:
     """Reads a table with an id column, or an ``.npy`` matrix whose row number is the id."""
     import numpy as np
 
@@ -214,15 +220,30 @@ def _read_vectors(file: str, of: Owner) -> Vectors:
             matrix = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"--vectors: cannot read {file!r}: {error}") from error
+        if not isinstance(matrix, np.ndarray):
+            raise DataError(f"--vectors: {file!r} holds no single array; is it an .npz file?")
         return Vectors(matrix, np.arange(len(matrix) if matrix.ndim else 0), of)
-    frame, _ = read_frame(file, "--vectors")
     column = f"{of}_id"
+    frame, _ = read_frame(file, "--vectors", (column,) if of in text_ids else ())
     if column not in frame:
         raise DataError(f"--vectors: {file!r} has no column {column!r}; it has {', '.join(frame.columns)}")
-    ids, values = frame[column].to_numpy(), frame.drop(columns=column)
-    # Either a column per dimension, or one column of lists as ``gnnrec export`` writes it.
-    matrix = values["embedding"].tolist() if "embedding" in values else values.to_numpy()
-    return Vectors(matrix, ids, of)
+    return Vectors(_matrix(frame.drop(columns=column)), frame[column].to_numpy(), of)
+
+
+def _matrix(values: "pd.DataFrame") -> Any:
+    """Takes a column per dimension, or one column of lists as ``gnnrec export`` writes it; a gap is NaN.
+
+    What is no matrix of numbers even so is left for :class:`Vectors` to refuse.
+    """
+    import pandas as pd
+
+    if "embedding" in values:
+        rows = values["embedding"]
+        missing, width = rows.isna(), max((len(row) for row in rows.dropna().head(1)), default=0)
+        return [[float("nan")] * width if gone else row for gone, row in zip(missing, rows, strict=True)]
+    if all(pd.api.types.is_numeric_dtype(dtype) for dtype in values.dtypes):
+        return values.to_numpy(dtype=float, na_value=float("nan"))
+    return values.to_numpy()
 
 
 def _value(text: str) -> Any:

@@ -5,6 +5,7 @@ import glob
 import json
 import logging
 import re
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
@@ -24,6 +25,7 @@ __all__ = [
     "FrameLibrary",
     "check_column_names",
     "from_arrow",
+    "kind_of",
     "matching_files",
     "plain",
     "read_frame",
@@ -87,19 +89,23 @@ def to_library(frame: pd.DataFrame, library: str) -> Any:
 
     Raises:
         MissingPackageError: The library is polars and polars is not installed.
-        DataError: The library is none of pandas, polars and pyarrow.
+        DataError: The library is none of pandas, polars and pyarrow, or cannot hold a column of the answer.
     """
     if library == "pandas":
         return frame
+    if library not in ("pyarrow", "polars"):
+        raise DataError(f"unknown frame library {library!r}; choose pandas, polars or pyarrow")
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        raise DataError(f"{library} cannot hold the answer, call people by integers or by texts: {error}") from error
     if library == "pyarrow":
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    if library == "polars":
-        try:
-            import polars
-        except ImportError as error:
-            raise MissingPackageError("answers in polars need it: pip install polars") from error
-        return polars.from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
-    raise DataError(f"unknown frame library {library!r}; choose pandas, polars or pyarrow")
+        return table
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingPackageError("answers in polars need it: pip install polars") from error
+    return polars.from_arrow(table)
 
 
 def matching_files(pattern: str, what: str) -> list[Path]:
@@ -124,9 +130,20 @@ def _read_files(pattern: str, what: str, texts: Collection[str]) -> pd.DataFrame
                 f"{what}: {str(path)!r} has the columns {list(frame.columns)}, "
                 f"{str(paths[0])!r} has {list(frames[0].columns)}"
             )
+    names = list(map(str, frames[0].columns))
+    mixed = [name for name in names if len({kind for frame in frames if (kind := kind_of(frame[name]))}) > 1]
+    if mixed:  # numbers in one file are texts if there are texts in another, as if all were one
+        frames = [_read_file(path, what, [*texts, *mixed]) for path in paths]
     if len(paths) > 1:
         logger.info("%s: read %d files of %s", what, len(paths), pattern)
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def kind_of(column: pd.Series) -> Literal["numbers", "others"] | None:
+    """Tells a column of numbers from others, of texts mostly; one without values is of no kind."""
+    if not column.notna().any():
+        return None
+    return "numbers" if pd.api.types.is_numeric_dtype(column.dtype) else "others"
 
 
 def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
@@ -135,7 +152,7 @@ def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
         raise DataError(f"{what}: cannot read {str(path)!r}; known extensions are {', '.join(_READERS)}")
     try:
         frame = _READERS[suffix](path, texts)
-    except (OSError, ValueError, pa.ArrowException) as error:  # pandas' and JSON's parse errors are ValueErrors
+    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:  # parse errors are ValueErrors
         raise DataError(f"{what}: cannot read {str(path)!r}: {error}") from error
     if len(frame) == 0:
         raise DataError(f"{what}: {str(path)!r} holds no rows")
@@ -167,10 +184,25 @@ def _read_json(path: Path, _: Collection[str]) -> pd.DataFrame:
     return from_arrow(read_json_lines(content))
 
 
-def read_json_lines(content: bytes, options: pyarrow.json.ParseOptions | None = None) -> pa.Table:
-    """Parses one JSON object a line, however long a line is."""
+def read_json_lines(content: bytes, schema: pa.Schema | None = None) -> pa.Table:
+    """Parses one JSON object a line, however long a line is.
+
+    Args:
+        content: The lines.
+        schema: Types of columns; when not given, those that the values have as JSON. Texts that are dates stay texts.
+    """
     size = pyarrow.json.ReadOptions(block_size=max(_JSON_BLOCK, min(len(content), _LARGEST_JSON_BLOCK)))
-    return pyarrow.json.read_json(pa.BufferReader(content), read_options=size, parse_options=options)
+    options = pyarrow.json.ParseOptions(explicit_schema=schema)
+    table = pyarrow.json.read_json(pa.BufferReader(content), read_options=size, parse_options=options)
+    written = pa.schema([(field.name, _as_written(field.type)) for field in table.schema])
+    return table if schema is not None or written.equals(table.schema) else read_json_lines(content, written)
+
+
+def _as_written(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of what pyarrow takes for dates, which JSON has none of."""
+    if pa.types.is_list(kind):
+        return pa.list_(_as_written(kind.value_type))
+    return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
 def _read_parquet(path: Path, _: Collection[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gnnrec.errors import DataError, UnknownIdError
 
-__all__ = ["IdArray", "IdMap", "as_id_array", "listed"]
+__all__ = ["IdArray", "IdMap", "as_id_array", "id_column", "listed"]
 
 # Either int64 or object holding only ``str``.
 IdArray: TypeAlias = NDArray[Any]
@@ -72,6 +72,11 @@ def _as_id_array(values: Any, what: str) -> IdArray:
     if kind == "categorical":
         return _as_id_array(series.astype(series.cat.categories.dtype), what)
     raise DataError(f"{what}: ids must be all integers or all strings, these are {kind}")
+
+
+def id_column(ids: IdArray, kind: Literal["int", "str"]) -> pd.Series:
+    """Returns ids as a column whose type does not depend on whether there are any; none as such tell no kind."""
+    return pd.Series(ids, dtype=str if kind == "str" else np.int64)
 
 
 def listed(ids: IdArray | pd.Index) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gnnrec.data.chunks import read_chunks
 from gnnrec.data.cleaning import Cleaning, drop_invalid
+from gnnrec.data.frames import kind_of
 from gnnrec.data.ids import as_id_array
 from gnnrec.data.log import Log, log_columns, read_log
 from gnnrec.data.resumable import once
@@ -35,7 +36,7 @@ class StagedLog:
         columns: Role → column, as the files call it.
         rows_in: Rows of the files.
         removed: Reason → rows that were not valid.
-        parts: One Parquet file for each chunk of rows.
+        parts: One Parquet file for each chunk of rows → the file that it came from.
         schema: Types of the columns: the roles that there are, and ``column.<name>`` for the others.
     """
 
@@ -43,7 +44,7 @@ class StagedLog:
     columns: Mapping[str, str]
     rows_in: int
     removed: Mapping[str, int]
-    parts: Sequence[Path]
+    parts: Mapping[Path, Path]
     schema: pa.Schema
 
     def __len__(self) -> int:
@@ -79,6 +80,8 @@ class StagedLog:
 def stage_log(paths: Sequence[Path], folder: Path, columns: Mapping[str, str], cleaning: Cleaning) -> StagedLog:
     """Reads log files and writes their valid rows. A file that was staged before and has not changed is not read again.
 
+    Where a column holds texts in one file and numbers in another, all files are read once more, for texts.
+
     Args:
         paths: The files, in the order of their rows.
         folder: Where to write.
@@ -89,6 +92,20 @@ def stage_log(paths: Sequence[Path], folder: Path, columns: Mapping[str, str], c
         DataError: A file cannot be read, lacks a column or holds an invalid row that is not to be dropped.
         StorageError: The disk is full, or a file changed while it was read.
     """
+    staged, kinds = _stage_files(paths, folder, columns, cleaning)
+    if texts := [name for name, found in kinds.items() if len(found) > 1]:
+        logger.info("pass 1: texts in some files and numbers in others, all of them are read as texts: %s", texts)
+        staged, _ = _stage_files(paths, folder / "as texts", columns, cleaning, texts)
+    if staged.removed:
+        logger.warning("removed %d invalid rows of the log: %s", sum(staged.removed.values()), staged.removed)
+    return replace(staged, schema=_joint_schema(staged.parts))
+
+
+def _stage_files(
+    paths: Sequence[Path], folder: Path, columns: Mapping[str, str], cleaning: Cleaning, texts: Sequence[str] = ()
+) -> tuple[StagedLog, dict[str, set[str]]]:
+    """Stages all files, without a schema; also says which kinds of values each column holds, invalid rows included."""
+    kinds: dict[str, set[str]] = {}
     sources: list[dict[str, Any]] = []
     parts: dict[Path, Path] = {}
     removed: dict[str, int] = {}
@@ -96,25 +113,27 @@ def stage_log(paths: Sequence[Path], folder: Path, columns: Mapping[str, str], c
     names: list[str] | None = None
     for number, path in enumerate(paths):
         staged, source = folder / f"file {number:05d}", _state_of(path)
-        made_from = {"source": source, "columns": dict(columns), "names": names, "invalid": cleaning.invalid}
-        report = once(staged, made_from, partial(_stage_file, path, source, names, columns, cleaning))
+        read_as = {"columns": dict(columns), "names": names, "invalid": cleaning.invalid, "texts": list(texts)}
+        stage = partial(_stage_file, path, source, names, columns, cleaning, texts)
+        report = once(staged, {"source": source, **read_as}, stage)
         columns, names = report["columns"], report["names"]  # those of the first file hold for all
         sources.append(source)
         parts |= dict.fromkeys(sorted(staged.glob("*.parquet")), path)
         rows_in += report["rows_in"]
+        for name, found in report["kinds"].items():
+            kinds.setdefault(name, set()).update(found)
         for reason, rows in report["removed"].items():
             removed[reason] = removed.get(reason, 0) + rows
         logger.info("pass 1, file %d of %d: %r, %d rows", number + 1, len(paths), str(path), report["rows_in"])
-    if removed:
-        logger.warning("removed %d invalid rows of the log: %s", sum(removed.values()), removed)
-    return StagedLog(
-        made_from={"sources": sources, "columns": dict(columns), "invalid": cleaning.invalid},
+    log = StagedLog(
+        made_from={"sources": sources, "columns": dict(columns), "invalid": cleaning.invalid, "texts": list(texts)},
         columns=columns,
         rows_in=rows_in,
         removed=removed,
-        parts=list(parts),
-        schema=_joint_schema(parts),
+        parts=parts,
+        schema=pa.schema([]),
     )
+    return log, kinds
 
 
 def _state_of(path: Path) -> dict[str, Any]:
@@ -128,16 +147,20 @@ def _stage_file(
     names: list[str] | None,
     columns: Mapping[str, str],
     cleaning: Cleaning,
+    texts: Sequence[str],
     folder: Path,
 ) -> dict[str, Any]:
     """Stages one file whose columns must be ``names``, if others came before it."""
     what = f"interactions: {str(path)!r}"
     removed: dict[str, int] = {}
     rows_in = 0
-    for number, chunk in enumerate(read_chunks(path, "interactions")):
+    kinds: dict[str, set[str]] = {}
+    for number, chunk in enumerate(read_chunks(path, "interactions", texts)):
         names = names or list(chunk.columns)
         if list(chunk.columns) != names:
             raise DataError(f"{what} has the columns {list(chunk.columns)}, the files before it have {names}")
+        for name in names:
+            kinds.setdefault(name, set()).update(filter(None, [kind_of(chunk[name])]))
         columns = log_columns(chunk, columns, what)
         log = drop_invalid(read_log(chunk, columns), cleaning, removed, what, rows_in)
         rows_in += len(chunk)
@@ -145,7 +168,8 @@ def _stage_file(
             pq.write_table(_as_arrow(log, what, cleaning), folder / f"{number:06d}.parquet", compression="zstd")
     if _state_of(path) != source:
         raise StorageError(f"{str(path)!r} changed while it was read; start again when nothing writes to it")
-    return {"rows_in": rows_in, "removed": removed, "columns": columns, "names": names}
+    found = {name: sorted(kind) for name, kind in kinds.items()}
+    return {"rows_in": rows_in, "removed": removed, "columns": columns, "names": names, "kinds": found}
 
 
 def _as_arrow(log: Log, what: str, cleaning: Cleaning) -> pa.Table:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.ids import IdMap
-from gnnrec.data.pairs import pair_matrix
+from gnnrec.data.pairs import items_with_pairs, only_items, pair_matrix
 from gnnrec.data.split import holdout
 from gnnrec.evaluation.cold_start import arrivals
 from gnnrec.evaluation.validation import ValidationPairs
@@ -58,14 +58,16 @@ def set_aside(train: Dataset, valid: Dataset | None, *, seed: int) -> Validation
 
     Args:
         train: All that may be learned from.
-        valid: Held-out events. Those on unknown users and items, and those that repeat training pairs, tell nothing.
+        valid: Held-out events. Those on unknown users and items, and those that repeat training pairs, tell nothing;
+            those on items of the catalogue without training events tell something beside others that are not.
         seed: Of what is held out.
     """
     if valid is not None:
-        if (pairs := _new_pairs(valid, train)).nnz:
+        pairs = _new_pairs(valid, train)
+        if only_items(pairs, items_with_pairs(train.interaction_matrix())).nnz:
             return ValidationPart(train, valid, pairs, _come_after(valid, train))
         logger.warning(
-            "no validation pair is of a known user and a known item that training lacks; "
+            "no validation pair that training lacks is of a known user and an item with training events; "
             "a tenth of the training pairs is held out instead"
         )
     left, held_out = holdout(train, fraction=0.1, seed=seed)

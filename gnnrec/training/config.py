@@ -7,6 +7,7 @@ from typing import Literal
 
 from gnnrec.config import Range, searched, suggest
 from gnnrec.errors import ConfigError
+from gnnrec.evaluation.metrics import parse_metric
 from gnnrec.training.auxiliary import AUXILIARY_LOSSES
 
 __all__ = ["TrainingConfig"]
@@ -72,6 +73,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"option {name!r} must be positive, got {value}")
+        try:
+            parse_metric(self.select_by)
+        except ConfigError as error:
+            raise ConfigError(f"option 'select_by': {error}") from error
         for name in ("view_dropout", "edge_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"option {name!r} must lie in [0, 1), got {getattr(self, name)}")

@@ -109,6 +109,11 @@ def train(
     progress = _Progress(history=[], best_epoch=0, best_weights=_weights(model))
     if checkpoint is not None and resume and checkpoint.exists():
         progress = _Progress(*checkpoint.restore(model, optimizer, tables))
+        if len(progress.history) > config.epochs:
+            raise ConfigError(
+                f"{str(run_dir)!r} holds {len(progress.history)} epochs, and option 'epochs' is {config.epochs}; "
+                "raise it, or begin in another folder"
+            )
         logger.info("resuming %s after epoch %d", run_dir, len(progress.history))
     processes.require_alike(
         str(len(progress.history)),

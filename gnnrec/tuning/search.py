@@ -7,7 +7,6 @@ import numpy as np
 
 from gnnrec.data.dataset import Dataset
 from gnnrec.errors import ConfigError, DataError, GnnrecError
-from gnnrec.evaluation.metrics import parse_metric
 from gnnrec.evaluation.validation_part import set_aside
 from gnnrec.fitting import learns_from_media, resolve_device
 from gnnrec.modalities.encode import encode_dataset
@@ -82,7 +81,6 @@ def tune(
         raise ConfigError("preset= and config= exclude each other")
     config = config or named_preset(preset or "gnnrec")
     config = config.with_options(options if metric is None else {**options, "select_by": metric})
-    parse_metric(config.training.select_by)
     problem = _problem(train, valid, config, space, cache_dir=cache_dir, progress=progress)
 
     frame, importance = run_trials(

@@ -131,6 +131,39 @@ def test_a_compressed_json_file_is_unpacked(tmp_path):
     assert read_frame(tmp_path / "f.jsonl.gz")[0]["user_id"].tolist() == [5]
 
 
+@pytest.mark.parametrize("name", ["f.csv.gz", "f.jsonl.gz"])
+def test_a_compressed_file_that_is_cut_short_is_named(tmp_path, name):
+    rows = "".join(f'{{"user_id": {i}}}\n' if "json" in name else f"{i * i}\n" for i in range(5000))
+    packed = gzip.compress((rows if "json" in name else "user_id\n" + rows).encode())
+    (tmp_path / name).write_bytes(packed[: len(packed) // 2])
+    for read in (read_frame, lambda path: list(read_chunks(path, "log"))):
+        with pytest.raises(DataError, match=name):
+            read(tmp_path / name)
+
+
+def test_texts_of_json_that_are_dates_stay_texts(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"item_id": 1, "day": "2001-01-01", "days": ["2001-01-01"]}\n')
+    for frame in (read_frame(tmp_path / "f.jsonl")[0], *read_chunks(tmp_path / "f.jsonl", "log")):
+        assert frame["day"].tolist() == ["2001-01-01"]
+        assert list(frame["days"][0]) == ["2001-01-01"]
+        assert frame["item_id"].tolist() == [1]
+
+
+def test_numbers_of_one_file_are_texts_beside_the_texts_of_another(tmp_path):
+    (tmp_path / "1.csv").write_text("item_id,title,year\n100,1984,1\n")
+    (tmp_path / "2.csv").write_text("item_id,title,year\n007,Heat,\n")
+    frame, _ = read_frame(str(tmp_path / "?.csv"))
+    assert frame["item_id"].tolist() == ["100", "007"]
+    assert frame["title"].tolist() == ["1984", "Heat"]
+    assert frame["year"].tolist() == [1, pd.NA]
+
+
+def test_what_a_library_cannot_hold_is_said():
+    mixed = pd.DataFrame({"query": ["a", 5], "rank": [1, 1]})
+    with pytest.raises(DataError, match="polars cannot hold the answer, call people by integers or by texts"):
+        to_library(mixed, "polars")
+
+
 def test_polars_answers_without_polars_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingPackageError, match="pip install polars"):

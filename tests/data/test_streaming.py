@@ -185,6 +185,17 @@ def test_a_column_has_one_type_in_all_chunks_of_a_text_file(tmp_path):
     assert data.items.ids.tolist() == [1, 2, 3, 4, 5]
 
 
+def test_numbers_of_one_file_are_texts_beside_the_texts_of_another(tmp_path):
+    (tmp_path / "1.csv").write_text("user_id,item_id,note\n100,1,5\n100,1,6\n")
+    (tmp_path / "2.csv").write_text("user_id,item_id,note\n007,2,x\n")
+    pattern, cleaning = str(tmp_path / "?.csv"), Cleaning(duplicates="keep")
+    found = Dataset.from_files(pattern, tmp_path / "streamed", cleaning=cleaning)
+    assert_equal(found, Dataset.from_frames(pattern, cleaning=cleaning))
+    assert found.users.ids.tolist() == ["007", "100"]
+    assert found.items.ids.tolist() == [1, 2]
+    assert found.events.columns["note"].tolist() == ["5", "6", "x"]
+
+
 def test_json_lines_may_be_compressed_and_leave_cells_out(tmp_path):
     rows = [{"user": 1, "item": "a", "score": 1}] * 4 + [
         {"user": 2, "item": "b", "score": 0.5, "place": "x"},
@@ -294,8 +305,8 @@ from gnnrec.data import staging
 
 read = staging.read_chunks
 
-def dying(path, what):
-    for chunk in read(path, what):
+def dying(path, what, texts):
+    for chunk in read(path, what, texts):
         yield chunk
         if path.name == "log-1.parquet":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -378,7 +389,7 @@ def test_what_was_damaged_since_is_not_used(log, tmp_path, monkeypatch, caplog):
 def test_a_file_that_changes_while_it_is_read_is_an_error(log, tmp_path, monkeypatch):
     whole = chunks.read_chunks
 
-    def growing(path, what):
+    def growing(path, what, texts):
         yield from whole(path, what)
         FRAME.to_parquet(path)
 

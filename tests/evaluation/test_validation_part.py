@@ -70,6 +70,19 @@ def test_a_tenth_is_held_out_where_no_pair_is_given_that_can_choose(caplog: pyte
     assert 0.05 < part.pairs.nnz / train.interaction_matrix().nnz < 0.15
 
 
+def test_pairs_on_items_without_events_alone_choose_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    log = pd.DataFrame({"user_id": np.repeat(np.arange(6), 4), "item_id": np.tile(np.arange(4), 6)})
+    whole = gr.Dataset.from_frames(log, pd.DataFrame({"item_id": np.arange(6)}))
+    news = gr.Dataset.from_frames(pd.DataFrame({"user_id": [0, 1], "item_id": [4, 5]}))
+    assert set_aside(whole, news, seed=0).train is not whole
+    assert "a tenth of the training pairs is held out instead" in caplog.text
+    both = gr.Dataset.from_frames(pd.DataFrame({"user_id": [0, 1, 2], "item_id": [4, 5, 3]}))
+    lacking = whole.with_events(whole.events.take((log["user_id"] != 2) | (log["item_id"] != 3)))
+    part = set_aside(lacking, both, seed=0)
+    assert part.train is lacking
+    assert cells(lacking, part.pairs) == {(0, 4), (1, 5), (2, 3)}  # beside a known item new ones tell something, too
+
+
 def test_the_order_of_arrival_is_told_of_people_who_are_asked_about() -> None:
     part = set_aside(TRAIN, dataset([("ann", "rice", 9)]), seed=0)
     measured = part.measured_by(("recall@20",), in_order=True)

@@ -234,6 +234,13 @@ def test_another_run_is_not_continued(graph: MessageGraph, tmp_path: Path) -> No
             run(graph, **other, run_dir=tmp_path, resume=True)
 
 
+def test_a_run_of_more_epochs_is_not_cut_short(graph: MessageGraph, tmp_path: Path) -> None:
+    run(graph, replace(RANDOM, epochs=3), run_dir=tmp_path)
+    with pytest.raises(ConfigError, match="holds 3 epochs, and option 'epochs' is 2"):
+        run(graph, replace(RANDOM, epochs=2), run_dir=tmp_path, resume=True)
+    assert len(run(graph, replace(RANDOM, epochs=3), run_dir=tmp_path, resume=True)[1].history) == 3
+
+
 def test_without_resume_a_run_starts_anew(graph: MessageGraph, uninterrupted, tmp_path: Path) -> None:
     run(graph, replace(RANDOM, learning_rate=0.02), run_dir=tmp_path)
     model, result = run(graph, run_dir=tmp_path)
@@ -263,8 +270,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(graph: MessageGraph, monkeypatch
 
 
 def test_the_metric_that_selects_must_be_computed(graph: MessageGraph) -> None:
-    with pytest.raises(ConfigError, match=r"'mrr'.*recall@20, loss@20"):
-        run(graph, replace(RANDOM, select_by="mrr"), validation=Scripted(0.1))
+    with pytest.raises(ConfigError, match=r"'mrr@5'.*recall@20, loss@20"):
+        run(graph, replace(RANDOM, select_by="mrr@5"), validation=Scripted(0.1))
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled-softmax", "bpr", "bce"])

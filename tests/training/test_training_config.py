@@ -47,3 +47,8 @@ def test_a_given_batch_is_not_enlarged() -> None:
 def test_batches_of_samples_do_not_grow_with_the_log() -> None:
     assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(10**7) == 2048
     assert TrainingConfig(sampled_neighbours=(5,)).pairs_per_step(3_000) == 100
+
+
+def test_a_metric_that_is_none_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ConfigError, match="option 'select_by': unknown metric 'recal@20'; did you mean 'recall'"):
+        TrainingConfig(select_by="recal@20")
