@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gnnrec.data.dataset import Dataset, Events
+from gnnrec.data.ids import IdMap
 from gnnrec.data.labels import item_labels
 from gnnrec.data.pairs import pair_matrix
 from gnnrec.data.schema import Vectors
@@ -188,16 +190,23 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        wanted = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"option 'device' cannot be {device!r}: {error}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"option 'device' is {device!r}, but torch finds no CUDA device here; use 'cpu' or 'auto'")
+    if wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"option 'device' is {device!r}, and gnnrec runs on 'cpu' and 'cuda'")
+    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.type == "cuda" and (wanted.index or 0) >= number:
+        raise ConfigError(
+            f"option 'device' is {device!r}, but torch finds {number or 'no'} CUDA devices; use 'cpu' or 'auto'"
+        )
     return device
 
 
 def _check(train: Dataset, ranker: str, run_dir: Path | None, resume: bool, processes: Processes) -> None:
     """Refuses what no fit can do."""
+    if not isinstance(train, Dataset):
+        raise DataError(f"a fit learns from a gnnrec.Dataset, not from {type(train).__name__}; see Dataset.from_frames")
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
     if processes.size > 1 and not RANKERS[ranker].trains:
@@ -214,7 +223,18 @@ def _start(fitted: RecommenderState, train: Dataset, ranker: str) -> WarmStart:
         raise UnsupportedError(
             f"the ranker {ranker!r} does not train, so a fit has nothing to go on from; 'neural' has"
         )
-    return WarmStart(fitted.ranker, fitted.users.find(train.users.ids), fitted.items.find(train.items.ids))
+    users, items = (_matched(known, new) for known, new in ((fitted.users, train.users), (fitted.items, train.items)))
+    return WarmStart(fitted.ranker, users, items)
+
+
+def _matched(known: IdMap, new: IdMap) -> NDArray[np.int64]:
+    """Finds ids ``[num_new]`` among those of an earlier fit."""
+    if len(known) and len(new) and known.kind != new.kind:
+        kinds = {"int": "integers", "str": "strings"}
+        raise DataError(f"{new.what} ids are {kinds[new.kind]}, those of the fit to go on from {kinds[known.kind]}")
+    found = known.find(new.ids)
+    logger.info("going on from an earlier fit: it knows %d of %d %ss", (found >= 0).sum(), len(found), new.what)
+    return found
 
 
 def _as_chosen(config: RecommenderConfig, result: TrainingResult) -> RecommenderConfig:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import is_positive
 from gnnrec.data.dataset import Events
+from gnnrec.data.frames import type_with_gaps
 from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
@@ -38,7 +39,9 @@ def with_new_items(
     """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
     if "attach" not in state.ranker.capabilities:
         state.ranker.attach({}, {}, 0)  # says why it cannot
-    vectors = vectors or {}
+    vectors = {} if vectors is None else vectors
+    if not isinstance(vectors, Mapping):
+        raise DataError(f"vectors= takes a mapping of modalities to gnnrec.Vectors, not {type(vectors).__name__}")
     ids, table = read_new_items(state, frame, vectors)
     related = read_relations(state, ids, relations)
     features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)
@@ -254,5 +257,5 @@ def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         if now is not None and (before := _kind(table[name])) not in (None, now):
             raise DataError(f"new items: column {name!r} holds {now} values, and {before} values in the item table")
     empty = {name: table[name].dtype for name in table.columns if rows[name].isna().all()}
-    rows = rows.astype({name: kind if kind.kind in "fO" else object for name, kind in empty.items()})
+    rows = rows.astype({name: type_with_gaps(kind) if kind.kind in "fObiu" else object for name, kind in empty.items()})
     return pd.concat([table, rows], ignore_index=True)

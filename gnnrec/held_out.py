@@ -105,7 +105,11 @@ def evaluate_state(
 
     Raises:
         ConfigError: An unknown metric, mask or set of candidates.
+        DataError: Something else than a data set.
     """
+    for given in [test] if history is None else [test, history]:
+        if not isinstance(given, Dataset):
+            raise DataError(f"evaluate takes gnnrec.Dataset, not {type(given).__name__}; see Dataset.from_frames")
     if candidates not in ("all", "cold"):
         raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, history, device=device)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gnnrec.data.build import as_vectors
-from gnnrec.data.frames import read_frame, with_gaps
+from gnnrec.data.frames import check_savable, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
@@ -200,6 +200,7 @@ def _read_table(
         kinds = {str(name): pd.api.types.infer_dtype(known_table[name], skipna=True) for name in known_table}
         texts += [name for name, kind in kinds.items() if kind == "string"]
     table, _ = read_frame(frame, what, texts)
+    check_savable(table, what)
     if column not in table.columns:
         raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")
     return as_id_array(table[column], f"{what}, column {column!r}"), table.drop(columns=column).reset_index(drop=True)

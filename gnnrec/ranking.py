@@ -70,9 +70,9 @@ def rank_for_histories(
     device: str = "cpu",
 ) -> pd.DataFrame:
     """Ranks items for people without an id; see :meth:`gnnrec.Recommender.recommend_for`."""
-    _check_histories(histories)
-    names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(histories)))
-    lists = [list(history) for history in (histories.values() if isinstance(histories, Mapping) else histories)]
+    given = _checked_histories(histories)
+    names: list[Any] = list(histories) if isinstance(histories, Mapping) else list(range(len(given)))
+    lists = [list(history) for history in given]
     items = state.items.index_of([item for history in lists for item in history])
     person = np.repeat(np.arange(len(lists)), [len(history) for history in lists])
     read = place_matrix if "order" in state.ranker.capabilities else pair_matrix
@@ -96,17 +96,19 @@ def rank_for_histories(
     return ranked_frame(score, column, "query", state.items, k, exclude=seen, allowed=allowed, new=new)
 
 
-def _check_histories(histories: Any) -> None:
-    """Refuses what is easily given for lists of item ids.
+def _checked_histories(histories: Any) -> list[Iterable[Any]]:
+    """Returns the histories; refuses what is easily given for lists of item ids.
 
     Raises:
         DataError: A history is a single value.
     """
     if isinstance(histories, str) or not isinstance(histories, Iterable):
         raise DataError(f"histories: expected lists of item ids, one for each person, got {histories!r}")
-    for history in histories.values() if isinstance(histories, Mapping) else histories:
+    given = list(histories.values() if isinstance(histories, Mapping) else histories)
+    for history in given:
         if isinstance(history, str) or not isinstance(history, Iterable):
             raise DataError(f"histories: expected a list of item ids for each person, got the single value {history!r}")
+    return given
 
 
 def rank_beside_items(state: RecommenderState, items: Any, k: int) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The recommender: from a data set to ranked items, for known and new people and items."""
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -62,6 +63,14 @@ class Recommender:
         self.fit_report: FitReport | None = None
         self._searcher: Searcher | None = None
         self._state: RecommenderState | None = None
+        self._changing = threading.RLock()  # one change at a time; who reads sees the state before or after it
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out of a copy what belongs to this process: the lock, and encoders that are loaded."""
+        return {**vars(self), "_searcher": None, "_changing": None}
+
+    def __setstate__(self, copied: dict[str, Any]) -> None:
+        vars(self).update(copied, _changing=threading.RLock())
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> Self:
@@ -143,7 +152,8 @@ class Recommender:
                 warm_start=self.state if warm_start else None,
                 processes=processes,
             )
-        self._state, self.fit_report = state, report
+        with self._changing:
+            self._state, self.fit_report = state, report
         return self
 
     def recommend(
@@ -331,7 +341,9 @@ class Recommender:
             EncoderError: The encoder of the fit is not to be had.
             UnsupportedError: The ranker cannot add items, or not by relations.
         """
-        self._state = with_new_items(self.state, items, vectors, relations, device=resolve_device(self.config.device))
+        device = resolve_device(self.config.device)
+        with self._changing:
+            self._state = with_new_items(self.state, items, vectors, relations, device=device)
         return self
 
     def remove_items(self, item_ids: Iterable[Any]) -> Self:
@@ -346,7 +358,8 @@ class Recommender:
         Raises:
             UnknownIdError: An id that is unknown or was removed already.
         """
-        self._state = without_items(self.state, item_ids)
+        with self._changing:
+            self._state = without_items(self.state, item_ids)
         return self
 
     def update(
@@ -381,16 +394,18 @@ class Recommender:
             DataError: The log cannot be used, or the new items cannot.
             UnsupportedError: The ranker cannot add items.
         """
-        state = self.state
-        log = build_dataset(interactions, cleaning=cleaning, columns=columns, text_ids=state.catalogue.text_ids)
-        events = positive_events(log.events, state.catalogue.positive_from)
-        if items is not None or vectors is not None:
-            device = resolve_device(self.config.device)
-            state = with_new_items(state, items, vectors, relations, device=device)
-        elif relations is not None:
-            raise DataError("relations= are those of new items; give items= or vectors= beside them")
+        known = self.state.catalogue
+        log = build_dataset(interactions, cleaning=cleaning, columns=columns, text_ids=known.text_ids)
+        events = positive_events(log.events, known.positive_from)
         user_ids, item_ids = log.users.ids_of(events.user_index), log.items.ids_of(events.item_index)
-        self._state = with_events(state, user_ids, item_ids, events.timestamp)
+        with self._changing:
+            state = self.state
+            if items is not None or vectors is not None:
+                device = resolve_device(self.config.device)
+                state = with_new_items(state, items, vectors, relations, device=device)
+            elif relations is not None:
+                raise DataError("relations= are those of new items; give items= or vectors= beside them")
+            self._state = with_events(state, user_ids, item_ids, events.timestamp)
         return self
 
     def embeddings(self, kind: Literal["user", "item"] = "item") -> tuple[IdArray, NDArray[np.float32]]:

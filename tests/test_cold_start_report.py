@@ -197,3 +197,41 @@ def test_a_ranker_that_takes_in_no_items_says_so(cold_parts):
     train, _, test = cold_parts
     with pytest.raises(UnsupportedError, match="cannot add items"):
         few_shot_items(fit(train, "popularity").state, test, shots=(0, 1))
+
+
+def test_items_are_told_the_first_events_and_nothing_of_what_is_to_be_found(data):
+    train, _, test = data.split(gr.split.cold_items(valid=0.0, test=0.3, seed=0))
+    rec = fit(train)
+    curve = few_shot_items(rec.state, test, shots=(0, 2), k=60)
+    events = pd.DataFrame(
+        {
+            "user_id": test.users.ids[test.events.user_index],
+            "item_id": test.items.ids[test.events.item_index],
+            "timestamp": test.events.timestamp,
+        }
+    )
+    first = events.sort_values("timestamp").groupby("item_id").head(2)
+    matrix = test.modalities["content"]
+    new = np.setdiff1d(test.items.ids, train.items.ids)
+    rec.add_items(vectors={"content": gr.Vectors(matrix.matrix[np.isin(matrix.ids, new)], new)}).update(first)
+    ranked = rec.recommend(rec.state.users.ids[curve[2].user_index], k=60)["item_id"].tolist()
+    assert rec.state.items.ids_of(curve[2].top_items[curve[2].top_items >= 0]).tolist() == ranked
+    told = set(first[["user_id", "item_id"]].itertuples(index=False, name=None))
+    for point in curve.values():  # the same candidates at each
+        person, place = np.nonzero(point.top_items >= 0)
+        users = rec.state.users.ids_of(point.user_index[person])
+        items = rec.state.items.ids_of(point.top_items[person, place])
+        assert not told & set(zip(users.tolist(), items.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("owner", ["item", "user"])
+def test_no_removed_item_is_ranked_for_or_beside_newcomers(data, owner):
+    splitter, measure = {
+        "item": (gr.split.cold_items, few_shot_items),
+        "user": (gr.split.cold_users, few_shot_people),
+    }[owner]
+    train, _, test = data.split(splitter(valid=0.0, test=0.3, seed=0))
+    rec = gr.Recommender.preset("content-knn").fit(train, progress=False)
+    rec.remove_items(train.items.ids[:30])
+    for point in measure(rec.state, test, shots=(0, 2), k=60).values():
+        assert not np.isin(point.top_items, rec.state.removed).any()

@@ -206,6 +206,8 @@ class TestUpdate:
         rec.update(log(("late", "i04")))
         assert "older" not in caplog.text
         assert rec.state.last_event == newest + 7
+        rec.update(log(("late", "i05"), time=[newest]))
+        assert rec.state.last_event == newest + 7
 
     def test_bad_rows_are_dropped_and_reported(self, rec, caplog):
         rec.update(log(("newcomer", "i01"), (None, "i02"), ("newcomer", None)))

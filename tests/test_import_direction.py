@@ -13,7 +13,7 @@ PACKAGE = Path(gnnrec.__file__).parent
 
 # From the bottom to the top: a module may import its own row and the rows above it in this list.
 LAYERS = [
-    {"errors", "config", "storage", "named_tensors", "geometric"},
+    {"errors", "config", "storage", "named_tensors", "geometric", "eigenvectors"},
     {"data", "selection"},
     {"nn", "graph", "modalities"},
     {"retrieval"},

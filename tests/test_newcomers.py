@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import gnnrec as gr
-from gnnrec.errors import UnsupportedError
+from gnnrec.errors import DataError, UnsupportedError
+from gnnrec.growth import with_new_items
 
 SHOP = gr.synthetic.shop(num_users=160, num_items=60, seed=2)
 QUICK = {"embedding_dim": 16, "epochs": 8, "learning_rate": 0.02, "device": "cpu"}
@@ -165,3 +166,21 @@ def test_people_of_the_table_without_events_change_nobodys_taste():
     idle, nobody = many.recommend(["idle7"], k=10), many.recommend_for([[]], k=10)
     assert idle["item_id"].tolist() == nobody["item_id"].tolist()
     np.testing.assert_allclose(idle["score"], nobody["score"], atol=1e-4)
+
+
+def test_new_items_are_completed_by_what_training_knew_alone():
+    """Neither by each other's media nor out of nothing."""
+    look, sound = SHOP.vectors(dim=6), SHOP.vectors(dim=4)
+    data = gr.Dataset.from_frames(SHOP.interactions, modalities={"look": look, "sound": sound})
+    state = gr.Recommender(ranker="content-knn", missing="mean").fit(data, progress=False).state
+    quiet = {"look": gr.Vectors(look.matrix[:1], ["new"])}
+    alone = with_new_items(state, None, quiet)
+    beside = with_new_items(state, None, {**quiet, "sound": gr.Vectors(np.full((1, 4), 100.0), ["loud"])})
+    rows = [
+        grown.features["sound"].values[grown.features["sound"].owner_index == grown.items.index_of(["new"])]
+        for grown in (alone, beside)
+    ]
+    assert len(rows[0]) == 1
+    np.testing.assert_array_equal(*rows)
+    with pytest.raises(DataError, match=r"1 of 2 new items have no medium .*'bare'"):
+        with_new_items(state, pd.DataFrame({"item_id": ["new", "bare"]}), quiet)

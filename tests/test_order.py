@@ -15,6 +15,7 @@ from gnnrec.cold_start_report import few_shot_people
 from gnnrec.errors import DataError
 from gnnrec.evaluation import evaluate_rankings
 from gnnrec.fitting import fit_state
+from gnnrec.held_out import take_in
 from gnnrec.state import RecommenderState
 from gnnrec.training.loop import EpochRecord
 from gnnrec.training.objective import Objective
@@ -372,3 +373,13 @@ def test_an_order_that_is_not_read_is_not_kept(moods) -> None:
     timeless = gr.Dataset.from_frames(log.drop(columns="timestamp"))
     with pytest.raises(DataError, match="the log has no time"):
         gr.Recommender(8, linear_decay=0.1, **options).fit(timeless, progress=False)
+
+
+def test_a_history_with_unknown_items_is_folded_in_by_time(fitted: gr.Recommender) -> None:
+    """What is left of it keeps its times."""
+    log = pd.DataFrame({"user_id": 900, "item_id": [NUM_ITEMS, 7, NUM_ITEMS + 1, 8], "timestamp": [1, 99, 2, 98]})
+    state = take_in(fitted.state, TEST, gr.Dataset.from_frames(log)).state
+    assert state.order is not None
+    places = state.order[state.users.index_of([900])].toarray().ravel()
+    assert places[state.items.index_of([8, 7])].tolist() == [1, 2]
+    assert state.last_event == 99

@@ -1,3 +1,6 @@
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,10 @@ import pytest
 import torch
 
 import gnnrec as gr
+from gnnrec.fitting import learns_from_media
+from gnnrec.modalities import encoder
 from gnnrec.rankers.neural import NeuralRanker
+from gnnrec.search import Searcher
 
 SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
 VECTORS = SHOP.vectors()
@@ -230,6 +236,8 @@ class TestRecommend:
         with pytest.raises(gr.errors.UnknownIdError, match="'stranger'"):
             fitted.recommend([known, "stranger"])
         assert set(fitted.recommend([known, "stranger"], on_unknown="skip")["user_id"]) == {known}
+        alone = fitted.recommend([known], k=3)
+        pd.testing.assert_frame_equal(fitted.recommend(["stranger", known], k=3, on_unknown="skip"), alone)
         nobody = fitted.recommend(["stranger"], on_unknown="skip")
         assert len(nobody) == 0
         assert nobody.dtypes.equals(fitted.recommend([known]).dtypes)  # so that files of parts can be read as one
@@ -617,3 +625,126 @@ def test_any_hashable_names_a_history():
     rec = gr.Recommender.preset("popularity").fit(gr.Dataset.from_frames(log), progress=False)
     answer = rec.recommend_for({("a", 1): ["x"], ("b", 2): ["y"]}, k=2, new_item_share=np.float32(0.5))
     assert answer["query"].tolist() == [("a", 1)] * 2 + [("b", 2)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"content": "none", "similar_items": 0}, False),
+        ({"content": "none", "similar_items": 3}, True),  # the graph still joins items that look alike
+        ({"content": "add", "similar_items": 0}, True),
+        ({"ranker": "content-knn"}, True),
+        ({"ranker": "item-knn"}, False),
+    ],
+)
+def test_media_are_read_where_something_learns_from_them(options, read):
+    assert learns_from_media(gr.Recommender(**options).config) is read
+
+
+def small_log():
+    return gr.Dataset.from_frames(pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "z"]}))
+
+
+def test_changes_from_several_threads_are_all_kept():
+    rec = gr.Recommender.preset("ease").fit(small_log(), progress=False)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: rec.update(pd.DataFrame({"user_id": [f"n{i}"], "item_id": ["x"]})), range(40)))
+    assert len(rec.state.users) == 42
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda rec: pickle.loads(pickle.dumps(rec))])
+def test_a_copy_goes_its_own_way(copied):
+    rec = gr.Recommender.preset("ease").fit(small_log(), progress=False)
+    rec._searcher = Searcher()  # which holds encoders and a lock
+    other = copied(rec)
+    other.update(pd.DataFrame({"user_id": ["new"], "item_id": ["x"]}))
+    assert (len(rec.state.users), len(other.state.users)) == (2, 3)
+
+
+def test_load_and_fit_leave_the_random_numbers_of_their_caller_alone(tmp_path, monkeypatch):
+    items = pd.DataFrame({"item_id": ["x", "y", "z"], "title": ["a", "b", "c"]})
+    data = gr.Dataset.from_frames(
+        pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "z"]}),
+        items,
+        modalities={"title": gr.Text("title", encoder="drawing")},
+    )
+
+    def drawing(device, **_):
+        torch.rand(3)  # as for weights that are then read from a file
+        return encoder.resolve("text", "hashed-words", device)
+
+    monkeypatch.setattr(encoder, "_FACTORIES", {"text": dict(encoder._FACTORIES["text"])})
+    encoder.register_encoder("text", "drawing", drawing)
+    for act in (
+        lambda: gr.Recommender(embedding_dim=4, epochs=1).fit(data, progress=False).save(tmp_path / "model"),
+        lambda: gr.load(tmp_path / "model"),
+    ):
+        torch.manual_seed(0)
+        act()
+        after = torch.rand(1)
+        torch.manual_seed(0)
+        assert after == torch.rand(1)
+
+
+def test_histories_may_come_one_by_one():
+    rec = gr.Recommender.preset("ease").fit(small_log(), progress=False)
+    assert rec.recommend_for(["x"] for _ in range(2))["query"].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda rec: rec.fit(pd.DataFrame()), "a fit learns from a gnnrec.Dataset, not from DataFrame"),
+        (lambda rec: rec.evaluate(pd.DataFrame()), "evaluate takes gnnrec.Dataset, not DataFrame"),
+        (lambda rec: rec.add_items(vectors=gr.Vectors(np.eye(1), ["q"])), "a mapping of modalities to gnnrec.Vectors"),
+    ],
+)
+def test_what_is_easily_given_instead_is_named(act, message):
+    rec = gr.Recommender.preset("content-knn").fit(
+        gr.Dataset.from_frames(SHOP.interactions, modalities={"look": SHOP.vectors()}), progress=False
+    )
+    with pytest.raises(gr.errors.DataError, match=message):
+        act(rec)
+
+
+def test_a_metric_is_a_name(fitted):
+    with pytest.raises(gr.errors.ConfigError, match="a metric is a name such as 'recall@20', not 20"):
+        fitted.evaluate(small_log(), metrics=[20])
+
+
+def test_a_whole_number_reads_alike_beside_a_gap_and_without():
+    """Pandas makes floats of a column with a missing cell, and a new item has the number itself."""
+    items = SHOP.items[["item_id", "title"]].assign(year=1990.0 + np.arange(len(SHOP.items)))
+    items.loc[3, "year"] = np.nan
+    words = {"words": gr.Text(["title", "year"], encoder="hashed-words")}
+    data = gr.Dataset.from_frames(SHOP.interactions, items, modalities=words)
+    rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+    rec.add_items(items.iloc[[5]].assign(item_id="again", year=[1995]))
+    feature = rec.state.features["words"]
+    np.testing.assert_array_equal(feature.values[-1], feature.values[feature.owner_index == 5][0])
+
+
+@pytest.mark.parametrize("numbers", [np.uint64([2**63 + 1, 1]), np.int64([2**60 + 1, 1]), np.array([True, False])])
+def test_whole_numbers_of_items_stay_whole_beside_new_items_that_have_none(tmp_path, numbers):
+    log = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+    items = pd.DataFrame({"item_id": ["a", "b"], "number": numbers})
+    data = gr.Dataset.from_frames(log, items, modalities={"look": gr.Vectors(np.eye(2), ["a", "b"])})
+    rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+    rec.add_items(vectors={"look": gr.Vectors(np.ones((1, 2)), ["c"])}).save(tmp_path / "model")
+    column = gr.load(tmp_path / "model").state.catalogue.item_table["number"]
+    assert [int(number) for number in column[:2]] == numbers.tolist()
+    assert pd.isna(column[2])
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "cuda:7"])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device):
+    with pytest.raises(gr.errors.ConfigError, match=f"option 'device' is '{device}'"):
+        gr.Recommender(device=device).fit(small_log(), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["user", "item"])
+def test_embeddings_may_be_written_to(fitted, kind):
+    _, vectors = fitted.embeddings(kind)
+    before = vectors.copy()
+    vectors += 1
+    np.testing.assert_array_equal(fitted.embeddings(kind)[1], before)

@@ -8,6 +8,7 @@ import pytest
 
 import gnnrec as gr
 from gnnrec.errors import DataError, UnsupportedError
+from gnnrec.held_out import take_in
 
 SHOP = gr.synthetic.shop(num_users=120, num_items=60, seed=3)
 TASTE = pd.Series(SHOP.item_taste, index=SHOP.items["item_id"])
@@ -228,3 +229,24 @@ def test_a_misleading_relation_is_not_heard(caplog):
     np.testing.assert_allclose(vector(rec, "x"), vector(rec, "y"), atol=1e-6)
     with pytest.raises(DataError, match=r"no medium .*'z'; give them one, or leave them out"):
         rec.add_items(pd.DataFrame({"item_id": ["z"]}), relations={"chance": edges("z", "i01")["series"]})
+
+
+def test_an_item_that_only_another_one_without_media_tells_of_is_left_out_with_its_edges(rec, caplog):
+    """Which describes the other one as if it were not there, whichever end of an edge it is."""
+    joins = pd.concat([edges("a", "i01", "b")["series"], edges("c", "a")["series"]])
+    new = pd.DataFrame({"item_id": ["a", "b", "c"]})
+    events = new.assign(user_id=SHOP.users["user_id"][:3])
+    items = SHOP.items[["item_id"]].merge(new, how="outer")
+    held_out = take_in(rec.state, gr.Dataset.from_frames(events, items=items, relations={"series": joined(joins)}))
+    assert "2 of 3 new items of the test set have no medium that the model knows" in caplog.text
+    rec.add_items(new[:1], relations=edges("a", "i01"))
+    assert held_out.state.items.ids.tolist() == rec.state.items.ids.tolist()
+    np.testing.assert_array_equal(held_out.state.ranker.vectors("item"), rec.state.ranker.vectors("item"))
+
+
+def test_an_edge_without_an_effect_is_counted_for_one_reason(rec, caplog):
+    relation = pd.concat([edges("x", "i01")["series"], edges("i09", "i09", "i02")["series"]])
+    with caplog.at_level(logging.INFO, "gnnrec"):
+        rec.add_items(vectors=look("x", "i02"), relations={"series": relation})
+    assert 'an item with itself": 1' in caplog.text
+    assert 'between known items, which stay as they are": 1' in caplog.text

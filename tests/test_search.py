@@ -12,10 +12,11 @@ from PIL import Image as PillowImage
 
 import gnnrec as gr
 from gnnrec.errors import ConfigError, EncoderError, MediaError, UnknownIdError, UnsupportedError
+from gnnrec.fitting import fit_state
 from gnnrec.matching import Matcher
 from gnnrec.modalities.encoder import register_encoder
 from gnnrec.modalities.features import EncoderCard
-from gnnrec.search import Queries, Searcher
+from gnnrec.search import Queries, Searcher, _standardised
 
 SHOP = gr.synthetic.shop(num_users=80, num_items=120, seed=3)  # tastes: kitchen, garden, music, ocean
 IDS = SHOP.items["item_id"].to_numpy()
@@ -520,3 +521,44 @@ def test_chinese_and_english_find_the_same_pictured_things(data_dir):
         found = answer.groupby("query")["item_id"].agg(set)
         hits = [item in found[query] for query, item in zip(names[language], names["item_id"], strict=True)]
         assert np.mean(hits) >= least  # by chance: 1/60 and 1/6
+
+
+def test_an_item_with_several_texts_is_found_by_a_cosine_like_all_others(media):
+    """Its rows are averaged as directions, and the mean has length 1 again."""
+    items = media[1].assign(description=media[1]["title"])
+    specs = {"words": gr.Text(("title", "description"), encoder="letter-counts", parts=True)}
+    answer = fit(media, specs, items=items).search(items["title"][0], k=120)
+    assert answer["score"].iloc[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_removed_items_do_not_count_where_scores_of_several_queries_are_made_comparable(fitted):
+    """Cosines have mean 0 over the items that can be found, and those alone, before they are added up."""
+    rec = gr.Recommender(config=fitted.config)
+    rec._state = fitted.state
+    query = {"text": SENTENCES[MUSIC], "image": np.zeros((8, 8, 3), dtype=np.uint8)}
+    rec.remove_items(fitted.search(SENTENCES[MUSIC], k=20)["item_id"].tolist())
+    assert rec.search(**query, k=120)["score"].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_taste_is_made_comparable_over_the_items_that_can_be_found(fitted):
+    answer = fitted.search(SENTENCES[MUSIC], within="picture", user=SHOP.users["user_id"][0], k=120)
+    assert len(answer) < 120  # some items have no picture
+    assert answer["score"].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_without_a_common_space_an_item_is_found_by_any_medium_it_has(media):
+    folder, table = media
+    assert table["picture"].isna().any()
+    specs = {name: SPECS[name] for name in ("words", "picture")}
+    data = gr.Dataset.from_frames(SHOP.interactions, table, modalities=specs, media_root=folder)
+    state, _ = fit_state(data, None, gr.Recommender(ranker="content-knn", device="cpu").config, align=False)
+    queries = Queries.read(text="violin", image=np.zeros((8, 8, 3), dtype=np.uint8))
+    assert len(Searcher().search(state, queries, 120)) == 120
+
+
+def test_equal_scores_tell_nothing_whatever_rounding_makes_of_them():
+    scores = torch.tensor([[0.3, 0.3, 0.3 + 3e-8, 0.1], [0.3, 0.2, 0.1, 0.1]])
+    standardised = _standardised(scores, torch.tensor([True, True, True, False]))
+    assert scores[0, 2] > scores[0, 1]
+    assert not standardised[0].any()
+    torch.testing.assert_close(standardised[1], torch.tensor([1.5**0.5, 0, -(1.5**0.5), 0]))

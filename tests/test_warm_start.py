@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gnnrec as gr
-from gnnrec.errors import ConfigError, NotFittedError, UnsupportedError
+from gnnrec.errors import ConfigError, DataError, NotFittedError, UnsupportedError
 
 SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
 QUICK = {"embedding_dim": 16, "epochs": 8, "learning_rate": 0.02, "device": "cpu"}
@@ -35,6 +35,16 @@ def going_on(fitted, **options):
 def directions(rec, users):
     vectors = rec.state.ranker.serving.user[rec.state.users.index_of(users)][:, :-1]
     return (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
+
+
+def test_ids_of_another_kind_are_refused_and_known_ones_counted(fitted, caplog):
+    numbers = LOG.assign(user_id=LOG["user_id"].str[1:].astype(int))
+    with pytest.raises(DataError, match="user ids are integers, those of the fit to go on from strings"):
+        going_on(fitted).fit(dataset(numbers), warm_start=True, progress=False)
+    with caplog.at_level("INFO", "gnnrec"):
+        going_on(fitted, epochs=1).fit(dataset(GROWN), warm_start=True, progress=False)
+    known, now = len(set(OLD["user_id"])), len(set(GROWN["user_id"]))
+    assert f"it knows {known} of {now} users" in caplog.text
 
 
 def test_one_epoch_from_there_beats_one_from_nothing():

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
-from gnnrec.data.frames import read_frame, with_gaps
+from gnnrec.data.frames import check_savable, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
@@ -110,7 +109,9 @@ def assemble(
     Raises:
         DataError: A table, modality or relation cannot be used; the message names it.
     """
-    columns, modalities = columns or {}, modalities or {}
+    columns, modalities = columns or {}, {} if modalities is None else modalities
+    if not isinstance(modalities, Mapping):
+        raise DataError(f"modalities= takes a mapping of names to what they are, not {type(modalities).__name__}")
     elsewhere: dict[str, int] = {}
     tables: dict[Owner, _SideTable | None] = {
         "item": _read_table(items, "item", columns, cleaning, elsewhere, text_ids),
@@ -204,13 +205,7 @@ def _read_table(
     repeated = pd.unique(ids[pd.Series(ids).duplicated().to_numpy()])
     if len(repeated):
         raise DataError(f"{what}: column {name!r} repeats {listed(repeated)}; keep one row per {owner}")
-    for column in frame:
-        if frame[column].dtype != object:
-            continue
-        try:
-            pa.array(frame[column], from_pandas=True)
-        except pa.ArrowException as error:  # it could not be saved, which would show only after training
-            raise DataError(f"{what}: column {column!r} mixes kinds of values, leave it out: {error}") from error
+    check_savable(frame, what)
     return _SideTable(name, ids, frame.drop(columns=name).reset_index(drop=True))
 
 

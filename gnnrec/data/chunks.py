@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gnnrec.data.delimited import check_rows, csv_options, extension, names_like_numbers
-from gnnrec.data.frames import check_column_names, from_arrow, plain, read_json_lines, without_types
+from gnnrec.data.frames import check_column_names, from_arrow, plain, read_json_lines, with_types, without_types
 from gnnrec.errors import DataError
 
 __all__ = ["CHUNK_ROWS", "read_chunks"]
@@ -54,7 +54,7 @@ def read_chunks(path: Path, what: str, texts: Collection[str] = ()) -> Iterator[
 
 
 def _read_inter(path: Path, texts: Collection[str]) -> Iterator[pd.DataFrame]:
-    return map(without_types, _read_delimited(path, texts))
+    return map(without_types, _read_delimited(path, with_types(texts)))
 
 
 def _read_delimited(path: Path, asked: Collection[str]) -> Iterator[pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 import codecs
 import glob
+import io
 import json
 import logging
 import re
@@ -24,6 +25,7 @@ from gnnrec.errors import DataError, MissingPackageError
 __all__ = [
     "FrameLibrary",
     "check_column_names",
+    "check_savable",
     "from_arrow",
     "kind_of",
     "matching_files",
@@ -31,7 +33,9 @@ __all__ = [
     "read_frame",
     "read_json_lines",
     "to_library",
+    "type_with_gaps",
     "with_gaps",
+    "with_types",
     "without_types",
 ]
 
@@ -42,6 +46,8 @@ FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 # Bytes that are parsed at once: a line has to fit.
 _JSON_BLOCK, _LARGEST_JSON_BLOCK = 1 << 20, (1 << 31) - 1
 _NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
+
+_TYPES = ("token", "float")  # of columns, as RecBole has them
 
 # What pandas calls an index that it wrote into a file.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -162,12 +168,17 @@ def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
 
 def _read_inter(path: Path, texts: Collection[str]) -> pd.DataFrame:
     """Reads the log format of MMRec and RecBole."""
-    return without_types(read_delimited(path, texts))
+    return without_types(read_delimited(path, with_types(texts)))
+
+
+def with_types(names: Collection[str]) -> list[str]:
+    """Returns all that columns of these names may be called in a header that RecBole wrote, and the bare names."""
+    return [name + kind for name in names for kind in ("", *(f":{of}{many}" for of in _TYPES for many in ("", "_seq")))]
 
 
 def without_types(frame: pd.DataFrame) -> pd.DataFrame:
     """Takes the types off a header that RecBole wrote (``user_id:token``)."""
-    frame.columns = frame.columns.str.replace(r":(token|float)(_seq)?$", "", regex=True)
+    frame.columns = frame.columns.str.replace(rf":({'|'.join(_TYPES)})(_seq)?$", "", regex=True)
     return frame
 
 
@@ -248,6 +259,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
         column = frame[name]
         if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":
             frame[name] = column.map(_with_texts_for_paths)
+        if isinstance(column.dtype, pd.ArrowDtype):  # of which pandas cannot read all that it writes
+            column = frame[name] = from_arrow(pa.table({name: pa.chunked_array(column.array.__arrow_array__())}))[name]
         if not pd.api.types.is_extension_array_dtype(column.dtype):
             continue
         if pd.api.types.is_float_dtype(column.dtype):
@@ -267,12 +280,14 @@ def with_gaps(frame: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
         frame: With a fresh index.
         rows: ``[n]`` positions.
     """
-    whole = {
-        name: _NULLABLE[dtype.kind]
-        for name, dtype in frame.dtypes.items()
-        if (rows < 0).any() and isinstance(dtype, np.dtype) and dtype.kind in _NULLABLE
-    }
-    return frame.astype(whole).reindex(np.where(rows < 0, len(frame), rows)).reset_index(drop=True)
+    if (rows < 0).any():
+        frame = frame.astype({name: type_with_gaps(dtype) for name, dtype in frame.dtypes.items()})
+    return frame.reindex(np.where(rows < 0, len(frame), rows)).reset_index(drop=True)
+
+
+def type_with_gaps(dtype: Any) -> Any:
+    """Returns the type of a column that gets missing cells: whole numbers stay whole."""
+    return _NULLABLE.get(dtype.kind, dtype) if isinstance(dtype, np.dtype) else dtype
 
 
 def _with_texts_for_paths(cell: Any) -> Any:
@@ -280,6 +295,21 @@ def _with_texts_for_paths(cell: Any) -> Any:
     if isinstance(cell, PurePath):
         return str(cell)
     return [_with_texts_for_paths(one) for one in cell] if isinstance(cell, list | tuple) else cell
+
+
+def check_savable(frame: pd.DataFrame, what: str) -> None:
+    """Refuses columns that no Parquet file holds, which would show only when what was trained is saved.
+
+    Raises:
+        DataError: There is one.
+    """
+    for name, column in frame.items():
+        if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
+            continue
+        try:
+            pq.write_table(pa.table({"": pa.array(column, from_pandas=True)}), io.BytesIO())
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise DataError(f"{what}: column {name!r} cannot be saved, leave it out: {error}") from error
 
 
 def check_column_names(names: list[Any], what: str) -> None:

@@ -128,6 +128,8 @@ def parse_metric(name: str) -> tuple[str, int | None]:
     Raises:
         ConfigError: An unknown metric, a missing or needless ``@k``, or a k that is not a positive integer.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"a metric is a name such as 'recall@20', not {name!r}")
     metric, at, k = name.partition("@")
     if metric == "auc":
         if at:

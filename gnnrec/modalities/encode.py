@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -134,7 +135,8 @@ def open_road(name: str, spec: MediaSpec, device: str = "cpu", expected: Encoder
     Raises:
         EncoderError: The encoder cannot be loaded, or is not the expected one.
     """
-    road = _road(spec, device, expected)
+    with torch.random.fork_rng(devices=[]):  # an encoder may draw weights before it takes those of its file
+        road = _road(spec, device, expected)
     if expected is not None and not same_encoder(road.card, expected):
         raise EncoderError(
             f"modality {name!r} was fitted with {_described(expected)}, but its encoder now is "

@@ -92,9 +92,14 @@ def _columns(spec: MediaSpec) -> list[str]:
 
 def _texts(row: Iterable[Any], *, parts: bool) -> list[str]:
     """Returns the texts of one owner: its columns joined, or one text per column; a list reads as a list."""
-    texts = [", ".join(str(value) for value in _values(cell)).strip() for cell in row]
+    texts = [", ".join(map(_written, _values(cell))).strip() for cell in row]
     given = [text for text in texts if text]
     return given if parts else [" ".join(given)] if given else []
+
+
+def _written(value: Any) -> str:
+    """Returns a value as text: 1995 of the float that pandas makes of it where another row of the column is empty."""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def _paths(cell: Any, root: Path, where: str) -> list[Path]:

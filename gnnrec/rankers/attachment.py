@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrec.eigenvectors import eigenvectors
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.named_tensors import below
 from gnnrec.rankers.fold_in import content_tastes
@@ -69,7 +70,7 @@ class ModalitySpace:
         centred = vectors - mean
         # In single precision eigh fails where most directions have no variance, as with counts of words.
         basis = (
-            torch.linalg.eigh((centred.T @ centred).double())[1]
+            eigenvectors((centred.T @ centred).double())[1]
             .to(unit.dtype)
             .flip(1)[:, : min(_MOST_DIRECTIONS, max(1, len(vectors)))]
         )
@@ -254,7 +255,7 @@ class ContentAttachment:
             tastes.append(content_tastes(interactions[people], place * stretch[-1]))
         taste = torch.cat(tastes, dim=1)
         centred = (taste - taste.mean(dim=0)).double()
-        principal = torch.linalg.eigh(centred.T @ centred)[1].to(taste.dtype).flip(1)[:, :_DIRECTIONS_OF_TASTE]
+        principal = eigenvectors(centred.T @ centred)[1].to(taste.dtype).flip(1)[:, :_DIRECTIONS_OF_TASTE]
         unscaled = replace(self, directions=torch.cat(stretch)[:, None] * principal)
         content = unscaled.content(unit_dict, interactions.shape[1])
         measured = some_people(interactions, _MEASURED_PEOPLE)

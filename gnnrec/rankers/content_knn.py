@@ -157,7 +157,7 @@ def _item_features(graph: HeteroData) -> dict[str, Features]:
     return {
         name: Features(name, "item", graph[name].x.numpy(), graph[name, relation, owner].edge_index[1].numpy())
         for name, relation, owner in graph.edge_types
-        if relation == "describes" and owner == "item" and len(graph[name].x)
+        if relation == "describes" and owner == "item" and name != "item" and len(graph[name].x)
     }
 
 

@@ -246,7 +246,8 @@ class NeuralRanker(Ranker):
         """Rebuilds the ranker."""
         config = from_dict(NeuralConfig, state.facts["config"])
         shape = from_dict(GraphShape, state.facts["shape"])
-        model = build_model(shape, config.model)
+        with torch.random.fork_rng(devices=[]):  # the weights that it draws are replaced
+            model = build_model(shape, config.model)
         model.load_state_dict(below("model.", state.tensors))
         weight = config.model.popularity_weight
         if weight is not None and state.facts.get("biases") == "as trained":  # before format 4 they came weighed

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from gnnrec.eigenvectors import eigenvectors
 
 __all__ = ["RidgeRegression"]
 
@@ -41,7 +42,7 @@ class RidgeRegression:
         inputs, targets = inputs.double(), targets.double()
         mean_input, mean_target = inputs.mean(dim=0), targets.mean(dim=0)
         x, y = inputs - mean_input, targets - mean_target
-        eigenvalue, basis = torch.linalg.eigh(x.T @ x)
+        eigenvalue, basis = eigenvectors(x.T @ x)
         rotated = x @ basis
         products = rotated.T @ y
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrec.eigenvectors import eigenvectors
+
 __all__ = ["Directions", "correlated_projections", "main_directions"]
 
 
@@ -40,7 +42,7 @@ def main_directions(x: Tensor, num_directions: int, ridge: float) -> Directions:
     """
     mean = x.mean(dim=0)
     centred = (x - mean).double()
-    variance, directions = torch.linalg.eigh(centred.T @ centred / len(x))  # ascending
+    variance, directions = eigenvectors(centred.T @ centred / len(x))  # ascending
     kept = min(num_directions, *x.shape)
     mean_variance = variance.clamp(min=0).sum() / min(x.shape)
     smallest = torch.finfo(x.dtype).eps * mean_variance.clamp(min=torch.finfo(x.dtype).tiny)
@@ -67,7 +69,7 @@ def correlated_projections(coordinates: Sequence[Tensor], dim: int) -> list[Tens
         ``[num_directions, dim]`` of each modality. The mean square of all projected entries is 1.
     """
     joint = torch.cat(list(coordinates), dim=1).double()
-    agreement, directions = torch.linalg.eigh(joint.T @ joint / len(joint))
+    agreement, directions = eigenvectors(joint.T @ joint / len(joint))
     agreement, directions = agreement.flip(0)[:dim], directions.flip(1)[:, :dim]
     weights = directions * agreement.clamp(min=0).square()
     weights = F.pad(weights, (0, dim - weights.shape[1])).to(coordinates[0].dtype)

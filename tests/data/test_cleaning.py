@@ -89,6 +89,21 @@ def test_bounds_count_positive_events_only():
     assert data.cleaning_report.removed == {"weight below 3": 1, "user or item with too few events": 1}
 
 
+def test_negative_events_do_not_make_a_user_too_busy():
+    frame = pd.DataFrame({"user_id": [1, 1, 1, 2, 2, 2], "item_id": [10, 11, 12] * 2, "rating": [5, 5, 1, 5, 5, 5]})
+    data = Dataset.from_frames(frame, positive_from=3, cleaning=Cleaning(max_user_events=2))
+    assert pairs(data) == {(1, 10), (1, 11)}
+    assert data.cleaning_report.removed == {"weight below 3": 1, "user with more than 2 events": 3}
+
+
+def test_rows_that_lie_equally_far_from_the_centre_are_no_outliers():
+    matrix = np.concatenate([np.eye(4), -np.eye(4)]) + 0.01 * np.random.default_rng(0).normal(size=(8, 4))
+    frame = pd.DataFrame({"user_id": [1], "item_id": [1]})
+    specs = {"v": Vectors(matrix, ids=np.arange(8))}
+    data = Dataset.from_frames(frame, modalities=specs, cleaning=Cleaning(feature_outliers=3))
+    assert len(data.modalities["v"].ids) == 8
+
+
 def test_feature_outliers_are_removed_but_their_items_stay():
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(50, 4))

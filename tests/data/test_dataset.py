@@ -215,12 +215,6 @@ def test_whole_numbers_stay_whole_beside_items_without_a_row():
     assert known["new"][0] is np.True_ or known["new"][0] is True
 
 
-def test_a_column_that_cannot_be_saved_is_named_before_training():
-    table = pd.DataFrame({"item_id": ["a", "b"], "odd": [1, "x"]})
-    with pytest.raises(DataError, match="item table: column 'odd' mixes kinds of values, leave it out"):
-        Dataset.from_frames(log(), items=table)
-
-
 # --- every bad input: under the default, and strictly --------------------------------------------
 
 
@@ -485,3 +479,45 @@ def test_events_of_another_data_set_come_behind_and_strangers_stay_out(caplog):
     timeless = Dataset.from_frames(more.drop(columns="timestamp"))
     with pytest.raises(DataError, match="one part of the log has the column 'timestamp', and the other has none"):
         data.with_events_of(timeless)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.cut(pd.Series([1.0, 2.0]), 2),
+        pd.Series([{}, {}]),
+        pd.Series([1 + 2j, 0]),
+        pd.Series([2**70, 1], dtype=object),
+        pd.Series([1, "a"], dtype=object),
+    ],
+)
+def test_a_column_that_could_not_be_saved_is_named_at_once(column):
+    items = pd.DataFrame({"item_id": [1, 2], "odd": column})
+    with pytest.raises(DataError, match="item table: column 'odd' cannot be saved"):
+        Dataset.from_frames(pd.DataFrame({"user_id": [1], "item_id": [1]}), items)
+
+
+def test_tables_of_pyarrow_can_be_read_again(tmp_path):
+    tags = pd.Series(pa.array([["a", "b"], None]), dtype=pd.ArrowDtype(pa.list_(pa.string())))
+    kind = pd.Series(
+        pa.array(["x", "y"]).dictionary_encode(), dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
+    )
+    data = Dataset.from_frames(
+        pd.DataFrame({"user_id": [1], "item_id": [1]}), pd.DataFrame({"item_id": [1, 2], "tags": tags, "kind": kind})
+    )
+    data.save(tmp_path / "data")
+    again = Dataset.load(tmp_path / "data")
+    assert list(again.item_table["tags"][0]) == ["a", "b"]
+    assert again.item_table["kind"].tolist() == ["x", "y"]
+
+
+def test_modalities_are_a_mapping():
+    with pytest.raises(DataError, match="modalities= takes a mapping of names to what they are, not list"):
+        Dataset.from_frames(pd.DataFrame({"user_id": [1], "item_id": [1]}), modalities=["title"])
+
+
+def test_a_column_that_is_named_for_one_role_is_not_found_for_another():
+    frame = pd.DataFrame({"user_id": [1], "item_id": [2], "rating": [978300760], "score": [4.0]})
+    data = Dataset.from_frames(frame, columns={"timestamp": "rating"})
+    assert data.events.timestamp.tolist() == [978300760]
+    assert data.events.weight.tolist() == [4]

@@ -75,6 +75,16 @@ def test_a_broken_download_goes_on_where_it_stopped_if_the_server_can(server, tm
     assert server.asked == [None, "bytes=30000-"]
 
 
+def test_a_download_may_break_more_than_once(server, tmp_path):
+    for stop in (30_000, 80_000):
+        server.breaks_after = stop
+        with pytest.raises(StorageError, match="call again to go on"):
+            download(server.url, tmp_path / "file.zip", SHA256)
+        assert (tmp_path / "file.zip.part").read_bytes() == CONTENT[:stop]
+    assert download(server.url, tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=30000-", "bytes=80000-"]
+
+
 def test_a_whole_part_needs_only_its_check(server, tmp_path):
     (tmp_path / "file.zip.part").write_bytes(CONTENT)
     assert download(server.url, tmp_path / "file.zip", SHA256).read_bytes() == CONTENT

@@ -158,6 +158,26 @@ def test_numbers_of_one_file_are_texts_beside_the_texts_of_another(tmp_path):
     assert frame["year"].tolist() == [1, pd.NA]
 
 
+@pytest.mark.parametrize("name", ["f.inter", "f.csv"])
+@pytest.mark.parametrize("read", [read_frame, lambda *given: (pd.concat(read_chunks(*given)), None)])
+def test_columns_with_a_typed_header_are_texts_on_request(tmp_path, name, read):
+    header = "user_id:token\titem_id:token\n" if name == "f.inter" else "user_id,item_id\n"
+    (tmp_path / name).write_text(header + ("7\t8\n" if name == "f.inter" else "7,8\n"))
+    frame, _ = read(tmp_path / name, "log", ["item_id"])
+    assert frame["user_id"].tolist() == [7]
+    assert frame["item_id"].tolist() == ["8"]
+
+
+def test_columns_of_pyarrow_become_plain_ones():
+    arrays = {"n": pa.array([1, None]), "t": pa.array(["a", None]), "tags": pa.array([["a", "b"], None])}
+    frame = pd.DataFrame({name: pd.Series(array, dtype=pd.ArrowDtype(array.type)) for name, array in arrays.items()})
+    read, _ = read_frame(frame)
+    assert not any(isinstance(dtype, pd.ArrowDtype) for dtype in read.dtypes)
+    assert read["n"].tolist() == [1, pd.NA]
+    assert read["t"][0] == "a"
+    assert list(read["tags"][0]) == ["a", "b"]
+
+
 def test_what_a_library_cannot_hold_is_said():
     mixed = pd.DataFrame({"query": ["a", 5], "rank": [1, 1]})
     with pytest.raises(DataError, match="polars cannot hold the answer, call people by integers or by texts"):
@@ -238,3 +258,18 @@ def test_a_line_of_json_may_be_long(tmp_path):
     assert read_frame(tmp_path / "f.jsonl")[0]["review"].str.len().tolist() == [3_000_000] * 2
     chunks = list(read_chunks(tmp_path / "f.jsonl", "log"))
     assert sum(len(chunk) for chunk in chunks) == 2
+
+
+@pytest.mark.parametrize("scanned", range(4, 24))
+def test_numbers_padded_with_zeros_are_found_wherever_a_block_of_the_file_ends(tmp_path, monkeypatch, scanned):
+    monkeypatch.setattr("gnnrec.data.delimited._SCANNED_BYTES", scanned)
+    (tmp_path / "f.csv").write_text("user,item\n1,9\n1,  007\n2,8\n")
+    assert read_frame(tmp_path / "f.csv")[0]["item"].str.strip().tolist() == ["9", "007", "8"]
+
+
+def test_a_column_has_a_fraction_in_all_chunks_or_in_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("gnnrec.data.chunks.CHUNK_ROWS", 2)
+    (tmp_path / "f.csv").write_text("user_id,price\n1,2\n2,3\n3,0.5\n4,1\n")
+    whole, _ = read_frame(tmp_path / "f.csv")
+    in_chunks = pd.concat(read_chunks(tmp_path / "f.csv", "log"), ignore_index=True)
+    pd.testing.assert_frame_equal(in_chunks, whole)

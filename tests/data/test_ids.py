@@ -40,6 +40,7 @@ def test_ids_become_integers_or_strings(values, expected):
         (7, "single value 7"),
         (np.array([["a"]]), "2 dimensions"),
         ([1e19, 2e19], "2e.19 is too large for a float"),
+        ([-1e17, 1.0], "1e.17 is too large for a float"),
         ([10**20, 2], "100000000000000000000 does not fit"),
         ([-1, 2**63 + 5], "does not fit"),
         ([-(2**63) - 1, 5], "-9223372036854775809 does not fit"),
@@ -83,8 +84,9 @@ def test_maps_are_distinct_sorted_unions_and_grow_at_the_end():
         items.extend([9, 2])
     with pytest.raises(DataError, match="must be integers like the old"):
         items.extend(["x"])
-    with pytest.raises(DataError, match="repeated: 4"):
-        IdMap([4, 4])
+    for repeating in (lambda: IdMap([4, 4]), lambda: items.extend([4, 4])):
+        with pytest.raises(DataError, match="repeated: 4"):
+            repeating()
     with pytest.raises(DataError, match="integers in one place and strings"):
         IdMap.from_values([np.array([1]), np.array(["a"], dtype=object)], "item")
     with pytest.raises(ValueError, match="read-only"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +36,11 @@ def test_numbers_classes_and_several_classes(shop: gr.Dataset) -> None:
     assert labels["shelf"].dtype == np.int64
     assert labels["stars"].dtype == labels["genres"].dtype == np.float32
     assert item_labels(shop, []) == {}
+
+
+def test_a_number_that_all_items_share_tells_nothing(shop: gr.Dataset) -> None:
+    same = replace(shop, item_table=shop.item_table.assign(stars=[3.0, np.nan, 3.0, 3.0]))
+    np.testing.assert_array_equal(item_labels(same, ["stars"])["stars"], [0, np.nan, 0, 0])
 
 
 def test_a_column_at_fault_is_named(shop: gr.Dataset) -> None:

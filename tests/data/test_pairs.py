@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnrec.data.pairs import place_matrix, places_within
+from gnnrec.data.pairs import place_matrix, places_within, relation_matrix
 
 EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30)
 
@@ -23,3 +23,11 @@ def test_places_follow_the_last_time_a_pair_came(events: list[tuple[int, int]]) 
 def test_places_within_counts_what_came_before(owner: list[int]) -> None:
     expected = [owner[:at].count(one) for at, one in enumerate(owner)]
     assert places_within(np.array(owner, dtype=np.int64), 6).tolist() == expected
+
+
+def test_a_relation_joins_both_ways_and_nothing_by_loops_or_weights_of_0() -> None:
+    source, target = np.array([0, 0, 1, 2, 2]), np.array([1, 1, 1, 0, 1])
+    weight = np.array([1, 2, 4, 0, -1], dtype=np.float32)
+    joined = relation_matrix(source, target, weight, 3)
+    np.testing.assert_array_equal(joined.toarray(), [[0, 3, 0], [3, 0, 0], [0, 0, 0]])
+    assert joined.nnz == 2

@@ -212,6 +212,8 @@ def test_holdout_leaves_every_user_and_item_a_training_pair(frame, fraction, see
     assert len(valid.events) == len(pairs(valid)) <= round(fraction * len(pairs(data)))
     kept = pairs(train)
     assert rows(train) == [row for row in rows(data) if row[:2] in kept]  # repeats stay, in order
+    firsts = [row for at, row in enumerate(rows(data)) if row[:2] not in {other[:2] for other in rows(data)[:at]}]
+    assert rows(valid) == [row for row in firsts if row[:2] not in kept]
 
 
 def test_holdout_takes_the_whole_fraction_where_it_can():

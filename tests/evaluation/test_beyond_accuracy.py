@@ -91,6 +91,10 @@ def test_popularity_bias() -> None:
     assert long_tail_share(top_items, popularity, head=0.4).tolist() == [0.0, 0.5]
     assert long_tail_share(top_items, popularity).tolist() == [0.5, 0.5]  # the head is item 0
     assert np.isnan(popularity_lift(top_items, sp.csr_matrix((2, 5)), popularity))
+    # Who has no history, or no list, is compared with nothing.
+    first, nobody = np.array([[1, 0], [0, 0]]), np.array([[0, 1], [-1, -1]])
+    assert popularity_lift(top_items, sp.csr_matrix(first @ history.toarray()), popularity) == pytest.approx(7 / 3 - 1)
+    assert popularity_lift(nobody, history, popularity) == pytest.approx(7 / 3 - 1)
 
 
 def test_exposure_ignores_empty_places() -> None:
@@ -109,6 +113,8 @@ def test_calibration() -> None:
     third = calibration(np.array([[2, 1]]), history[[2]], categories)
     assert third.item() == pytest.approx((p * np.log(p / mixed)).sum())
     np.testing.assert_allclose(calibration(lists, history, sp.csr_matrix(categories)), values)
+    stars = sp.csr_matrix(history.multiply([[1, 5, 1]]))  # every stored entry is one pair
+    np.testing.assert_allclose(calibration(lists, stars, categories), values)
     with pytest.raises(DataError, match="2 rows for 3 items"):
         calibration(lists, history, categories[:2])
 

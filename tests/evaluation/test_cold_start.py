@@ -58,3 +58,16 @@ def test_without_time_the_order_is_random_and_fixed_by_the_seed():
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
     assert set(one) == {0, 1, 2, 3}
+
+
+def test_a_hidden_item_that_is_not_offered_takes_no_place():
+    offered = np.arange(12) % 4 > 0
+    times = 3000
+
+    def score(user_index: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.where(offered, RNG.random((len(user_index), 12)), -np.inf))
+
+    pairs, mask = (sp.vstack([one] * times, "csr") for one in (TEST - TEST.multiply(MASK), MASK))
+    drawn = evaluate_rankings(score, pairs, mask=mask, metrics=["recall@3"]).per_user["recall@3"]
+    expected = expected_at_random(TEST - TEST.multiply(MASK), mask=MASK, offered=offered, k=3).per_user["recall@3"]
+    np.testing.assert_allclose(expected, drawn.reshape(times, -1).mean(axis=0), atol=0.03)

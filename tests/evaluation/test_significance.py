@@ -60,6 +60,14 @@ def test_equal_models_and_symmetry() -> None:
     assert backward.p_value == forward.p_value
 
 
+@pytest.mark.parametrize("unit", [0.01, 0.05, 1.0])
+def test_the_unit_does_not_matter(unit: float) -> None:
+    """Resamples as far away as the difference itself count, however their distance is rounded."""
+    ones, nothing = np.arange(10) < 5, np.zeros(10)
+    outcomes = [paired_bootstrap(size * ones, nothing, resamples=200).p_value for size in (unit, 1.0)]
+    assert outcomes[0] == outcomes[1]
+
+
 def test_block_boundaries_leave_no_resample_out() -> None:
     # 300,000 users: 13 resamples a block; an unset mean would be far from the truth.
     values = np.ones(300_000)

@@ -88,3 +88,9 @@ def test_a_pair_that_is_stored_twice_is_one() -> None:
     frame = sliced(evaluation, test, train, k=2)
     assert frame[["slice", "num_pairs", "recall@2"]].values.tolist() == [["1–3", 1, 1.0]]
     assert test.nnz == 2  # what was given stays as it is
+
+
+def test_lists_may_be_asked_to_be_longer_than_the_catalogue() -> None:
+    whole = evaluate_rankings(lambda user: torch.ones(len(user), 5), TEST, metrics=["recall@9"])
+    frame = sliced(whole, TEST, TRAIN, by="cold", k=9)
+    assert frame["recall@9"].tolist() == [1, 1]

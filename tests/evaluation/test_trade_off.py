@@ -115,3 +115,12 @@ def test_a_picture_shows_every_model(tmp_path: Path):
     other = TradeOff(5, limits[0], np.full(50, 0.02), limits[1], np.full(50, 0.02))
     with pytest.raises(DataError, match=r"\[5, 20\]"):
         plot_trade_off({**curves, "shorter": other}, tmp_path / "none.png")
+
+
+def test_of_a_known_and_a_new_item_that_score_alike_the_first_in_the_catalogue_has_the_place():
+    for new in ([False, True], [True, False]):
+        trade = trade_off(
+            lambda users: torch.ones(len(users), 2), sp.csr_matrix(np.ones((1, 2))), np.array(new),
+            mask=sp.csr_matrix((1, 2)), k=1,
+        )  # fmt: skip
+        assert (trade.known_recall(0), trade.new_recall(0)) == (new[1], new[0])

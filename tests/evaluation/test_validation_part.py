@@ -50,6 +50,14 @@ def test_most_have_to_come_after_the_last_event_of_their_users(times: tuple[floa
     assert set_aside(TRAIN, valid, seed=0).come_after is after
 
 
+def test_people_without_training_events_say_nothing_of_what_comes_after() -> None:
+    users = pd.DataFrame({"user_id": ["ann", "eve", "fay"]})
+    log = pd.DataFrame({"user_id": "ann", "item_id": ["tea", "jam"], "timestamp": [2.0, 3.0]})
+    train = gr.Dataset.from_frames(log, users=users, items=pd.DataFrame({"item_id": ["jam", "rice", "tea"]}))
+    valid = dataset([("ann", "rice", 1), ("eve", "tea", 9), ("fay", "tea", 9)])
+    assert not set_aside(train, valid, seed=0).come_after
+
+
 def test_without_time_nothing_is_known_to_come_after() -> None:
     valid = gr.Dataset.from_frames(pd.DataFrame({"user_id": ["ann"], "item_id": ["rice"]}))
     assert not set_aside(TRAIN, valid, seed=0).come_after

@@ -62,6 +62,12 @@ def test_reach_equals_shortest_paths(seed: int) -> None:
         np.testing.assert_allclose(report.loc[hops].to_numpy(), wanted, rtol=1e-6)
 
 
+def test_an_even_distance_alone_reaches_what_the_odd_one_below_does() -> None:
+    interactions = random_interactions(0)
+    even, odd = (reachability_report(interactions, hops=hops).drop(columns="hops") for hops in ((2, 4), (1, 3)))
+    assert even.equals(odd)
+
+
 def test_reach_of_a_sample_is_the_same_for_the_same_seed() -> None:
     interactions = random_interactions(0)
     first, again = (reachability_report(interactions, sample=7, seed=3) for _ in range(2))

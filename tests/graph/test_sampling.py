@@ -197,6 +197,28 @@ def test_binary_negatives_stand_behind_the_given_edges() -> None:
     assert label.tolist() == [1, 2, 0, 0, 0]
 
 
+def test_each_end_of_binary_negatives_is_drawn_by_its_own_weights() -> None:
+    sampler = NeighbourSampler(small_graph(), [1], generator=generator())
+    index = EdgeSamplerInput(None, torch.tensor([4]), torch.tensor([0]), input_type=("user", "", "item"))
+    weights = {"src_weight": torch.eye(5)[3], "dst_weight": torch.eye(3)[2]}
+    output = sampler.sample_from_edges(index, NegativeSampling("binary", 4, **weights))
+    source, target = output.metadata[1]
+    assert output.node["user"][source].tolist() == [4, 3, 3, 3, 3]
+    assert output.node["item"][target].tolist() == [0, 2, 2, 2, 2]
+
+
+def test_batches_say_which_edges_they_are_of() -> None:
+    graph = small_graph()
+    pairs = (("user", "interacts", "item"), graph["user", "interacts", "item"].edge_index)
+    for negatives in (
+        NegativeSampling("triplet", 1),
+        NegativeSampling("binary", 1),
+        SharedNegatives(lambda: pairs[1][1]),
+    ):
+        loader = LinkLoader(graph, NeighbourSampler(graph, [1]), pairs, neg_sampling=negatives, batch_size=4)
+        assert [batch["user", "interacts", "item"].input_id.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5]]
+
+
 def test_seed_edges_within_one_node_type_share_their_nodes() -> None:
     index = EdgeSamplerInput(None, torch.tensor([2, 1]), torch.tensor([0, 2]), input_type=("item", "like", "item"))
     output = NeighbourSampler(small_graph(), []).sample_from_edges(index)

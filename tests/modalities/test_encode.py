@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
@@ -130,6 +131,13 @@ def test_sounds_are_read_at_the_encoders_rate_and_cut(tmp_path, write_sound):
     assert found.values[:, 1].tolist() == [4_000, 2_000]
     assert found.report.truncated == 1
     assert found.encoder.preprocessing == {"max_seconds": "0.5"}
+
+
+def test_a_sound_that_cannot_be_read_is_not_cut_as_well(tmp_path, write_sound):
+    soundfile.write(write_sound("silent.wav"), np.zeros(16_000), 16_000)
+    frame = pd.DataFrame({"clip": ["silent.wav"]})
+    found = encode(Audio("clip", encoder="loudness", media_root=tmp_path, max_seconds=0.5), frame)
+    assert (found.report.unreadable, found.report.truncated) == (1, 0)
 
 
 def test_clips_go_through_the_image_encoder(tmp_path, write_video):

@@ -1,6 +1,7 @@
 """Every published model against its paper's equations, written out densely and one node at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gnnrec.nn.architectures import ARCHITECTURES, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.nn.model_config import ModelConfig
+from gnnrec.nn.propagate import bipartite_operator
 from gnnrec.presets import RecommenderConfig
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
@@ -250,6 +252,23 @@ def test_every_parameter_learns(architecture: str, media_graph: MakeGraph) -> No
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_a_user_without_interactions_is_nobody_in_particular(architecture: str, media_graph: MakeGraph) -> None:
+    """All zeros, by which serving knows to answer with the average taste."""
+    graph = media_graph()
+    num_users = graph.num_users + 1
+    with_nobody = replace(
+        graph,
+        num_users=num_users,
+        interactions=bipartite_operator(graph.edge_index, num_users, graph.num_items),
+        user_degree=F.pad(graph.user_degree, (0, 1)),
+    )
+    with torch.no_grad():
+        user = model_of(with_nobody, architecture)(with_nobody).user_mixed
+    assert user[:-1].any(dim=1).all()
+    assert not user[-1].any()
 
 
 @pytest.mark.parametrize("architecture", PUBLISHED)

@@ -101,6 +101,19 @@ def test_the_user_is_moved_by_what_the_encoder_makes_of_the_events(
     torch.testing.assert_close(today, torch.cat([expected, torch.ones(40, 1)], dim=1))
 
 
+def test_blocks_of_users_do_not_matter(
+    message_graph: Callable[..., MessageGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = in_order(message_graph())
+    model = MultimodalGraphModel(graph.shape, ModelConfig(embedding_dim=9, sequence_encoder="gru")).eval()
+    with torch.no_grad():
+        embeddings = model(graph)
+        whole = model.users_today(embeddings.user, embeddings.item, graph.histories)
+        monkeypatch.setattr("gnnrec.nn.model._USERS_AT_ONCE", 7)
+        in_blocks = model.users_today(embeddings.user, embeddings.item, graph.histories)
+    torch.testing.assert_close(in_blocks, whole)
+
+
 def test_without_events_or_an_encoder_the_user_stays(message_graph: Callable[..., MessageGraph]) -> None:
     graph = in_order(message_graph())
     plain = MultimodalGraphModel(graph.shape, ModelConfig(embedding_dim=9))

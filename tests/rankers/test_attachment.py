@@ -103,6 +103,13 @@ def test_a_missing_modality_is_not_an_average_one(media: dict[str, torch.Tensor]
     assert without < 0.3 < 0.6 < with_one
 
 
+def test_a_modality_of_noise_is_trusted_where_there_is_no_other() -> None:
+    """Without any trust all new items would be the same."""
+    noise, target = unit(60, 4), unit(60, 4, seed=5)
+    attachment, _, _ = ContentAttachment.fit({"noise": noise}, {}, torch.arange(60), target, target, 0)
+    assert attachment.trust.any()
+
+
 def test_a_modality_of_noise_is_not_trusted() -> None:
     unit_dict = {"text": unit(60, 10), "noise": unit(60, 40, seed=9)}
     target = unit_dict["text"] @ unit(10, 4, seed=5) + 0.2 * unit(60, 4, seed=6)

@@ -172,6 +172,26 @@ def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
     assert (weight > 0) == (told == "by content")
 
 
+def test_what_people_had_of_items_that_play_new_is_no_part_of_their_taste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has had a new item: where all of them play new at once, nobody has a taste."""
+    monkeypatch.setattr(calibration_module, "_SIMULATED_SHARE", 1.0)
+    people, half = np.arange(NUM // 2), NUM // 2
+    had = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people)), (half, NUM))
+    wanted = sp.csr_matrix((np.ones(half, np.float32), (people, 2 * people + 1)), (half, NUM))
+    weight = best_content_taste(
+        ValidationPairs(wanted, had, ("recall@1",)),
+        torch.eye(half),
+        torch.eye(half).repeat_interleave(2, 0),
+        had,
+        known=torch.arange(NUM),
+        left_out=torch.from_numpy(np.random.default_rng(0).normal(size=(NUM, half))).float(),
+        new=torch.arange(0),
+        placed=torch.zeros(0, half),
+        select_by="recall@1",
+    )
+    assert weight == 0
+
+
 @pytest.mark.parametrize("told", ["by content alone", "by the vectors too", "by the linear part too"])
 def test_content_of_known_items_counts_where_it_tells_what_nothing_else_does(told: str) -> None:
     """Items come in pairs of one content; people had the first of a pair, and want the second."""

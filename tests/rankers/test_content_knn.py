@@ -1,10 +1,12 @@
 """Neighbours by content, against the cosines written out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
 
+import gnnrec as gr
 from gnnrec.errors import ConfigError
 from gnnrec.graph.build import build_graph
 from gnnrec.modalities.features import Features
@@ -73,6 +75,19 @@ def test_new_items_reach_the_right_users(neighbours: int, planted: PlantedGraph,
     ranker = ContentKnnRanker.fit(task, ContentKnnConfig(neighbours))[0]
     best = ranker.score(np.arange(120))[:, torch.from_numpy(planted.new_items)].argsort(dim=1, descending=True)[:, :2]
     assert (planted.item_taste[planted.new_items][best] == planted.user_taste[:, None]).mean() > 0.85
+
+
+def test_a_relation_between_items_may_be_called_as_that_to_their_media() -> None:
+    shop = gr.synthetic.shop(num_users=40, num_items=20, seed=0)
+    edges = pd.DataFrame({"source_id": ["i01"], "target_id": ["i02"]})
+    modalities = {"look": shop.vectors()}
+    plain, related = (
+        gr.Recommender.preset("content-knn").fit(
+            gr.Dataset.from_frames(shop.interactions, modalities=modalities, relations=relations), progress=False
+        )
+        for relations in ({}, {"describes": gr.Relation(edges, between="item")})
+    )
+    pd.testing.assert_frame_equal(related.recommend(["u01"]), plain.recommend(["u01"]))
 
 
 def test_media_are_needed() -> None:

@@ -141,10 +141,12 @@ def test_nobody_in_particular_has_the_average_taste(fitted: NeuralRanker, factor
         torch.testing.assert_close(scores[0], average)
 
 
-def test_a_user_without_events_has_the_average_taste_too(planted: PlantedGraph) -> None:
+@pytest.mark.parametrize("content_counts", [0.0, 0.5])
+def test_a_user_without_events_has_the_average_taste_too(planted: PlantedGraph, content_counts: float) -> None:
     grown = with_new_user(planted, [])
     task = RankingTask(build_graph(grown, planted.features), grown)
-    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, training=TrainingConfig(epochs=1)))
+    model = replace(CONFIG.model, known_content_taste=content_counts)
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, model=model, training=TrainingConfig(epochs=1)))
     torch.testing.assert_close(ranker.vectors("user")[120], ranker.vectors("user")[:120].mean(dim=0))
 
 
@@ -394,6 +396,20 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
     moved = serving.item[planted.new_items] - measured["placed"][:, width:]
     assert not moved[:, :-1].any()
     torch.testing.assert_close(moved[:, -1], torch.full((len(moved),), result.chosen["new_item_offset"]))
+
+
+@pytest.mark.parametrize("content_taste", [0.0, 0.7])
+def test_vectors_and_scores_both_hear_of_events_on_new_items(
+    task: RankingTask, planted: PlantedGraph, content_taste: float
+) -> None:
+    model = replace(CONFIG.model, content_taste=content_taste, linear_part="none")
+    ranker, _ = NeuralRanker.fit(task, replace(CONFIG, model=model, training=TrainingConfig(epochs=1)))
+    new, people = planted.new_items[0], np.arange(9)
+    events = sp.csr_matrix((np.ones(9, dtype=np.float32), (people, np.full(9, new))), planted.train.shape)
+    told = ranker.update(planted.train + events, people)
+    torch.testing.assert_close(told.score(EVERYBODY), told.vectors("user") @ told.vectors("item").T)
+    unmoved, moved = (one.vectors("item")[new] for one in (ranker, told))
+    assert F.cosine_similarity(unmoved, moved, dim=0) < 0.999
 
 
 def test_tastes_do_not_depend_on_the_order_of_a_history(task: RankingTask, planted: PlantedGraph) -> None:

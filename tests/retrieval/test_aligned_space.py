@@ -14,6 +14,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.modalities.features import Features
 from gnnrec.nn.alignment import OBJECTIVES
 from gnnrec.retrieval.aligned_space import AlignedSpace, AlignmentConfig
+from gnnrec.retrieval.common_directions import correlated_projections
 
 WIDTHS = {"plot": 20, "poster": 30, "sound": 12}
 SHORT = AlignmentConfig(dim=8, epochs=3, batch_size=64)
@@ -70,6 +71,28 @@ def test_objectives_that_know_pairs_align_from_a_random_start(name: str) -> None
     )
     space = AlignedSpace.fit(features, config, owners=np.arange(240))
     assert np.mean(recall_at_1(space, features, np.arange(240, 300))) > (0.3 if name == "generative" else 0.6)
+
+
+def test_what_all_vectors_of_a_modality_share_has_no_part_in_the_space() -> None:
+    features = {name: replace(part, values=part.values + 2) for name, part in shop().items()}
+    space = AlignedSpace.fit(features, replace(SHORT, epochs=0))
+    for name, part in features.items():
+        assert space.project(name, part.values).mean(dim=0).norm() < 0.1  # directions go every way
+
+
+def test_an_absent_modality_lies_at_the_centre_where_correlations_are_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, seen = shop(), []
+
+    def watched(coordinates: list[torch.Tensor], dim: int) -> list[torch.Tensor]:
+        seen.extend(coordinates)
+        return correlated_projections(coordinates, dim)
+
+    monkeypatch.setattr("gnnrec.retrieval.aligned_space.correlated_projections", watched)
+    sound = features["sound"]
+    features["sound"] = replace(sound, values=sound.values[100:] + 5, owner_index=sound.owner_index[100:])
+    AlignedSpace.fit(features, replace(SHORT, epochs=0))
+    assert [bool(y[:100].any()) for y in seen] == [True, True, False]
+    assert all(y[100:].any(dim=1).all() for y in seen)
 
 
 def test_vectors_have_unit_length_and_count_by_direction() -> None:

@@ -56,3 +56,17 @@ def test_columns_beyond_all_directions_are_zero() -> None:
     assert [tuple(block.shape) for block in blocks] == [(2, 7), (3, 7)]
     assert all(not block[:, 5:].any() for block in blocks)
     assert all(block[:, :5].any() for block in blocks)
+
+
+def test_columns_count_by_the_square_of_their_eigenvalue() -> None:
+    """Directions in which the modalities agree more are longer."""
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(4000, 3, generator=generator) * torch.tensor([3.0, 1.0, 0.3])
+    coordinates = []
+    for _ in range(2):
+        x = shared + torch.randn(4000, 3, generator=generator)
+        coordinates.append(main_directions(x, 3, ridge=0).coordinates(x))
+    joint = torch.cat(coordinates, dim=1)
+    agreement = torch.linalg.eigvalsh(joint.T @ joint / len(joint)).flip(0)[:3]
+    length = torch.cat(correlated_projections(coordinates, 3)).norm(dim=0)
+    torch.testing.assert_close(length / length[0], (agreement / agreement[0]).square(), rtol=1e-3, atol=1e-4)

@@ -183,3 +183,14 @@ def test_no_queries_have_no_answers(kind):
         pytest.importorskip("faiss")
     scores, found = ItemIndex(ITEMS[:200], kind).search(np.zeros((0, 16), dtype=np.float32), 3)
     assert scores.shape == found.shape == (0, 3)
+
+
+def test_lists_that_hold_too_few_items_end_in_minus_one():
+    pytest.importorskip("faiss")
+    scores, found = ItemIndex(ITEMS, "ivf", effort=1).search(QUERIES, 2000)  # one list of some seventy is read
+    nothing = found < 0
+    assert nothing.any(dim=1).all()
+    assert (scores[nothing] == -np.inf).all()
+    for row, answered in zip(scores, (~nothing).sum(dim=1), strict=True):
+        assert row[:answered].isfinite().all()
+        assert (row[:answered].diff() <= 0).all()

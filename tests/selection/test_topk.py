@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -56,6 +58,13 @@ def test_selection_of_any_width_and_any_number_of_ties(
     wanted_values, wanted_index = by_full_sort(scores, k)
     np.testing.assert_array_equal(values.numpy(), wanted_values)
     np.testing.assert_array_equal(index.numpy(), wanted_index)
+
+
+def test_of_equal_items_the_first_is_chosen_though_a_later_one_stands_beside_the_best() -> None:
+    """In a row so wide that whole groups of items are compared first."""
+    scores = torch.zeros(1, 1000)
+    scores[0, 500], scores[0, [501, 40]] = 2, 1
+    assert top_k_of_scores(scores, 2)[1].tolist() == [[500, 40]]
 
 
 def test_agrees_with_torch_where_nothing_ties() -> None:
@@ -148,3 +157,18 @@ def test_whole_numbers_are_scores_too() -> None:
     scores, index = top_k_of_scores(counts, 3, allowed=allowed, exclude=seen)
     assert (scores.tolist(), index.tolist()) == ([[1, -INF, -INF]], [[1, -1, -1]])
     assert top_k_of_scores(torch.from_numpy(counts), 2)[1].tolist() == [[0, 2]]
+
+
+def test_large_whole_numbers_keep_their_order() -> None:
+    counts = np.array([[2**24, 2**24 + 1]])  # equal in single precision
+    assert top_k_of_scores(counts, 1)[1].tolist() == [[1]]
+
+
+def test_threads_to_come_are_as_free_as_before() -> None:
+    torch.set_num_threads(2)
+    try:
+        top_k_of_scores(torch.zeros(5000, 500), 1)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(1)

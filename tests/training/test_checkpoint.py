@@ -13,6 +13,7 @@ from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
 from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import row_normalised_operator
+from gnnrec.nn.sequence import Histories
 from gnnrec.testing import planted_graph
 from gnnrec.training.checkpoint import Checkpoint, fingerprint
 from gnnrec.training.config import TrainingConfig
@@ -97,6 +98,7 @@ def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphM
 
     pairs = sp.random(graph.num_users, graph.num_items, 0.1, format="csr", random_state=0)
     empty = sp.csr_matrix(pairs.shape)
+    place = torch.arange(graph.edge_index.shape[1])
     before = {name: weight + 1 for name, weight in model.state_dict().items()}
 
     wider = MultimodalGraphModel(graph.shape, ModelConfig(embedding_dim=9, hops=1))
@@ -112,6 +114,8 @@ def test_whatever_determines_a_run_is_in_its_fingerprint(model: MultimodalGraphM
         run(graph=replace(graph, relations=fewer.relations)),
         run(graph=replace(graph, owner_dict={"content": graph.owner_dict["content"].flip(0)})),
         run(graph=replace(graph, edge_weight=torch.ones(graph.edge_index.shape[1]))),
+        run(graph=replace(graph, histories=Histories.from_edges(graph.edge_index, place, graph.num_users))),
+        run(graph=replace(graph, histories=Histories.from_edges(graph.edge_index, -place, graph.num_users))),
         run(graph=replace(graph, labels={"genre": torch.arange(graph.num_items)})),
         run(graph=replace(graph, labels={"genre": torch.arange(graph.num_items).flip(0)})),
         run(graph=replace(graph, relations=with_relation(graph, [1.0, 1.0]))),

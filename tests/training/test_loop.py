@@ -125,6 +125,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(graph: MessageGraph) -
 
 def test_without_validation_the_last_epoch_is_kept(uninterrupted) -> None:
     assert uninterrupted[1].best_epoch == 4
+    assert not uninterrupted[0].training  # nothing is dropped out of what it says from here on
 
 
 def test_validation_sees_the_present_embeddings(graph: MessageGraph) -> None:

@@ -13,6 +13,7 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.testing import PlantedGraph, planted_graph
+from gnnrec.training import objective as objective_module
 from gnnrec.training.config import TrainingConfig
 from gnnrec.training.loop import train
 from gnnrec.training.minibatch import sampled_steps
@@ -75,18 +76,22 @@ def test_every_pair_is_passed_once_with_the_candidates(graph: MessageGraph) -> N
         torch.testing.assert_close(embeddings.item[step.candidate_index], whole.item[step.candidate_id])
 
 
-def test_a_step_on_all_neighbours_is_a_step_on_the_whole_graph(graph: MessageGraph) -> None:
+def test_a_step_on_all_neighbours_is_a_step_on_the_whole_graph(
+    graph: MessageGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Loss and gradient, with every auxiliary loss that needs no views of its own."""
     config = TrainingConfig(
         loss="sampled-softmax", auxiliary={"alignment": 0.1, "regularisation": 0.1, "output-regularisation": 0.1}
     )
+    monkeypatch.setattr(objective_module, "_DRAWS", 8)  # few, so that the chance of an item depends on its degree
     objective = Objective(graph, config)
-    step = steps(model_of(graph), graph, ALL)[1]
+    step = steps(model_of(graph), graph, ALL, batch_size=4)[1]
+    assert step.candidate_index.tolist() != step.candidate_id.tolist()  # a sample numbers its nodes anew
 
     def terms_and_gradient(on_sample: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         model = model_of(graph)
         if on_sample:
-            on = steps(model, graph, ALL)[1]
+            on = steps(model, graph, ALL, batch_size=4)[1]
         else:
             user_index, item_index = graph.edge_index[:, step.edge]
             on = Step(graph, step.edge, user_index, item_index, None, {}, step.candidate_id, step.candidate_id)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from gnnrec.nn.alignment import AlignedRows
 from gnnrec.nn.alignment.adversarial import Adversarial, reverse_gradient
 from gnnrec.nn.alignment.co_training import CoTraining, disagreement
-from gnnrec.nn.alignment.contrast import InfoNCE
+from gnnrec.nn.alignment.contrast import TEMPERATURE, InfoNCE, contrast
 from gnnrec.nn.alignment.distance import Distance, mean_alignment
 from gnnrec.nn.alignment.distribution import coral, maximum_mean_discrepancy
 from gnnrec.nn.alignment.multi_task import MultiTask
@@ -233,6 +234,18 @@ def test_users_teach_the_rankers_to_agree() -> None:
     assert cosine.min() > 0.95
 
 
+def test_owners_that_are_ranked_without_users_are_not_pulled_along() -> None:
+    """What ranks them is the mean of both modalities as it stands."""
+    torch.manual_seed(0)
+    z = F.normalize(torch.randn(6, 2, 4), dim=2).requires_grad_()
+    CoTraining(2, 4)(AlignedRows(z, torch.ones(6, 2, dtype=torch.bool))).backward()
+    by_hand = z.detach().clone().requires_grad_()
+    first, second = F.normalize(by_hand, dim=2).unbind(1)
+    means = F.normalize(z.detach().sum(dim=1)) / TEMPERATURE
+    (contrast(first, second) + disagreement(first @ means.T, second @ means.T)).backward()
+    torch.testing.assert_close(z.grad, by_hand.grad)
+
+
 def test_each_kind_of_label_has_its_loss_and_unknown_ones_none() -> None:
     torch.manual_seed(0)
     objective = MultiTask(1, 3, {"category": 4, "rating": 1, "genres": 2})
@@ -251,3 +264,14 @@ def test_each_kind_of_label_has_its_loss_and_unknown_ones_none() -> None:
     ) / 3
     loss = objective(AlignedRows(z, torch.ones(3, 1, dtype=torch.bool), labels=labels))
     torch.testing.assert_close(loss, expected)
+
+
+def test_each_modality_counts_alike_against_the_discriminator(paired_rows: Callable[..., AlignedRows]) -> None:
+    """However many owners have it."""
+    rows = paired_rows(num_owners=10)
+    rows.present[:8, 1] = False
+    objective = Adversarial(2, 8)
+    logits = objective.discriminator(F.normalize(rows.z, dim=-1))
+    of_first = F.cross_entropy(logits[:, 0], torch.zeros(10, dtype=torch.int64))
+    of_second = F.cross_entropy(logits[8:, 1], torch.ones(2, dtype=torch.int64))
+    torch.testing.assert_close(objective(rows), (of_first + of_second) / 2)
