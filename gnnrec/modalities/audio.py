@@ -19,6 +19,7 @@ __all__ = ["TransformersAudio", "from_hub", "prepare_waveform", "read_sound", "s
 
 _SILENCE = 1e-4  # a sound whose loudest sample is below -80 dBFS holds nothing to encode
 _MOSTLY = 0.9  # of the stated samples; MP3 files without a header of their length have it estimated
+_OGG, _LONGEST_PAGE = b"OggS", 65_307  # bytes
 _STREAMED = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe state as its size
 
 
@@ -39,7 +40,7 @@ def read_sound(path: str | Path, sampling_rate: int, max_seconds: float = float(
     """
     soundfile, _ = _sound_packages()
     try:
-        _refuse_cut_wav(Path(path))
+        _refuse_cut(Path(path))
         with soundfile.SoundFile(path) as file:
             frames = int(min(file.frames, np.ceil(max_seconds * file.samplerate)))
             channels = file.read(frames, dtype="float32", always_2d=True)
@@ -185,12 +186,26 @@ def _window_samples(extractor: Any) -> int:
     return 0
 
 
-def _refuse_cut_wav(path: Path) -> None:
-    """Raises ``ValueError`` for a WAV file shorter than it states, which libsndfile would read without a word."""
+def _refuse_cut(path: Path) -> None:
+    """Raises ``ValueError`` for a WAV file shorter than it states, or an Ogg file (Vorbis, Opus) without its last page.
+
+    libsndfile would read them without a word.
+    """
     with path.open("rb") as file:
         head = file.read(12)
+        if head[:4] == _OGG:
+            file.seek(max(0, path.stat().st_size - _LONGEST_PAGE))
+            _refuse_cut_ogg(file.read())
     if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
         (stated,) = struct.unpack("<I", head[4:8])
         there = path.stat().st_size - 8
         if stated not in _STREAMED and there < stated:
             raise ValueError(f"the file is cut short ({there} of {stated} bytes)")
+
+
+def _refuse_cut_ogg(end: bytes) -> None:
+    """Looks at the last page (RFC 3533, section 6): it says that it is the last, and how long its parts are."""
+    page = end[end.rfind(_OGG) :]
+    lengths = page[27 : 27 + page[26]] if len(page) > 27 else b""
+    if not lengths or not page[5] & 4 or len(page) < 27 + len(lengths) + sum(lengths):
+        raise ValueError("the file is cut short: its last page is not there, or not whole")

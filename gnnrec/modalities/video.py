@@ -20,6 +20,7 @@ __all__ = ["FramePooling", "VideoEncoder", "read_frames"]
 
 FramePooling: TypeAlias = Literal["mean", "max", "mean+std"]
 
+_USUAL_TOLERANCE = 1.0  # seconds for which a clip may last longer than its pictures do
 _PICTURES = 32  # frames that go through the image encoder at once
 
 
@@ -49,7 +50,8 @@ def read_frames(path: str | Path, num_frames: int) -> list["Image"]:
             stream = container.streams.video[0]
             seconds = _duration(container, stream)
             times = (np.arange(num_frames) + 0.5) * seconds / num_frames
-            return [_frame_at(container, stream, float(time)) for time in times]
+            tolerance = max(seconds / num_frames, _USUAL_TOLERANCE)
+            return [_frame_at(container, stream, float(time), tolerance) for time in times]
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
@@ -113,8 +115,8 @@ def _duration(container: "InputContainer", stream: "VideoStream") -> float:
     raise MediaError("the video states no duration; write it into a container such as MP4")
 
 
-def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float) -> "Image":
-    """Jumps to the last key frame before a time and decodes until it is reached."""
+def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float, tolerance: float) -> "Image":
+    """Jumps to the last key frame before a time and decodes until it is reached, or nearly."""
     tick, start = float(stream.time_base or 1), _start(stream)
     frames: Iterator[Any] = iter(())
     frame: Any = None
@@ -130,7 +132,9 @@ def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float
         if following is None:
             break
         frame = following
-    if frame is None:
-        raise MediaError(f"the video ends before {seconds:.1f} s")
+    if frame is None or (frame.time is not None and frame.time + tolerance < start + seconds):
+        raise MediaError(
+            f"the video is cut short: there is no picture at {seconds:.1f} s, though it should last longer"
+        )
     picture: Image = frame.to_image()
     return picture

@@ -43,9 +43,15 @@ def test_unreadable_sounds(tmp_path, write_sound):
     soundfile.write(tmp_path / "whole.mp3", noise(4.0), 16_000)
     content = (tmp_path / "whole.mp3").read_bytes()
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
+    for name, share in {"cut.ogg": 0.5, "nearly.ogg": 0.99, "cut.opus": 0.5}.items():
+        whole = tmp_path / f"whole.{name}"
+        soundfile.write(whole, noise(4.0), 16_000, format="OGG", subtype="OPUS" if "opus" in name else "VORBIS")
+        assert len(read_sound(whole, 16_000)) == pytest.approx(64_000, rel=0.01)
+        (tmp_path / name).write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
     soundfile.write(tmp_path / "instant.wav", np.ones(1), 48_000)
     for name, reason in {
-        "cut.mp3": "cut short", "instant.wav": "shorter than one sample",
+        "cut.mp3": "cut short", "cut.ogg": "its last page", "nearly.ogg": "its last page", "cut.opus": "its last page",
+        "instant.wav": "shorter than one sample",
         "cut.wav": "cut short", "junk.ogg": "not a readable sound", "silent.wav": "silent", "empty.wav": "empty",
         "nan.wav": "not finite", "absent.wav": "No such file",
     }.items():  # fmt: skip

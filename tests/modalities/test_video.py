@@ -59,6 +59,16 @@ def test_damaged_absent_and_soundless_clips(tmp_path, write_video, write_sound):
         read_frames(write_sound("s.wav"), 2)
 
 
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.mp4"])
+def test_a_clip_that_is_cut_short_is_not_taken_for_a_whole_one(write_video, name):
+    path = write_video(name, [RED, GREEN, BLUE] * 4)
+    assert colours(read_frames(path, 12)) == [0, 1, 2] * 4
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(MediaError, match=r"the video is cut short|not a readable video"):
+        read_frames(path, 12)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean+std"])
 def test_pooling(write_video, pooling):
     clips = [read_frames(write_video(f"{i}.mp4", colours), 20) for i, colours in enumerate([[RED, BLUE], [GREEN]])]
