@@ -307,7 +307,8 @@ def check_savable(frame: pd.DataFrame, what: str) -> None:
         if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
             continue
         try:
-            pq.write_table(pa.table({"": pa.array(column, from_pandas=True)}), io.BytesIO())
+            array = pa.array(column, from_pandas=True)
+            pq.write_table(pa.table({"": array[:1]}), io.BytesIO())  # a row shows what the type is worth
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{what}: column {name!r} cannot be saved, leave it out: {error}") from error
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import CleaningReport
 from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.frames import check_savable
 from gnnrec.data.ids import IdMap
 from gnnrec.data.schema import Audio, Image, ModalitySpec, Text, Vectors, Video
 from gnnrec.data.tensor_file import TensorWriter, mapped_tensors
-from gnnrec.errors import DataError
 from gnnrec.storage import check_replaceable, read_consistently, write_folder
 
 __all__ = ["FORMAT_VERSION", "check_place", "load_dataset", "save_dataset", "save_in_pieces"]
@@ -154,10 +154,8 @@ def _other_arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
 
 
 def _as_arrow(table: pd.DataFrame, what: str) -> pa.Table:
-    try:
-        return pa.Table.from_pandas(table, preserve_index=False)
-    except pa.ArrowException as error:
-        raise DataError(f"{what}: a column cannot be saved as Parquet, make it of one type: {error}") from error
+    check_savable(table, what)
+    return pa.Table.from_pandas(table, preserve_index=False)
 
 
 def _spec_facts(spec: ModalitySpec) -> dict[str, Any]:
