@@ -75,7 +75,7 @@ def _as_id_array(values: Any, what: str) -> IdArray:
 
 
 def id_column(ids: IdArray, kind: Literal["int", "str"]) -> pd.Series:
-    """Returns ids as a column whose type does not depend on whether there are any; none as such tell no kind."""
+    """Returns ids as a column, of the same type where there are none, which by themselves tell no kind."""
     return pd.Series(ids, dtype=str if kind == "str" else np.int64)
 
 

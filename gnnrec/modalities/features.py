@@ -100,10 +100,10 @@ def as_tensors(features: Mapping[str, Features]) -> tuple[dict[str, Tensor], dic
 
 
 def mean_per_owner(features: Features) -> tuple[Tensor, Tensor]:
-    """Averages the unit vectors of owners that have several rows.
+    """Finds the mean direction of each owner's rows.
 
     Returns:
-        ``[num_owners, dim]`` and the owners ``[num_owners]``, ascending.
+        ``[num_owners, dim]`` of any length, the sums of the unit vectors, and the owners ``[num_owners]``, ascending.
     """
     x, owner_index = features.tensors()
     owners, position = torch.unique(owner_index, return_inverse=True)
