@@ -246,12 +246,25 @@ def _kind(column: pd.Series) -> str | None:
     return kind.removesuffix("64")  # a column of times has another type while cells are missing
 
 
+def _as_before(known: pd.Series, new: pd.Series) -> pd.Series:
+    """Returns new values in the type of the known ones, if it holds them: whole numbers beside gaps, texts of dates."""
+    try:
+        if pd.api.types.is_integer_dtype(known.dtype) or pd.api.types.is_bool_dtype(known.dtype):
+            return new.astype(type_with_gaps(known.dtype)) if new.isna().any() else new
+        if pd.api.types.is_datetime64_any_dtype(known.dtype) and _kind(new) == "string":  # JSON has no dates
+            return pd.to_datetime(new, format="ISO8601").astype(known.dtype)
+    except (TypeError, ValueError):
+        pass  # it does not
+    return new
+
+
 def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Appends rows; a column without values takes no part in choosing the type.
 
     Raises:
         DataError: A column holds values of another kind than before, so that the table could not be saved.
     """
+    rows = rows.assign(**{str(name): _as_before(table[name], rows[name]) for name in table.columns})
     for name in table.columns:
         now = _kind(rows[name])
         if now is not None and (before := _kind(table[name])) not in (None, now):

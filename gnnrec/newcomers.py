@@ -46,6 +46,8 @@ def read_new_items(
     else:
         owners, table = _read_table(frame, "new items", "item_id", state.items, state.catalogue.item_table)
         ids = IdMap(owners, "item")
+        if state.catalogue.item_table is not None:
+            check_savable(table[[name for name in table if name in state.catalogue.item_table]], "new items")
     if len(ids) == 0:
         raise DataError("new items: there is no row; give a frame with 'item_id' or vectors with ids")
     gone = ids.ids[np.isin(state.items.find(ids.ids), state.removed)]
@@ -200,7 +202,6 @@ def _read_table(
         kinds = {str(name): pd.api.types.infer_dtype(known_table[name], skipna=True) for name in known_table}
         texts += [name for name, kind in kinds.items() if kind == "string"]
     table, _ = read_frame(frame, what, texts)
-    check_savable(table, what)
     if column not in table.columns:
         raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")
     return as_id_array(table[column], f"{what}, column {column!r}"), table.drop(columns=column).reset_index(drop=True)

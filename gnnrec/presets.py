@@ -113,11 +113,14 @@ class RecommenderConfig:
         if self.model.sequence_encoder == "none":
             idle["sequence_length"] = "sequence_encoder='none'"
         if self.model.hops == 0 and not model.hears_without_hops:
-            idle["edge_dropout"] = "hops=0"
+            idle |= dict.fromkeys(("edge_dropout", "new_user_prior"), "hops=0")
         if self.training.loss == "bootstrap":
             idle["temperature"] = "loss='bootstrap'"
         if self.training.loss not in ("bpr", "bce"):
             idle["negatives"] = f"loss={self.training.loss!r}"
+        comparing = {"content-bootstrap", "dropout-contrast"} & set(self.training.auxiliary)
+        if self.training.loss != "bootstrap" and not comparing:
+            idle["view_dropout"] = f"loss={self.training.loss!r} and these auxiliary losses"
         return idle
 
 

@@ -365,6 +365,9 @@ def test_numbered_vectors(run: Run, tmp_path: Path) -> None:
         result = run(*gap, "-o", tmp_path / "gap")
         assert result.exit_code == 0, result.output
         assert "modality 'image': not finite" in result.output
+    (tmp_path / "one.csv").write_text("item_id,embedding\n1,0.5\n2,0.7\n")  # a dimension of that name
+    one = ["fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'one.csv'}", "--preset", "popularity"]
+    assert run(*one, "-o", tmp_path / "one").exit_code == 0
     np.savez(tmp_path / "several", np.eye(2))
     (tmp_path / "several.npz").rename(tmp_path / "several.npy")
     several = run("fit", tmp_path / "log.csv", "--vectors", f"image={tmp_path / 'several.npy'}", "-o", tmp_path / "run")

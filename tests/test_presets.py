@@ -104,6 +104,7 @@ def test_what_a_model_does_not_read_changes_nothing(architecture: str, data: gr.
         ("freedom", "initialisation", "spectral", "architecture='freedom'"),
         ("gnnrec", "item_hops", 2, "architecture='multimodal'"),
         ("mf-bpr", "edge_dropout", 0.2, "hops=0"),
+        ("lightgcn", "view_dropout", 0.2, "loss='bpr' and these auxiliary losses"),
         ("bm3", "temperature", 0.5, "loss='bootstrap'"),
         ("gnnrec", "negatives", 5, "loss='auto'"),
         ("ease", "epochs", 5, "ranker='ease'"),
@@ -120,6 +121,8 @@ def test_an_option_that_another_one_makes_idle_is_refused() -> None:
     with pytest.raises(ConfigError, match="option 'sequence_length' changes nothing with sequence_encoder='none'"):
         preset("gnnrec").with_options({"sequence_encoder": "none", "sequence_length": 5})
     assert preset("gnnrec").with_options({"sequence_length": 5}).model.sequence_length == 5
+    with pytest.raises(ConfigError, match="option 'new_user_prior' changes nothing with hops=0"):
+        preset("gnnrec").with_options({"hops": 0, "new_user_prior": 2.0})
     for option in ("popularity_weight", "new_item_price"):
         with pytest.raises(ConfigError, match=f"option '{option}' changes nothing with item_bias=False"):
             preset("gnnrec").with_options({"item_bias": False, option: 0.5})

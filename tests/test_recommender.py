@@ -736,6 +736,25 @@ def test_whole_numbers_of_items_stay_whole_beside_new_items_that_have_none(tmp_p
     assert pd.isna(column[2])
 
 
+def test_new_items_fit_the_columns_of_the_item_table(tmp_path):
+    """Some may lack a whole number, a date may be a text, and what is in no column is not looked at."""
+    log = pd.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
+    items = pd.DataFrame({"item_id": ["a", "b"], "ean": [2**60 + 1, 1], "day": pd.to_datetime(["2001-01-01"] * 2)})
+    data = gr.Dataset.from_frames(log, items, modalities={"look": gr.Vectors(np.eye(2), ["a", "b"])})
+    rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+    new = pd.DataFrame({"item_id": ["c", "d"], "ean": [7, None], "odd": [1, "x"], "day": ["2021-01-01", None]})
+    rec.add_items(new, vectors={"look": gr.Vectors(np.ones((2, 2)), ["c", "d"])}).save(tmp_path / "model")
+    table = gr.load(tmp_path / "model").state.catalogue.item_table
+    assert table["ean"].tolist() == [2**60 + 1, 1, 7, pd.NA]
+    assert table["day"].dt.year.tolist()[:3] == [2001, 2001, 2021]
+    with pytest.raises(gr.errors.DataError, match="column 'day' holds string values, and datetime values"):
+        rec.add_items(
+            pd.DataFrame({"item_id": ["e"], "day": ["soon"]}), vectors={"look": gr.Vectors(np.ones((1, 2)), ["e"])}
+        )
+    with pytest.raises(gr.errors.DataError, match="ids must be all integers or all strings"):
+        rec.add_items(pd.DataFrame({"item_id": [5, "e"]}))
+
+
 @pytest.mark.parametrize("device", ["mps", "xpu", "cuda:7"])
 def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device):
     with pytest.raises(gr.errors.ConfigError, match=f"option 'device' is '{device}'"):

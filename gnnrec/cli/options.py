@@ -237,8 +237,7 @@ def _matrix(values: "pd.DataFrame") -> Any:
     """
     import pandas as pd
 
-    if "embedding" in values:
-        rows = values["embedding"]
+    if "embedding" in values and not pd.api.types.is_numeric_dtype(rows := values["embedding"]):
         missing, width = rows.isna(), max((len(row) for row in rows.dropna().head(1)), default=0)
         return [[float("nan")] * width if gone else row for gone, row in zip(missing, rows, strict=True)]
     if all(pd.api.types.is_numeric_dtype(dtype) for dtype in values.dtypes):

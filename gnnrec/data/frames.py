@@ -29,6 +29,7 @@ __all__ = [
     "from_arrow",
     "kind_of",
     "matching_files",
+    "mixed_columns",
     "plain",
     "read_frame",
     "read_json_lines",
@@ -47,6 +48,7 @@ FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 _JSON_BLOCK, _LARGEST_JSON_BLOCK = 1 << 20, (1 << 31) - 1
 _NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
+_UNTYPED = (".csv", ".tsv", ".inter")  # files that do not say what is a text
 _TYPES = ("token", "float")  # of columns, as RecBole has them
 
 # What pandas calls an index that it wrote into a file.
@@ -136,20 +138,33 @@ def _read_files(pattern: str, what: str, texts: Collection[str]) -> pd.DataFrame
                 f"{what}: {str(path)!r} has the columns {list(frame.columns)}, "
                 f"{str(paths[0])!r} has {list(frames[0].columns)}"
             )
-    names = list(map(str, frames[0].columns))
-    mixed = [name for name in names if len({kind for frame in frames if (kind := kind_of(frame[name]))}) > 1]
-    if mixed:  # numbers in one file are texts if there are texts in another, as if all were one
+    kinds = {str(name): [kind_of(frame[name]) for frame in frames] for name in frames[0]}
+    if mixed := mixed_columns(kinds, paths):  # as if all were one file
         frames = [_read_file(path, what, [*texts, *mixed]) for path in paths]
     if len(paths) > 1:
         logger.info("%s: read %d files of %s", what, len(paths), pattern)
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
-def kind_of(column: pd.Series) -> Literal["numbers", "others"] | None:
-    """Tells a column of numbers from others, of texts mostly; one without values is of no kind."""
+def mixed_columns(kinds: Mapping[str, Collection[str]], paths: Collection[Path]) -> list[str]:
+    """Returns the columns that hold texts in some file or part and numbers in another, if they can be read as texts.
+
+    Args:
+        kinds: Column → what :func:`kind_of` says of it in each file or part.
+        paths: The files; those of Parquet and JSON say themselves what is a text.
+    """
+    if not any(extension(path) in _UNTYPED for path in paths):
+        return []
+    return [name for name, found in kinds.items() if {"texts", "numbers"} <= set(found)]
+
+
+def kind_of(column: pd.Series) -> Literal["numbers", "texts", ""]:
+    """Tells a column of numbers from one of texts; one of something else, or without values, is of neither kind."""
     if not column.notna().any():
-        return None
-    return "numbers" if pd.api.types.is_numeric_dtype(column.dtype) else "others"
+        return ""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return "numbers"
+    return "texts" if pd.api.types.infer_dtype(column, skipna=True) == "string" else ""
 
 
 def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:
@@ -213,6 +228,8 @@ def _as_written(kind: pa.DataType) -> pa.DataType:
     """Returns the type of what pyarrow takes for dates, which JSON has none of."""
     if pa.types.is_list(kind):
         return pa.list_(_as_written(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _as_written(field.type)) for field in kind])
     return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
@@ -260,7 +277,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
         if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":
             frame[name] = column.map(_with_texts_for_paths)
         if isinstance(column.dtype, pd.ArrowDtype):  # of which pandas cannot read all that it writes
-            column = frame[name] = from_arrow(pa.table({name: pa.chunked_array(column.array.__arrow_array__())}))[name]
+            column = from_arrow(pa.table({"": pa.chunked_array(column.array.__arrow_array__())}))[""]
+            frame[name] = column
         if not pd.api.types.is_extension_array_dtype(column.dtype):
             continue
         if pd.api.types.is_float_dtype(column.dtype):

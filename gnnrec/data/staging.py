@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from gnnrec.data.chunks import read_chunks
 from gnnrec.data.cleaning import Cleaning, drop_invalid
-from gnnrec.data.frames import kind_of
+from gnnrec.data.frames import kind_of, mixed_columns
 from gnnrec.data.ids import as_id_array
 from gnnrec.data.log import Log, log_columns, read_log
 from gnnrec.data.resumable import once
@@ -93,7 +93,7 @@ def stage_log(paths: Sequence[Path], folder: Path, columns: Mapping[str, str], c
         StorageError: The disk is full, or a file changed while it was read.
     """
     staged, kinds = _stage_files(paths, folder, columns, cleaning)
-    if texts := [name for name, found in kinds.items() if len(found) > 1]:
+    if texts := mixed_columns(kinds, paths):
         logger.info("pass 1: texts in some files and numbers in others, all of them are read as texts: %s", texts)
         staged, _ = _stage_files(paths, folder / "as texts", columns, cleaning, texts)
     if staged.removed:
@@ -160,7 +160,7 @@ def _stage_file(
         if list(chunk.columns) != names:
             raise DataError(f"{what} has the columns {list(chunk.columns)}, the files before it have {names}")
         for name in names:
-            kinds.setdefault(name, set()).update(filter(None, [kind_of(chunk[name])]))
+            kinds.setdefault(name, set()).add(kind_of(chunk[name]))
         columns = log_columns(chunk, columns, what)
         log = drop_invalid(read_log(chunk, columns), cleaning, removed, what, rows_in)
         rows_in += len(chunk)

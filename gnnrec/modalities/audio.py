@@ -19,7 +19,8 @@ __all__ = ["TransformersAudio", "from_hub", "prepare_waveform", "read_sound", "s
 
 _SILENCE = 1e-4  # a sound whose loudest sample is below -80 dBFS holds nothing to encode
 _MOSTLY = 0.9  # of the stated samples; MP3 files without a header of their length have it estimated
-_OGG, _LONGEST_PAGE = b"OggS", 65_307  # bytes
+_OGG = b"OggS"
+_END_OF_OGG = 1 << 20  # bytes: a page has at most 65,307, and a tag with a picture may come behind the last one
 _STREAMED = (0, 0xFFFFFFFF)  # what programs that write WAV into a pipe state as its size
 
 
@@ -194,7 +195,7 @@ def _refuse_cut(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == _OGG:
-            file.seek(max(0, path.stat().st_size - _LONGEST_PAGE))
+            file.seek(max(0, path.stat().st_size - _END_OF_OGG))
             _refuse_cut_ogg(file.read())
     if len(head) == 12 and head[:4] == b"RIFF" and head[8:] == b"WAVE":
         (stated,) = struct.unpack("<I", head[4:8])
@@ -206,6 +207,5 @@ def _refuse_cut(path: Path) -> None:
 def _refuse_cut_ogg(end: bytes) -> None:
     """Looks at the last page (RFC 3533, section 6): it says that it is the last, and how long its parts are."""
     page = end[end.rfind(_OGG) :]
-    lengths = page[27 : 27 + page[26]] if len(page) > 27 else b""
-    if not lengths or not page[5] & 4 or len(page) < 27 + len(lengths) + sum(lengths):
+    if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
         raise ValueError("the file is cut short: its last page is not there, or not whole")

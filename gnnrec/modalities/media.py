@@ -15,6 +15,8 @@ from gnnrec.errors import DataError, MediaError
 
 __all__ = ["MediaList", "collect_media", "media_digest"]
 
+_EXACT_IN_A_FLOAT = 2**53
+
 
 @dataclass(frozen=True, eq=False)
 class MediaList:
@@ -99,7 +101,10 @@ def _texts(row: Iterable[Any], *, parts: bool) -> list[str]:
 
 def _written(value: Any) -> str:
     """Returns a value as text: 1995 of the float that pandas makes of it where another row of the column is empty."""
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+    whole = (
+        isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT_IN_A_FLOAT
+    )
+    return str(int(value)) if whole else str(value)
 
 
 def _paths(cell: Any, root: Path, where: str) -> list[Path]:

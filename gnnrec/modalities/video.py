@@ -1,5 +1,7 @@
 """Turns video clips into vectors: evenly spaced frames, through an image encoder, pooled."""
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,9 +50,9 @@ def read_frames(path: str | Path, num_frames: int) -> list["Image"]:
             if not container.streams.video:
                 raise MediaError("the file holds no pictures")
             stream = container.streams.video[0]
-            seconds = _duration(container, stream)
+            seconds, of_pictures = _duration(container, stream)
             times = (np.arange(num_frames) + 0.5) * seconds / num_frames
-            tolerance = max(seconds / num_frames, _USUAL_TOLERANCE)
+            tolerance = max(seconds / num_frames, _USUAL_TOLERANCE) if of_pictures else math.inf
             return [_frame_at(container, stream, float(time), tolerance) for time in times]
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MediaError):
@@ -107,11 +109,15 @@ def _start(stream: "VideoStream") -> float:
     return float((stream.start_time or 0) * (stream.time_base or 1))
 
 
-def _duration(container: "InputContainer", stream: "VideoStream") -> float:
+def _duration(container: "InputContainer", stream: "VideoStream") -> tuple[float, bool]:
+    """Returns how many seconds a clip lasts, and whether that is said of its pictures alone, and not of its sound."""
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * stream.time_base), True
+    if stated := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):  # of Matroska
+        hours, minutes, seconds = map(float, stated.groups())
+        return 3600 * hours + 60 * minutes + seconds - _start(stream), True
     if container.duration is not None:
-        return float(container.duration / 1_000_000) - _start(stream)  # Matroska says when the clip ends
+        return float(container.duration / 1_000_000) - _start(stream), len(container.streams) == 1
     raise MediaError("the video states no duration; write it into a container such as MP4")
 
 
@@ -132,7 +138,8 @@ def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float
         if following is None:
             break
         frame = following
-    if frame is None or (frame.time is not None and frame.time + tolerance < start + seconds):
+    shown = 0.0 if frame is None else float((frame.duration or 0) * (frame.time_base or 0))
+    if frame is None or (frame.time is not None and frame.time + shown + tolerance < start + seconds):
         raise MediaError(
             f"the video is cut short: there is no picture at {seconds:.1f} s, though it should last longer"
         )

@@ -142,10 +142,12 @@ def test_a_compressed_file_that_is_cut_short_is_named(tmp_path, name):
 
 
 def test_texts_of_json_that_are_dates_stay_texts(tmp_path):
-    (tmp_path / "f.jsonl").write_text('{"item_id": 1, "day": "2001-01-01", "days": ["2001-01-01"]}\n')
+    row = {"item_id": 1, "day": "2001-01-01", "days": ["2001-01-01"], "made": {"on": "2001-01-01"}}
+    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
     for frame in (read_frame(tmp_path / "f.jsonl")[0], *read_chunks(tmp_path / "f.jsonl", "log")):
         assert frame["day"].tolist() == ["2001-01-01"]
         assert list(frame["days"][0]) == ["2001-01-01"]
+        assert frame["made"][0] == {"on": "2001-01-01"}
         assert frame["item_id"].tolist() == [1]
 
 
@@ -170,6 +172,9 @@ def test_columns_with_a_typed_header_are_texts_on_request(tmp_path, name, read):
 
 def test_columns_of_pyarrow_become_plain_ones():
     arrays = {"n": pa.array([1, None]), "t": pa.array(["a", None]), "tags": pa.array([["a", "b"], None])}
+    arrays["__index_level_0__"] = pa.array(
+        [0, 1]
+    )  # what pandas calls an index in a file, of a frame of another library
     frame = pd.DataFrame({name: pd.Series(array, dtype=pd.ArrowDtype(array.type)) for name, array in arrays.items()})
     read, _ = read_frame(frame)
     assert not any(isinstance(dtype, pd.ArrowDtype) for dtype in read.dtypes)

@@ -196,6 +196,15 @@ def test_numbers_of_one_file_are_texts_beside_the_texts_of_another(tmp_path):
     assert found.events.columns["note"].tolist() == ["5", "6", "x"]
 
 
+def test_only_texts_beside_numbers_are_read_again(tmp_path, small_chunks, caplog):
+    frame = pd.DataFrame({"user_id": range(9), "item_id": 1, "clicked": [True, None, *[False] * 7]})
+    for suffix, write in WRITERS.items():
+        write(frame, tmp_path / f"log{suffix}")
+        with caplog.at_level("INFO", "gnnrec"):
+            Dataset.from_files(tmp_path / f"log{suffix}", tmp_path / f"streamed{suffix}")
+    assert "are read as texts" not in caplog.text
+
+
 def test_json_lines_may_be_compressed_and_leave_cells_out(tmp_path):
     rows = [{"user": 1, "item": "a", "score": 1}] * 4 + [
         {"user": 2, "item": "b", "score": 0.5, "place": "x"},

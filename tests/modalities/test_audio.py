@@ -4,7 +4,7 @@ import soundfile
 import torch
 
 from gnnrec.errors import MediaError
-from gnnrec.modalities.audio import read_sound, sound_seconds
+from gnnrec.modalities.audio import _refuse_cut_ogg, read_sound, sound_seconds
 from gnnrec.modalities.encoder import resolve
 
 
@@ -57,6 +57,19 @@ def test_unreadable_sounds(tmp_path, write_sound):
     }.items():  # fmt: skip
         with pytest.raises(MediaError, match=reason):
             read_sound(tmp_path / name, 16_000)
+
+
+def test_an_ogg_sound_may_end_in_an_empty_page_or_a_tag(tmp_path):
+    soundfile.write(tmp_path / "whole.ogg", noise(1.0), 16_000)
+    content = (tmp_path / "whole.ogg").read_bytes()
+    tagged = tmp_path / "tagged.ogg"
+    tagged.write_bytes(content + b"TAG" + bytes(70_000))
+    assert len(read_sound(tagged, 16_000)) == pytest.approx(16_000, rel=0.01)
+    last = content.rfind(b"OggS")
+    empty_page = content[last : last + 26] + b"\0"  # the same head, and no parts
+    _refuse_cut_ogg(content[:last] + empty_page)
+    with pytest.raises(ValueError, match="its last page"):
+        _refuse_cut_ogg(content[:last])
 
 
 @pytest.fixture(scope="module")

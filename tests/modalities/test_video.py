@@ -1,3 +1,6 @@
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 
@@ -57,6 +60,28 @@ def test_damaged_absent_and_soundless_clips(tmp_path, write_video, write_sound):
             read_frames(bad, 2)
     with pytest.raises(MediaError, match="holds no pictures"):
         read_frames(write_sound("s.wav"), 2)
+
+
+@pytest.mark.parametrize("name", ["show.mp4", "show.mkv", "show.avi"])
+def test_the_last_picture_of_a_slide_show_lasts_as_long_as_the_others(write_video, name):
+    path = write_video(name, [RED], rate=Fraction(1, 5))  # ten pictures of five seconds each
+    assert len(read_frames(path, 40)) == 40
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+def test_sound_may_last_longer_than_the_pictures(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream, sound = container.add_stream("mpeg4", rate=10), container.add_stream("aac", rate=16_000)
+        stream.width = stream.height = 64
+        for colour in (RED,) * 20:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), colour, np.uint8), "rgb24")))
+        container.mux(stream.encode())
+        for second in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts = 16_000, second * 16_000
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    assert colours(read_frames(tmp_path / name, 8)) == [0] * 8
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.mp4"])
