@@ -3,7 +3,7 @@
 RecBole 1.2.1 needs numpy 1 and SciPy 1.11 (it uses ``np.float_`` and ``dok_matrix._update``), while gnnrec asks for
 numpy 2. It runs in an environment of its own, with the older versions put under gnnrec:
 
-    pip install -e .
+    pip install -e '.[dev]'
     pip install 'recbole==1.2.1' 'numpy<2' 'scipy<1.12' 'pandas<3' 'pyarrow<20' 'setuptools<81'
 """
 
