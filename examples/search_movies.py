@@ -72,7 +72,7 @@ def main(data: Path, output: Path, max_films: int | None = None, k: int = 8) -> 
     found["that poster, .7, and 'a funny comedy', .3"] = recommender.search(
         **funny, weights={"text": 0.3, "image": 0.7}
     )
-    found["the same for person 1"] = recommender.search(**funny, user=1)
+    found["both, and person 1, a third each"] = recommender.search(**funny, user=1)
 
     table = films.set_index("item_id")
     for heading, answer in found.items():

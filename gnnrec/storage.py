@@ -70,10 +70,19 @@ def write_folder(
             partial.mkdir(parents=True)
             write(partial)
             _write_manifest(partial, {"kind": kind, "version": version, "facts": dict(facts)})
+            _make_alike(partial)
             _flush(partial)
             _swap(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_alike(folder: Path) -> None:
+    """Lets whoever may read the manifest read all files: some libraries write theirs for the owner alone."""
+    mode = (folder / MANIFEST).stat().st_mode
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def partial_folders(path: Path) -> list[Path]:

@@ -50,6 +50,17 @@ def test_written_folder_reads_back_with_its_facts(tmp_path):
     assert entries(tmp_path / "a") == ["b"]
 
 
+def test_whoever_may_read_one_file_may_read_all(tmp_path):
+    def write(folder):
+        (folder / "inner").mkdir()
+        (folder / "inner" / "private").touch(mode=0o600)  # as safetensors leaves its files
+
+    write_folder(tmp_path / "it", write, "thing", 1, {})
+    (tmp_path / "usual").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "it").rglob("*") if file.is_file()}
+    assert modes == {(tmp_path / "usual").stat().st_mode}
+
+
 def test_a_second_write_replaces_the_first_wholly(tmp_path):
     save(tmp_path / "x", "old")
     write_folder(tmp_path / "x", lambda folder: (folder / "only.txt").touch(), "numbers", 1, {})
