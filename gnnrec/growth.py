@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import is_positive
 from gnnrec.data.dataset import Events
-from gnnrec.data.frames import type_with_gaps
+from gnnrec.data.frames import kind_of, type_with_gaps
 from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
@@ -235,23 +235,12 @@ def _last_event(last: float | None, timestamp: NDArray[np.float64] | None) -> fl
     return max(last, float(timestamp.max()))
 
 
-def _kind(column: pd.Series) -> str | None:
-    """Returns what the values of a column are, all numbers being of one kind; ``None`` if there are none."""
-    if not column.notna().any():
-        return None
-    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
-    kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return "numeric"
-    return kind.removesuffix("64")  # a column of times has another type while cells are missing
-
-
 def _as_before(known: pd.Series, new: pd.Series) -> pd.Series:
     """Returns new values in the type of the known ones, if it holds them: whole numbers beside gaps, texts of dates."""
     try:
         if pd.api.types.is_integer_dtype(known.dtype) or pd.api.types.is_bool_dtype(known.dtype):
             return new.astype(type_with_gaps(known.dtype)) if new.isna().any() else new
-        if pd.api.types.is_datetime64_any_dtype(known.dtype) and _kind(new) == "string":  # JSON has no dates
+        if pd.api.types.is_datetime64_any_dtype(known.dtype) and kind_of(new) == "string":  # JSON has no dates
             return pd.to_datetime(new, format="ISO8601").astype(known.dtype)
     except (TypeError, ValueError):
         pass  # it does not
@@ -266,8 +255,8 @@ def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows.assign(**{str(name): _as_before(table[name], rows[name]) for name in table.columns})
     for name in table.columns:
-        now = _kind(rows[name])
-        if now is not None and (before := _kind(table[name])) not in (None, now):
+        now = kind_of(rows[name])
+        if now is not None and (before := kind_of(table[name])) not in (None, now):
             raise DataError(f"new items: column {name!r} holds {now} values, and {before} values in the item table")
     empty = {name: table[name].dtype for name in table.columns if rows[name].isna().all()}
     rows = rows.astype({name: type_with_gaps(kind) if kind.kind in "fObiu" else object for name, kind in empty.items()})

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gnnrec.data.build import as_vectors
-from gnnrec.data.frames import check_savable, read_frame, with_gaps
+from gnnrec.data.frames import check_savable, kind_of, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
@@ -199,8 +199,7 @@ def _read_table(
     """Returns the ids in a column and the other columns; in a file all are texts that are so in what is known."""
     texts = [column] if known.kind == "str" else []
     if known_table is not None:
-        kinds = {str(name): pd.api.types.infer_dtype(known_table[name], skipna=True) for name in known_table}
-        texts += [name for name, kind in kinds.items() if kind == "string"]
+        texts += [str(name) for name in known_table if kind_of(known_table[name]) == "string"]
     table, _ = read_frame(frame, what, texts)
     if column not in table.columns:
         raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")

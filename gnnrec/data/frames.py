@@ -48,6 +48,7 @@ FrameLibrary: TypeAlias = Literal["pandas", "polars", "pyarrow"]
 _JSON_BLOCK, _LARGEST_JSON_BLOCK = 1 << 20, (1 << 31) - 1
 _NULLABLE = {"i": "Int64", "u": "UInt64", "b": "boolean"}  # kinds that a missing cell would otherwise make floats
 
+_LIKE_NUMBERS = frozenset({"numeric", "boolean"})  # what texts may be taken for
 _UNTYPED = (".csv", ".tsv", ".inter")  # files that do not say what is a text
 _TYPES = ("token", "float")  # of columns, as RecBole has them
 
@@ -146,7 +147,7 @@ def _read_files(pattern: str, what: str, texts: Collection[str]) -> pd.DataFrame
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
-def mixed_columns(kinds: Mapping[str, Collection[str]], paths: Collection[Path]) -> list[str]:
+def mixed_columns(kinds: Mapping[str, Collection[str | None]], paths: Collection[Path]) -> list[str]:
     """Returns the columns that hold texts in some file or part and numbers in another, if they can be read as texts.
 
     Args:
@@ -155,16 +156,18 @@ def mixed_columns(kinds: Mapping[str, Collection[str]], paths: Collection[Path])
     """
     if not any(extension(path) in _UNTYPED for path in paths):
         return []
-    return [name for name, found in kinds.items() if {"texts", "numbers"} <= set(found)]
+    return [name for name, found in kinds.items() if "string" in found and not _LIKE_NUMBERS.isdisjoint(found)]
 
 
-def kind_of(column: pd.Series) -> Literal["numbers", "texts", ""]:
-    """Tells a column of numbers from one of texts; one of something else, or without values, is of neither kind."""
+def kind_of(column: pd.Series) -> str | None:
+    """Returns what pandas calls the values of a column, but ``numeric`` for any number; ``None`` without a value."""
     if not column.notna().any():
-        return ""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return "numbers"
-    return "texts" if pd.api.types.infer_dtype(column, skipna=True) == "string" else ""
+        return None
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return "numeric"
+    return kind.removesuffix("64")  # a column of times has another type while cells are missing
 
 
 def _read_file(path: Path, what: str, texts: Collection[str]) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def _stage_file(
         if list(chunk.columns) != names:
             raise DataError(f"{what} has the columns {list(chunk.columns)}, the files before it have {names}")
         for name in names:
-            kinds.setdefault(name, set()).add(kind_of(chunk[name]))
+            kinds.setdefault(name, set()).update(filter(None, [kind_of(chunk[name])]))
         columns = log_columns(chunk, columns, what)
         log = drop_invalid(read_log(chunk, columns), cleaning, removed, what, rows_in)
         rows_in += len(chunk)
