@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnnrec.data.dataset import Dataset, Events
+from gnnrec.data.dataset import Dataset, Events, require_datasets
 from gnnrec.data.ids import IdMap
 from gnnrec.data.labels import item_labels
 from gnnrec.data.pairs import pair_matrix
@@ -104,6 +104,7 @@ def fit_state(
             there are several processes or a ``run_dir``, or ``resume`` without one.
         UnsupportedError: The ranker does not train, so it cannot go on.
     """
+    require_datasets(train=train, valid=valid)
     _check(train, config.ranker, run_dir, resume, processes)
     if run_dir is not None and not resume and processes.leads:
         forget_later_trainings(run_dir)
@@ -148,7 +149,17 @@ def fit_state(
             of_graph = order if config.model.sequence_encoder != "none" else None
             graph = build_graph(matrix, prepared, dataset.relations, config.graph, labels, weights, of_graph)
         task = RankingTask(
-            graph, matrix, validation, config.seed, device, run_dir, resume, on_epoch, start, processes, order
+            graph=graph,
+            interactions=matrix,
+            validation=validation,
+            seed=config.seed,
+            device=device,
+            run_dir=run_dir,
+            resume=resume,
+            on_epoch=on_epoch,
+            start=start,
+            processes=processes,
+            order=order,
         )
         with report.stage("train"):
             return task, *RANKERS[config.ranker].fit(task, _ranker_config(config))
@@ -205,8 +216,6 @@ def resolve_device(device: str) -> str:
 
 def _check(train: Dataset, ranker: str, run_dir: Path | None, resume: bool, processes: Processes) -> None:
     """Refuses what no fit can do."""
-    if not isinstance(train, Dataset):
-        raise DataError(f"a fit learns from a gnnrec.Dataset, not from {type(train).__name__}; see Dataset.from_frames")
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
     if processes.size > 1 and not RANKERS[ranker].trains:

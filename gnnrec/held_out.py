@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.dataset import Dataset
+from gnnrec.data.dataset import Dataset, require_datasets
 from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError
@@ -107,9 +107,7 @@ def evaluate_state(
         ConfigError: An unknown metric, mask or set of candidates.
         DataError: Something else than a data set.
     """
-    for given in [test] if history is None else [test, history]:
-        if not isinstance(given, Dataset):
-            raise DataError(f"evaluate takes gnnrec.Dataset, not {type(given).__name__}; see Dataset.from_frames")
+    require_datasets(test=test, history=history)
     if candidates not in ("all", "cold"):
         raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, history, device=device)

@@ -694,8 +694,10 @@ def test_histories_may_come_one_by_one():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda rec: rec.fit(pd.DataFrame()), "a fit learns from a gnnrec.Dataset, not from DataFrame"),
-        (lambda rec: rec.evaluate(pd.DataFrame()), "evaluate takes gnnrec.Dataset, not DataFrame"),
+        (lambda rec: rec.fit(pd.DataFrame()), "train= takes a gnnrec.Dataset, not DataFrame; see Dataset.from_frames"),
+        (lambda rec: rec.fit(small_log(), pd.DataFrame()), "valid= takes a gnnrec.Dataset, not DataFrame"),
+        (lambda rec: gr.tune(pd.DataFrame(), trials=1), "train= takes a gnnrec.Dataset, not DataFrame"),
+        (lambda rec: rec.evaluate(pd.DataFrame()), "test= takes a gnnrec.Dataset, not DataFrame"),
         (lambda rec: rec.add_items(vectors=gr.Vectors(np.eye(1), ["q"])), "a mapping of modalities to gnnrec.Vectors"),
     ],
 )

@@ -21,7 +21,7 @@ from gnnrec.errors import DataError
 if TYPE_CHECKING:
     from gnnrec.data.build import CleanedLog
 
-__all__ = ["Dataset", "Events", "RelationEdges"]
+__all__ = ["Dataset", "Events", "RelationEdges", "require_datasets"]
 
 logger = logging.getLogger(__name__)
 
@@ -401,3 +401,17 @@ def _joined(edges: RelationEdges, kept: NDArray[np.bool_], position: NDArray[np.
         target_index=position[edges.target_index[rows]],
         weight=edges.weight[rows],
     )
+
+
+def require_datasets(**given: Any) -> None:
+    """Refuses a frame or anything else in the place of a data set.
+
+    Args:
+        **given: Argument → what was given for it; ``None`` where nothing was.
+
+    Raises:
+        DataError: One is no data set; the message names the argument.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Dataset):
+            raise DataError(f"{name}= takes a gnnrec.Dataset, not {type(value).__name__}; see Dataset.from_frames")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnrec.data.dataset import Dataset
+from gnnrec.data.dataset import Dataset, require_datasets
 from gnnrec.errors import ConfigError, DataError, GnnrecError
 from gnnrec.evaluation.validation_part import set_aside
 from gnnrec.fitting import learns_from_media, resolve_device
@@ -118,6 +118,7 @@ def _problem(
     progress: bool,
 ) -> Problem:
     """Settles everything that all trials share."""
+    require_datasets(train=train, valid=valid)
     searched, start = resolve_space(config, space)
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")
