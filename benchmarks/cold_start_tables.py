@@ -23,7 +23,8 @@ from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, r
 from tables import DOCS, failed, since_changed, surroundings
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
-_FIGURES += [view_column("test", "recall@20", "warm"), HARMONIC_MEAN]
+_AREA = "area under the curve"
+_FIGURES += [view_column("test", "recall@20", "warm"), HARMONIC_MEAN, _AREA]
 _WARM, _AMONG_ALL = (view_column("test", "recall@20", view) for view in ("warm", "cold among all"))
 _CHOICE = view_column("valid", "recall@20", "cold among all")
 
@@ -47,7 +48,8 @@ _INTRODUCTION = """# Benchmarks of cold start
   seeds, by a paired bootstrap over users: difference, 95 % interval, p-value.
 - Who shows more new items finds more of them, and less of the rest. So a curve shows, for each model, both recalls as
   an offset to the scores of all new items grows; a dot is the list as the model gives it. "At its warm recall" is read
-  off the curve where its warm recall is that of the other model as it comes.
+  off the curve where its warm recall is that of the other model as it comes. "Area" is that under the curve (Chao et
+  al. 2016), which no offset changes.
 """
 
 
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     rows = read_rows(chosen.results, COLD_START)
+    rows[_AREA] = [_area(known, new) for known, new in rows[[*TRADE_OFF]].itertuples(index=False)]
     sections = [_INTRODUCTION]
     traded = sorted(
         rows.loc[rows[TRADE_OFF[0]].notna(), "model"].unique(), key=lambda model: (model != "gnnrec", model)
@@ -114,7 +117,7 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
             cells.append(markdown.compared(paired_bootstrap(*pair)))
         lines.append(cells)
     header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
-    header += ["warm recall@20", "harmonic", "validation recall@20 among all"]
+    header += ["warm recall@20", "harmonic", "area", "validation recall@20 among all"]
     against = "`gnnrec`" if by == "model" else "the model as it comes"
     header += [f"{against} against it, among cold", f"{against} against it, among all"]
     return markdown.table(header, lines)
@@ -142,6 +145,13 @@ def _found_at(rows: pd.DataFrame, warm: float) -> float:
     known, new = (np.stack(rows[column].to_list()).astype(np.float64) for column in TRADE_OFF)
     at = [np.interp(warm, one[::-1], other[::-1], right=np.nan) for one, other in zip(known, new, strict=True)]
     return float(np.mean(at))
+
+
+def _area(known: NDArray[np.float32] | None, new: NDArray[np.float32] | None) -> float:
+    """Returns the area under one row's curve; NaN without one. Known recall falls from point to point."""
+    if known is None or new is None:
+        return np.nan
+    return float(-np.trapezoid(new, known) + known[-1] * new[-1])  # on: nothing is left to find of new items
 
 
 def _per_user(rows: pd.DataFrame, view: str) -> NDArray[np.float64]:

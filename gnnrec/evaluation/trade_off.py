@@ -17,6 +17,7 @@ from gnnrec.selection.topk import forbid, top_k_of_scores
 __all__ = ["TradeOff", "trade_off"]
 
 _ROUNDING = 1e-9  # of sums of shares
+_LARGEST = float(np.finfo(np.float64).max)
 _BELOW = 1e-6  # so that an offset that is added in single precision stays below its limit
 
 
@@ -49,6 +50,17 @@ class TradeOff:
     def new_recall(self, offset: float) -> float:
         """Returns the recall of new items among all, with the offset."""
         return float(self.new_share[: np.searchsorted(self.new_limit, _finite(offset), side="left")].sum())
+
+    def area(self) -> float:
+        """Returns the area under the curve of both recalls: what new items reach beside known ones, at any offset.
+
+        It compares models whose offsets were settled differently, or not at all: the mean recall of new items over
+        all recalls of known ones, times the largest of these. After Chao et al. 2016, "An Empirical Study and
+        Analysis of Generalized Zero-Shot Learning", section 3.3 (area under seen-unseen accuracy curve).
+        """
+        found = np.searchsorted(self.new_limit, np.minimum(self.known_limit, _LARGEST), side="left")
+        new_recall = np.concatenate([[0.0], np.cumsum(self.new_share)])
+        return float(self.known_share @ new_recall[found])
 
     def to_frame(self, num_points: int = 101) -> pd.DataFrame:
         """Returns what the list can be: one row per offset, from where known items lose nothing to where they lose all.
@@ -86,8 +98,7 @@ class TradeOff:
 
 def _finite(offset: float) -> float:
     """Lets an offset without end be larger than every limit but those without end, which no offset passes."""
-    largest = np.finfo(np.float64).max
-    return float(np.clip(offset, -largest, largest))
+    return float(np.clip(offset, -_LARGEST, _LARGEST))
 
 
 def trade_off(

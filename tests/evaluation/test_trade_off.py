@@ -65,6 +65,12 @@ def test_both_recalls_are_those_of_rankings_at_any_offset(order, pairs, mask, ne
         if share > 0 and (np.isfinite(trade.known_limit) & (trade.known_limit > largest)).any():
             # Little more is too much: by how far an offset stays below its limit, and as much beyond it.
             assert trade.known_recall(largest + 3e-6 * max(1.0, abs(largest))) < share * most - 1e-9
+    between = np.arange(-len(order), len(order) + 1) + 0.5  # limits are whole numbers
+    known = np.array([trade.known_recall(offset) for offset in between])
+    unknown = np.array([trade.new_recall(offset) for offset in between])
+    lost, found_after = -np.diff(known, append=0), np.append(unknown[1:], unknown[-1])
+    # A pair may be lost and another found between the same two offsets: before or after one another.
+    assert lost @ unknown - 1e-9 <= trade.area() <= lost @ found_after + 1e-9
     frame = trade.to_frame(5)
     assert (frame["known"].diff().dropna() <= 1e-9).all()
     assert (frame["new"].diff().dropna() >= -1e-9).all()
@@ -99,6 +105,9 @@ def test_the_largest_offset_lies_below_the_first_limit_that_may_not_be_passed():
     frame = trade.to_frame(3)
     np.testing.assert_allclose(frame, [[1, 1, 0.5], [2, 0.75, 0.5], [5, 0, 0.75]], atol=1e-5)
     assert (trade.known_recall(np.inf), trade.new_recall(np.inf)) == (0, 0.75)
+    assert trade.area() == 0.25 * (0.5 + 0.5 + 0.5 + 0.75)
+    assert places_for_all.area() == 1  # nothing is lost before all is found
+    assert tie.area() == 0
 
 
 def test_a_picture_shows_every_model(tmp_path: Path):
