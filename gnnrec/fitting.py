@@ -128,7 +128,8 @@ def fit_state(
                 features = encode_dataset(part.train, cache_dir=cache_dir, device=device, progress=progress)
         report.media = {name: feature.report for name, feature in features.items()}
     with report.stage("prepare"):
-        prepared, preparation = prepare(features, config.features, part.train.interaction_matrix())
+        earlier = None if warm_start is None else warm_start.preparation
+        prepared, preparation = prepare(features, config.features, part.train.interaction_matrix(), earlier)
     labels = item_labels(train, config.graph.labels)
     space = None
     if align and (searchable := _searchable(prepared)):

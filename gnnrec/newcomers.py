@@ -158,8 +158,8 @@ def encode_media(
             )
         if isinstance(spec, Vectors):
             raw = features_from_vectors(name, replace(spec, of=of), ids)
-            if raw.dim != known[name].dim:
-                raise DataError(f"modality {name!r}: new vectors are {raw.dim} wide, the fitted ones {known[name].dim}")
+            if raw.dim != (fitted := state.preparation.raw_dim(known[name])):
+                raise DataError(f"modality {name!r}: new vectors are {raw.dim} wide, the fitted ones {fitted}")
         elif table is None:
             continue
         else:

@@ -11,6 +11,7 @@ import torch
 import gnnrec as gr
 from gnnrec import growth
 from gnnrec.errors import DataError, EncoderError, UnknownIdError, UnsupportedError
+from gnnrec.modalities import scaling
 from gnnrec.modalities.encoder import register_encoder
 from gnnrec.modalities.features import EncoderCard
 from gnnrec.rankers.neural import NeuralRanker
@@ -232,6 +233,21 @@ class TestUpdate:
         rec.update(log(("newcomer", "x")), pd.DataFrame({"item_id": ["x"], "picture": [str(folder / picture)]}))
         assert rec.state.catalogue.item_table["picture"].iloc[-1].endswith(picture)
         assert len(rec.state.features["picture"]) == items["picture"].notna().sum() + 1
+
+
+def test_new_items_of_wide_vectors_are_narrowed_as_those_of_the_fit(monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "_MOST_COLUMNS", 5)
+    data = gr.Dataset.from_frames(SHOP.interactions, modalities={"look": LOOK})
+    rec = gr.Recommender(**QUICK).fit(data, progress=False)
+    assert rec.state.features["look"].dim == 5
+    with pytest.raises(DataError, match="new vectors are 5 wide, the fitted ones 8"):
+        rec.add_items(vectors=look("x", rows=np.ones((1, 5))))
+    twin = rec.state.items.ids[3]
+    rec.add_items(vectors=look("x", rows=LOOK.matrix[LOOK.ids == twin]))
+    rec.save(tmp_path / "model")
+    for one in (rec, gr.load(tmp_path / "model")):
+        values = one.state.features["look"].values
+        np.testing.assert_allclose(values[-1], values[3], atol=1e-5)
 
 
 # What goes wrong → the call, the error, what its message names.

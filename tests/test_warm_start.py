@@ -56,6 +56,13 @@ def test_one_epoch_from_there_beats_one_from_nothing():
     assert warm.history["recall@20"][0] > 1.3 * cold.history["recall@20"][0]
 
 
+def test_media_are_scaled_as_the_weights_have_learned(fitted):
+    warm = going_on(fitted, epochs=1).fit(dataset(GROWN), warm_start=True, progress=False)
+    before, now = (rec.state.preparation.scalers["look"].arrays for rec in (fitted, warm))
+    for part, array in before.items():
+        np.testing.assert_array_equal(now[part], array)
+
+
 def test_untouched_people_stay_near(fitted):
     train, valid = dataset(GROWN), dataset(LATER)
     untouched = sorted(set(OLD["user_id"]) - set(BUSY))

@@ -22,7 +22,8 @@ class FeatureConfig:
 
     Attributes:
         scaling: ``standard`` (mean 0, deviation 1), ``robust`` (median and quartiles), ``whiten`` (uncorrelated),
-            ``l2`` (unit length) or ``none``; fitted on the vectors of users and items with training interactions.
+            ``l2`` (unit length) or ``none``; fitted on the vectors of users and items with training interactions. Of
+            more than 1,024 columns the first three keep as many main directions, if there are more rows than columns.
         missing: What stands for a missing modality: nothing (``absent``), the ``mean`` or ``median`` vector, that of
             the ``nearest`` owners in the other modalities, or one ``predict``-ed from them.
     """
@@ -47,6 +48,10 @@ class Preparation:
         """Scales raw vectors of a modality that was there in training."""
         return scale_features(features, self.scalers[features.name])
 
+    def raw_dim(self, prepared: Features) -> int:
+        """Returns how wide the vectors of a modality were before they were scaled."""
+        return self.scalers[prepared.name].width or prepared.dim
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Returns the fitted numbers, to be saved."""
         return {
@@ -69,7 +74,10 @@ class Preparation:
 
 
 def prepare(
-    features: Mapping[str, Features], config: FeatureConfig, interactions: sp.csr_matrix
+    features: Mapping[str, Features],
+    config: FeatureConfig,
+    interactions: sp.csr_matrix,
+    earlier: Preparation | None = None,
 ) -> tuple[dict[str, Features], Preparation]:
     """Fills and scales the vectors of all modalities.
 
@@ -79,6 +87,8 @@ def prepare(
         features: Modality → raw vectors.
         config: Options.
         interactions: ``[num_users, num_items]`` training pairs.
+        earlier: What weights that are trained on were fitted with: a modality that it scaled in the same way goes on
+            being scaled by the same numbers.
 
     Returns:
         The prepared vectors, and the fitted preparation for later items.
@@ -90,6 +100,9 @@ def prepare(
         of_kind = {name: feature for name, feature in features.items() if feature.of == kind}
         for name, feature in impute(of_kind, len(known), config.missing, known).items():
             fitted_on = feature.values[known[feature.owner_index]]
-            scalers[name] = fit_scaler(fitted_on, config.scaling if len(fitted_on) else "none")
-            prepared[name] = scale_features(feature, scalers[name])
+            scaling = config.scaling if len(fitted_on) else "none"
+            scaler = None if earlier is None else earlier.scalers.get(name)
+            if scaler is None or scaler.kind != scaling or scaler.width not in (None, feature.dim):
+                scaler = fit_scaler(fitted_on, scaling)
+            scalers[name], prepared[name] = scaler, scale_features(feature, scaler)
     return {name: prepared[name] for name in features}, Preparation(scalers, config.missing)

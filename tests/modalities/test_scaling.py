@@ -59,6 +59,46 @@ def test_unit_length_keeps_rows_of_zeros():
     ]
 
 
+@pytest.fixture(scope="module")
+def wide():
+    """1,150 rows that vary widely in 30 directions and hardly in the other 1,070 of their columns."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((1200, 30)) @ random.standard_normal((30, 1100))
+    rows += 0.01 * random.standard_normal(rows.shape) + 3
+    return rows[:1150].astype(np.float32), rows[1150:].astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["standard", "robust"])
+def test_of_many_columns_the_main_directions_are_kept(wide, kind):
+    from sklearn import preprocessing
+
+    train, other = wide
+    fitted = fit_scaler(train, kind)
+    scaled = fitted.transform(other)
+    assert (fitted.width, scaled.shape) == (1100, (50, 1024))
+    full = preprocessing.StandardScaler() if kind == "standard" else preprocessing.RobustScaler()
+    rows = full.fit_transform(train.astype(np.float64))
+    main = np.linalg.svd(rows, full_matrices=False)[2][:1024].T
+    stretch = (rows**2).mean() / ((rows @ main) ** 2).mean()
+    projected = full.transform(other) @ main
+    np.testing.assert_allclose(scaled @ scaled.T, projected @ projected.T * stretch, rtol=1e-3, atol=0.1)
+    assert (fitted.transform(train) ** 2).mean() == pytest.approx((rows**2).mean(), rel=1e-4)
+    np.testing.assert_allclose(fitted.inverse(scaled), other, atol=0.05)  # but for the noise, it is all there
+
+
+def test_whitened_main_directions_are_uncorrelated(wide):
+    train, other = wide
+    fitted = fit_scaler(train, "whiten")
+    np.testing.assert_allclose(np.cov(fitted.transform(train).T, bias=True)[-30:, -30:], np.eye(30), atol=1e-3)
+    np.testing.assert_allclose(fitted.inverse(fitted.transform(other)), other, atol=0.05)
+
+
+def test_all_columns_are_kept_of_few_rows_or_where_nothing_is_fitted(wide):
+    train, _ = wide
+    assert fit_scaler(train[:1100], "standard").transform(train).shape == train.shape
+    assert fit_scaler(train, "l2").transform(train).shape == train.shape
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_state_gives_the_same_numbers(kind):
     fitted = fit_scaler(correlated(), kind)
