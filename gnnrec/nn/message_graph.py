@@ -47,7 +47,8 @@ class MessageGraph:
         num_items: Items.
         edge_index: ``[2, num_edges]`` the training pairs (user, item).
         edge_weight: ``[num_edges]`` how much each counts in propagation; ``None``: all alike.
-        interactions: Normalised adjacency of users and items in one index space.
+        interactions: Normalised adjacency of users and items in one index space; of all edges or, in training, of a
+            sample of them.
         relations: Node type (``user``, ``item``) → relation → operator: row-normalised, unless the graph says that its
             weights are normalised already.
         x_dict: Modality → ``[num_rows, width]``.
