@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gnnrec.errors import ConfigError
 from gnnrec.nn.alignment import AlignedRows, WeightedObjectives
 from gnnrec.nn.fusion import ModalityRows
+from gnnrec.nn.fusion.blocks import Blocks
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
@@ -150,11 +151,11 @@ class MultimodalGraphModel(GraphModel):
         items = torch.unique(item_index)
         if len(items) > _MOST_ALIGNED:
             items = items[torch.randperm(len(items), device=items.device)[:_MOST_ALIGNED]]
-        z, present = embeddings.item_rows.of(items).per_modality(len(self.items.modalities))
+        blocks = Blocks.of(embeddings.item_rows.of(items), len(self.items.modalities))
         loss: Tensor = self.alignment_objectives(
             AlignedRows(
-                z,
-                present,
+                blocks.x,
+                blocks.filled,
                 scores_by=embeddings.user_mixed[torch.unique(user_index)].detach(),
                 labels={name: label[items] for name, label in graph.labels.items()},
             )

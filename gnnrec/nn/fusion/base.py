@@ -68,19 +68,6 @@ class ModalityRows:
             num_nodes=len(node_index),
         )
 
-    def per_modality(self, num_modalities: int) -> tuple[Tensor, Tensor]:
-        """Averages the rows of each node and modality.
-
-        Returns:
-            ``[num_nodes, num_modalities, dim]``, zeros where absent, and ``[num_nodes, num_modalities]`` bool: present.
-        """
-        place = self.owner_index * num_modalities + self.modality_index
-        num_places = self.num_nodes * num_modalities
-        mean = scatter(self.z, place, dim=0, dim_size=num_places, reduce="mean")
-        present = torch.zeros(num_places, dtype=torch.bool, device=self.z.device)
-        present[place] = True
-        return mean.view(self.num_nodes, num_modalities, -1), present.view(self.num_nodes, num_modalities)
-
 
 @dataclass(frozen=True, eq=False)
 class Fused:
