@@ -1,7 +1,5 @@
 """Objectives with a network of their own between projection and space, which works on one modality alone."""
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,10 +22,9 @@ class Concatenation(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.network = perceptron(num_modalities * dim + num_modalities, dim)
 
@@ -69,12 +66,11 @@ class CrossAttention(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
     num_prototypes = 64
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.num_heads = 4 if dim % 4 == 0 else 1
         self.prototypes = nn.Parameter(torch.randn(self.num_prototypes, dim))
@@ -111,10 +107,9 @@ class Generative(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.generators = nn.ModuleList(
             nn.ModuleList(perceptron(dim, dim) for _ in range(num_modalities)) for _ in range(num_modalities)
