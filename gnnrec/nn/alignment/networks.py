@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnrec.nn.alignment.contrast import contrast
+from gnnrec.nn.alignment.distance import mean_alignment
 from gnnrec.nn.alignment.objective import AlignedRows, AlignmentObjective, mean_over_pairs
 
 __all__ = ["Concatenation", "CrossAttention", "Generative", "perceptron"]
@@ -48,11 +49,9 @@ class Concatenation(AlignmentObjective):
         return self._together(z[:, None].expand(-1, self.num_modalities, -1), present)
 
     def _together(self, z: Tensor, given: Tensor) -> Tensor:
-        share = given.to(z.dtype)
-        z = z * share[:, :, None]
-        mean = z.sum(dim=1) / share.sum(dim=1, keepdim=True).clamp(min=1)
-        correction: Tensor = self.network(torch.cat([z.flatten(1), share], dim=1))
-        return mean + correction
+        side_by_side = (z * given[:, :, None]).flatten(1)
+        correction: Tensor = self.network(torch.cat([side_by_side, given.to(z.dtype)], dim=1))
+        return mean_alignment(z, given) + correction
 
 
 class CrossAttention(AlignmentObjective):
