@@ -105,6 +105,11 @@ class GraphModel(nn.Module, ABC):
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def initialise(self, graph: MessageGraph) -> None:
         """Replaces what was drawn by what the graph tells before training, where ``initialisation`` asks for that."""
 

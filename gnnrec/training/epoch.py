@@ -44,7 +44,6 @@ def epoch_steps(
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed + 1)  # dropout layers draw from the global stream
-    device = next(model.parameters()).device
     if config.edge_dropout:
         graph = replace(graph, interactions=graph.sampled_interactions(1 - config.edge_dropout, generator))
     hidden_share = model.config.identity_dropout if model.hides_items else 0.0
@@ -59,7 +58,7 @@ def epoch_steps(
     if not config.sampled_neighbours:
         whole_steps = whole_graph_steps(graph, batches, tables)
         for step, (pairs, weight) in zip(whole_steps, shares, strict=True):
-            yield objective.drawn(step.hiding(hidden_share, generator, device), generator).of(pairs, weight)
+            yield objective.drawn(step.hiding(hidden_share, generator), generator).of(pairs, weight)
         return
     own = processes.own_stream(generator)
     steps = sampled_steps(
@@ -72,4 +71,4 @@ def epoch_steps(
         tables=tables,
     )
     for step, (_, weight) in zip(steps, shares, strict=True):
-        yield replace(step.hiding(hidden_share, own, device), weight=weight)
+        yield replace(step.hiding(hidden_share, own), weight=weight)

@@ -54,7 +54,7 @@ def sampled_steps(
         ConfigError: Not as many hops as the model has, or a model that looks further than these.
     """
     _check(model, neighbours)
-    device = next(model.parameters()).device
+    device = model.device
     data = graph_to_sample(graph)
     draws = torch.Generator(graph.edge_index.device)  # the sampler draws where the graph is
     draws.manual_seed(int(torch.randint(2**62, (), generator=generator)))

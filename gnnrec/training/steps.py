@@ -49,12 +49,12 @@ class Step:
         embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), given)
         return embeddings
 
-    def hiding(self, share: float, generator: torch.Generator, device: torch.device) -> "Step":
+    def hiding(self, share: float, generator: torch.Generator) -> "Step":
         """Draws the share of the items that are embedded as if they were new."""
         if not share:
             return self
         hidden = torch.rand(self.graph.num_items, generator=generator) < share
-        return replace(self, hidden_items=hidden.to(device))
+        return replace(self, hidden_items=hidden.to(self.item_index.device))
 
     def of(self, pairs: slice, weight: float) -> "Step":
         """Keeps some of the pairs, which count so much."""
