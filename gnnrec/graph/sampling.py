@@ -6,7 +6,7 @@ any device.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ class _InEdges:
     edge: Tensor | None
 
     @classmethod
-    def sort(cls, edge_index: Tensor, num_targets: int) -> "_InEdges":
+    def sort(cls, edge_index: Tensor, num_targets: int) -> Self:
         source, target = edge_index
         start = torch.zeros(num_targets + 1, dtype=torch.int64, device=target.device)
         start[1:] = torch.bincount(target, minlength=num_targets).cumsum(0)

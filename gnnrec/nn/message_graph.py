@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class MessageGraph:
     histories: Histories | None = None
 
     @classmethod
-    def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
+    def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> Self:
         """Prepares the graph that ``gnnrec.graph.build_graph`` returns.
 
         Cost: ``O(num_edges)`` once.

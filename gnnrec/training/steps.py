@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -49,14 +50,14 @@ class Step:
         embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), given)
         return embeddings
 
-    def hiding(self, share: float, generator: torch.Generator) -> "Step":
+    def hiding(self, share: float, generator: torch.Generator) -> Self:
         """Draws the share of the items that are embedded as if they were new."""
         if not share:
             return self
         hidden = torch.rand(self.graph.num_items, generator=generator) < share
         return replace(self, hidden_items=hidden.to(self.item_index.device))
 
-    def of(self, pairs: slice, weight: float) -> "Step":
+    def of(self, pairs: slice, weight: float) -> Self:
         """Keeps some of the pairs, which count so much."""
         return replace(
             self,
