@@ -4,10 +4,9 @@ Nothing here loops over nodes or edges, and nothing needs pyg-lib or torch-spars
 any device.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -72,14 +71,13 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         self.num_neighbours = tuple(num_neighbours)
         self.num_related = num_related
         self.generator = generator
-        self.num_nodes = {kind: int(graph[kind].num_nodes) for kind in graph.node_types}
         self.relations: dict[EdgeType, _InEdges] = {}
         self.hops: dict[EdgeType, _InEdges] = {}
         self.media: dict[EdgeType, _InEdges] = {}
         for edge_type in graph.edge_types:
             source, name, target = edge_type
             part = self.relations if source == target else self.media if name == "describes" else self.hops
-            part[edge_type] = _InEdges.sort(graph[edge_type].edge_index, self.num_nodes[target])
+            part[edge_type] = _InEdges.sort(graph[edge_type].edge_index, int(graph[target].num_nodes))
         self.device = graph[graph.edge_types[0]].edge_index.device
 
     def sample_from_nodes(self, index: NodeSamplerInput, **kwargs: Any) -> HeteroSamplerOutput:
@@ -89,25 +87,17 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         return output
 
     def sample_from_edges(
-        self, index: EdgeSamplerInput, neg_sampling: NegativeSampling | None = None
+        self, index: EdgeSamplerInput, neg_sampling: "SharedNegatives | None" = None
     ) -> HeteroSamplerOutput:
-        """Samples around both ends of seed edges, and of negative ones; called by ``LinkLoader``.
+        """Samples around both ends of seed edges, and around negative targets; called by ``LinkLoader``.
 
-        Each different node is one seed, in the order of the ids. ``binary`` negatives are pairs behind the given ones,
-        labelled 0; ``triplet`` negatives are targets ``[num_edges, amount]``, or ``[num_edges]`` if the amount is 1;
-        :class:`SharedNegatives` are any number of targets ``[num_drawn]``. True edges may be among them.
+        Each different node is one seed, in the order of the ids. PyG's own kinds of negatives are not drawn; the edges
+        share theirs, and true ones may be among them.
         """
         source_type, _, target_type = index.input_type
-        source, target, label = index.row, index.col, index.label
-        if isinstance(neg_sampling, SharedNegatives):
+        source, target = index.row, index.col
+        if neg_sampling is not None:
             target = torch.cat([target, neg_sampling.draw().to(target)])
-        elif neg_sampling is not None:
-            count = math.ceil(len(source) * neg_sampling.amount)
-            target = torch.cat([target, self._negatives(target_type, count, neg_sampling.dst_weight)])
-            if neg_sampling.is_binary():
-                source = torch.cat([source, self._negatives(source_type, count, neg_sampling.src_weight)])
-                positive = torch.ones(len(index.row)) if label is None else label
-                label = torch.cat([positive, positive.new_zeros(count, *positive.shape[1:])])
         ends = {source_type: source, target_type: target}
         if source_type == target_type:
             ends = {source_type: torch.cat([source, target])}
@@ -115,22 +105,13 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         output = self._sample({kind: node for kind, (node, _) in distinct.items()})
         source_position = distinct[source_type][1][: len(source)]
         target_position = distinct[target_type][1][-len(target) :]
-        if neg_sampling is not None and neg_sampling.is_triplet():
+        if neg_sampling is None:
+            positions = torch.stack([source_position, target_position])
+            output.metadata = (index.input_id, positions, index.label, index.time)
+        else:
             of_positive, of_negative = target_position.tensor_split([len(index.col)])
-            if not isinstance(neg_sampling, SharedNegatives):
-                of_negative = of_negative.view(len(of_positive), -1).squeeze(-1)
             output.metadata = (index.input_id, source_position, of_positive, of_negative, index.time)
-        else:
-            output.metadata = (index.input_id, torch.stack([source_position, target_position]), label, index.time)
         return output
-
-    def _negatives(self, kind: str, count: int, weight: Tensor | None) -> Tensor:
-        """Draws nodes, in proportion to their weights if there are any."""
-        if weight is None:
-            drawn = torch.randint(self.num_nodes[kind], (count,), generator=self.generator, device=self.device)
-        else:
-            drawn = torch.multinomial(weight.to(self.device), count, replacement=True, generator=self.generator)
-        return drawn.cpu()
 
     def _sample(self, seeds: Mapping[str, Tensor]) -> HeteroSamplerOutput:
         sample = _Sample({kind: node.to(self.device) for kind, node in seeds.items()}, self.generator)
@@ -169,7 +150,7 @@ class _InEdges:
     edge: Tensor | None
 
     @classmethod
-    def sort(cls, edge_index: Tensor, num_targets: int) -> "_InEdges":
+    def sort(cls, edge_index: Tensor, num_targets: int) -> Self:
         source, target = edge_index
         start = torch.zeros(num_targets + 1, dtype=torch.int64, device=target.device)
         start[1:] = torch.bincount(target, minlength=num_targets).cumsum(0)

@@ -175,7 +175,8 @@ class TransformersImage:
         output = model(**inputs)
         kind = model.config.model_type
         if kind.endswith("_vision_model"):  # the tower of CLIP or SigLIP alone, whose pooling was trained
-            return output.pooler_output.float()  # type: ignore[no-any-return]
+            pooled: Tensor = output.pooler_output.float()
+            return pooled
         hidden: Tensor = output.last_hidden_state.float()
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))

@@ -50,7 +50,8 @@ class LogMelCNN(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             hidden = convolution(hidden.transpose(1, 2)).transpose(1, 2)
             hidden = F.relu(norm(hidden)).masked_fill(~there, 0.0)
-        return self.linear(hidden.sum(dim=1) / lengths.unsqueeze(1))  # type: ignore[no-any-return]
+        vectors: Tensor = self.linear(hidden.sum(dim=1) / lengths.unsqueeze(1))
+        return vectors
 
 
 class LogMelLSTM(nn.Module):
@@ -85,7 +86,8 @@ class LogMelLSTM(nn.Module):
         """
         packed = nn.utils.rnn.pack_padded_sequence(log_mels, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (state, _) = self.lstm(packed)
-        return self.linear(torch.cat([state[-2], state[-1]], dim=1))  # type: ignore[no-any-return]
+        vectors: Tensor = self.linear(torch.cat([state[-2], state[-1]], dim=1))
+        return vectors
 
 
 def _frame_mask(lengths: Tensor, num_frames: int) -> Tensor:

@@ -8,7 +8,6 @@ from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 
 __all__ = ["BM3"]
@@ -46,18 +45,11 @@ class BM3(GraphModel):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O(hops × num_edges × dim + num_rows × width × dim)``."""
         identity = self.identities.items(graph)
         layer_zero = torch.cat([self.identities.users(graph), identity])
-        operator = graph.interactions if interactions is None else interactions
-        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        propagated, messages = propagate(graph.interactions, layer_zero, self.config.hops)
         user, heard = propagated.tensor_split([graph.num_users])
         item = heard + identity
         content = self.content(graph) if self.training else {}

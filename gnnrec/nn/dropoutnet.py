@@ -12,7 +12,6 @@ from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["DropoutNet"]
 
@@ -46,13 +45,7 @@ class DropoutNet(FactorisationModel):
         self.from_content = ItemContent(shape, config, hidden)
         self.item_network = nn.Sequential(nn.Tanh(), nn.Linear(hidden, dim))
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O((num_users + num_items) × dim² + num_rows × width × dim)``."""
         user_latent, item_latent = self.latent.users(graph), self.latent.items(graph)
         if hidden_items is not None:

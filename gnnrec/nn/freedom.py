@@ -11,7 +11,6 @@ from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neig
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel, NewItems
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 
 __all__ = ["FREEDOM"]
@@ -48,20 +47,13 @@ class FREEDOM(GraphModel):
         self.content = ItemContent(shape, config, config.embedding_dim)
         self.shares = modality_shares(described_modalities(shape, config.architecture), config.modality_shares)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O((hops × num_edges + num_similar) × dim + num_rows × width × dim)``."""
         # The item graph trains the identities of items without interactions too.
         identity = self.identities.item.weight
         heard, sent = fused_neighbours(graph, self.shares, identity, self.config.item_hops)
         layer_zero = torch.cat([self.identities.users(graph), identity])
-        operator = graph.interactions if interactions is None else interactions
-        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        propagated, messages = propagate(graph.interactions, layer_zero, self.config.hops)
         user, item = propagated.tensor_split([graph.num_users])
         content = self.content(graph) if self.training else {}
         return Embeddings(

@@ -12,7 +12,6 @@ from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["HIDDEN_WIDTHS", "ContentEncoder", "IdentityOrContent"]
 
@@ -68,13 +67,7 @@ class IdentityOrContent(FactorisationModel):
         self.identities = Identities(shape, config.embedding_dim)
         self.encoder = ContentEncoder(shape, config)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O(num_rows × width × dim)``."""
         user, identity, encoding = self.identities.users(graph), self.identities.item.weight, self.encoder(graph)
         new = graph.item_degree == 0

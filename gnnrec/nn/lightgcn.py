@@ -9,7 +9,6 @@ from gnnrec.nn.identity import Identities
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 
 __all__ = ["LightGCN"]
@@ -37,17 +36,10 @@ class LightGCN(GraphModel):
         self.config = config
         self.identities = Identities(shape, config.embedding_dim, partial(nn.init.normal_, std=0.1))
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O(hops × num_edges × dim)``."""
         layer_zero = torch.cat([self.identities.users(graph), self.identities.items(graph)])
-        operator = graph.interactions if interactions is None else interactions
-        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        propagated, messages = propagate(graph.interactions, layer_zero, self.config.hops)
         user, item = propagated.tensor_split([graph.num_users])
         return Embeddings(
             user_mixed=user,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,7 +48,8 @@ class MessageGraph:
         num_items: Items.
         edge_index: ``[2, num_edges]`` the training pairs (user, item).
         edge_weight: ``[num_edges]`` how much each counts in propagation; ``None``: all alike.
-        interactions: Normalised adjacency of users and items in one index space.
+        interactions: Normalised adjacency of users and items in one index space; of all edges or, in training, of a
+            sample of them.
         relations: Node type (``user``, ``item``) → relation → operator: row-normalised, unless the graph says that its
             weights are normalised already.
         x_dict: Modality → ``[num_rows, width]``.
@@ -75,7 +77,7 @@ class MessageGraph:
     histories: Histories | None = None
 
     @classmethod
-    def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> "MessageGraph":
+    def from_hetero_data(cls, graph: HeteroData, device: torch.device | str = "cpu") -> Self:
         """Prepares the graph that ``gnnrec.graph.build_graph`` returns.
 
         Cost: ``O(num_edges)`` once.

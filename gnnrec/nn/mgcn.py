@@ -10,7 +10,6 @@ from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neig
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel, NewItems
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 
 __all__ = ["MGCN"]
@@ -51,18 +50,11 @@ class MGCN(GraphModel):
         self.query = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False))
         self.preferences = nn.ModuleList(_gate(dim) for _ in self.names)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O((hops + modalities) × num_edges × dim + num_rows × width × dim)``."""
         num_users, identity = graph.num_users, self.identities.item.weight
         layer_zero = torch.cat([self.identities.users(graph), identity])
-        operator = graph.interactions if interactions is None else interactions
-        behaviour, messages = propagate(operator, layer_zero, self.config.hops)
+        behaviour, messages = propagate(graph.interactions, layer_zero, self.config.hops)
 
         content, of_items, sent = self.content(graph), [], []
         for name, gate in zip(self.names, self.purifiers, strict=True):
@@ -70,9 +62,8 @@ class MGCN(GraphModel):
             of_items.append(heard)
             sent.append(last)
         item_views = torch.cat(of_items, dim=1)
-        user_views = (operator @ torch.cat([item_views.new_zeros(num_users, item_views.shape[1]), item_views]))[
-            :num_users
-        ]
+        from_items = torch.cat([item_views.new_zeros(num_users, item_views.shape[1]), item_views])
+        user_views = (graph.interactions @ from_items)[:num_users]
 
         mixed = torch.cat([behaviour, torch.cat([user_views, item_views])], dim=1)
         side = self._side(mixed)

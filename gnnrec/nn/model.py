@@ -14,7 +14,6 @@ from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.fusion import Fused, ModalityRows
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.sequence import Histories, LastEvents
 
 __all__ = ["Embeddings", "GraphModel", "NewItems"]
@@ -98,20 +97,18 @@ class GraphModel(nn.Module, ABC):
         return frozenset(field.name for field in fields(ModelConfig)) - _READ_BY_ALL - cls.reads
 
     @abstractmethod
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node.
 
         Args:
-            graph: The graph the model was built for.
-            interactions: Another adjacency than the graph's own, e.g. of a sample of the edges.
+            graph: The graph the model was built for; in training, with a sample of its interactions.
             hidden_items: ``[num_items]`` bool: items to embed as if they were new, where ``hides_items``.
         """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def initialise(self, graph: MessageGraph) -> None:
         """Replaces what was drawn by what the graph tells before training, where ``initialisation`` asks for that."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from gnnrec.errors import ConfigError
 from gnnrec.nn.alignment import AlignedRows, WeightedObjectives
 from gnnrec.nn.fusion import ModalityRows
+from gnnrec.nn.fusion.blocks import Blocks
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.node_encoder import IDENTITY_LENGTH, NodeEncoder
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import RelationMixing, propagate
 from gnnrec.nn.sequence import SEQUENCE_ENCODERS, LastEvents
 from gnnrec.nn.spectral import spectral_embeddings
@@ -101,20 +101,13 @@ class MultimodalGraphModel(GraphModel):
             self.sequence = encoder_of_events(config.embedding_dim - config.item_bias, config.sequence_length)
             self.sequence_weight = nn.Parameter(torch.tensor(_INITIAL_SEQUENCE_WEIGHT))
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O((hops × num_edges + num_rows × width) × dim)``."""
         user_rows, item_rows = self._aligned(self.users, graph, "user"), self._aligned(self.items, graph, "item")
         user_zero, _ = self.users(user_rows, graph.user_degree)
         item_zero, content = self.items(item_rows, graph.item_degree)
         layer_zero = torch.cat([user_zero, item_zero])
-        operator = graph.interactions if interactions is None else interactions
-        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        propagated, messages = propagate(graph.interactions, layer_zero, self.config.hops)
         user, item = propagated.tensor_split([graph.num_users])
 
         item_own, unlinked, new = item, {}, graph.item_degree == 0
@@ -158,11 +151,11 @@ class MultimodalGraphModel(GraphModel):
         items = torch.unique(item_index)
         if len(items) > _MOST_ALIGNED:
             items = items[torch.randperm(len(items), device=items.device)[:_MOST_ALIGNED]]
-        z, present = embeddings.item_rows.of(items).per_modality(len(self.items.modalities))
+        blocks = Blocks.of(embeddings.item_rows.of(items), len(self.items.modalities))
         loss: Tensor = self.alignment_objectives(
             AlignedRows(
-                z,
-                present,
+                blocks.x,
+                blocks.filled,
                 scores_by=embeddings.user_mixed[torch.unique(user_index)].detach(),
                 labels={name: label[items] for name, label in graph.labels.items()},
             )

@@ -1,7 +1,7 @@
 """A fixed sparse matrix that multiplies dense embeddings quickly, forward and backward."""
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class SparseOperator:
         """Stored entries after adding up repeated ones."""
         return int(self.forward_matrix.values().numel())
 
-    def to(self, device: torch.device | str) -> "SparseOperator":
+    def to(self, device: torch.device | str) -> Self:
         """Moves both matrices; returns itself."""
         symmetric = self.backward_matrix is self.forward_matrix
         self.forward_matrix = self.forward_matrix.to(device)

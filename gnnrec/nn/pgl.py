@@ -11,7 +11,6 @@ from gnnrec.nn.item_content import ItemContent, described_modalities, fused_neig
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel, NewItems
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.propagate import propagate
 
 __all__ = ["PGL"]
@@ -48,20 +47,13 @@ class PGL(GraphModel):
         self.shares = modality_shares(described_modalities(shape, config.architecture), config.modality_shares)
         nn.init.xavier_uniform_(self.user.weight)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node at the cost of FREEDOM with ``modalities × dim`` for the width."""
         identity = _side_by_side(self.content(graph))
         heard, sent = fused_neighbours(graph, self.shares, identity, self.config.item_hops)
         known = torch.where(graph.user_degree[:, None] > 0, self.user.weight, 0.0)
         layer_zero = torch.cat([known, identity])
-        operator = graph.interactions if interactions is None else interactions
-        propagated, messages = propagate(operator, layer_zero, self.config.hops)
+        propagated, messages = propagate(graph.interactions, layer_zero, self.config.hops)
         user, item = propagated.tensor_split([graph.num_users])
         return Embeddings(
             user_mixed=user,

@@ -24,14 +24,13 @@ _TO_USER = ("item", "rev_interacts", "user")
 _LABEL = "label of items: "
 
 
-def graph_to_sample(graph: MessageGraph, interactions: SparseOperator | None = None) -> HeteroData:
+def graph_to_sample(graph: MessageGraph) -> HeteroData:
     """Lays a message graph out for sampling: each edge with its weight times the number of its target's edges.
 
     Cost: ``O(num_edges)``; features and labels are not copied.
 
     Args:
         graph: The whole graph.
-        interactions: Another adjacency than the graph's own, e.g. of the edges that are left in an epoch.
     """
     data = HeteroData()
     for kind, num_nodes, degree in (
@@ -39,7 +38,7 @@ def graph_to_sample(graph: MessageGraph, interactions: SparseOperator | None = N
         ("item", graph.num_items, graph.item_degree),
     ):
         data[kind].num_nodes, data[kind].degree = num_nodes, degree
-    edge_index, weight = _edges(graph.interactions if interactions is None else interactions)
+    edge_index, weight = _edges(graph.interactions)
     to_users = int((edge_index[1] < graph.num_users).sum())  # sorted by target, and users come first
     for edge_type, part, shift in (
         (_TO_USER, slice(to_users), [[graph.num_users], [0]]),

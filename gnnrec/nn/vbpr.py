@@ -11,7 +11,6 @@ from gnnrec.nn.item_content import ItemContent
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import Embeddings
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["VBPR"]
 
@@ -47,13 +46,7 @@ class VBPR(FactorisationModel):
         nn.init.xavier_uniform_(self.taste.weight)
         nn.init.zeros_(self.bias.weight)
 
-    def forward(
-        self,
-        graph: MessageGraph,
-        *,
-        interactions: SparseOperator | None = None,
-        hidden_items: Tensor | None = None,
-    ) -> Embeddings:
+    def forward(self, graph: MessageGraph, *, hidden_items: Tensor | None = None) -> Embeddings:
         """Embeds every node. Cost: ``O(num_rows × width × dim)``."""
         taste = torch.where(graph.user_degree[:, None] > 0, self.taste.weight, 0.0)
         active = (graph.user_degree[:, None] > 0).to(taste.dtype)

@@ -156,8 +156,7 @@ class Checkpoint:
                 f"the checkpoint in {str(self.folder)!r} was written with other options or data; "
                 "use the same ones, or another run_dir"
             )
-        device = next(model.parameters()).device
-        tensors = load_file(self.folder / _TENSORS, device=str(device))
+        tensors = load_file(self.folder / _TENSORS, device=str(model.device))
         tables = Tables(model) if tables is None else tables
         weights, best = (
             {name: tables.cut(name, value) for name, value in below(kind, tensors).items()}

@@ -44,8 +44,8 @@ def epoch_steps(
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed + 1)  # dropout layers draw from the global stream
-    device = next(model.parameters()).device
-    interactions = graph.sampled_interactions(1 - config.edge_dropout, generator) if config.edge_dropout else None
+    if config.edge_dropout:
+        graph = replace(graph, interactions=graph.sampled_interactions(1 - config.edge_dropout, generator))
     hidden_share = model.config.identity_dropout if model.hides_items else 0.0
     # Where all pairs of a user share one row of scores, they go together.
     batches = edge_batches(
@@ -56,9 +56,9 @@ def epoch_steps(
     )
     shares = [processes.share(len(batch)) for batch in batches]
     if not config.sampled_neighbours:
-        whole_steps = whole_graph_steps(graph, batches, tables, interactions)
+        whole_steps = whole_graph_steps(graph, batches, tables)
         for step, (pairs, weight) in zip(whole_steps, shares, strict=True):
-            yield objective.drawn(step.hiding(hidden_share, generator, device), generator).of(pairs, weight)
+            yield objective.drawn(step.hiding(hidden_share, generator), generator).of(pairs, weight)
         return
     own = processes.own_stream(generator)
     steps = sampled_steps(
@@ -69,7 +69,6 @@ def epoch_steps(
         draw_candidates=partial(objective.draw_candidates, generator),
         generator=own,
         tables=tables,
-        interactions=interactions,
     )
     for step, (_, weight) in zip(steps, shares, strict=True):
-        yield replace(step.hiding(hidden_share, own, device), weight=weight)
+        yield replace(step.hiding(hidden_share, own), weight=weight)

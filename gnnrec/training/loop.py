@@ -213,7 +213,7 @@ def _validate(
     metrics: Mapping[str, float] = {}
     with tables.assembled():
         if processes.leads:
-            device = _device(model)
+            device = model.device
             model.eval().to(graph.edge_index.device)
             with torch.no_grad():
                 embeddings = model(graph)
@@ -224,10 +224,6 @@ def _validate(
     if select_by not in metrics:
         raise ConfigError(f"option 'select_by' is {select_by!r}, but validation computes {', '.join(metrics)}")
     return metrics
-
-
-def _device(model: GraphModel) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _weights(model: GraphModel) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from gnnrec.geometric import LinkLoader
 from gnnrec.graph.sampling import NeighbourSampler, SharedNegatives
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.nn.sampled_graph import graph_to_sample, sampled_message_graph
 from gnnrec.nn.warm_start import tables_of_nodes
 from gnnrec.training.steps import Step
@@ -28,7 +27,6 @@ def sampled_steps(
     draw_candidates: Callable[[], Tensor],
     generator: torch.Generator,
     tables: Tables,
-    interactions: SparseOperator | None = None,
 ) -> Iterator[Step]:
     """Embeds every batch on a sample of its own.
 
@@ -51,14 +49,13 @@ def sampled_steps(
         draw_candidates: Returns the items that a batch is compared with, as nodes of the whole graph, ascending.
         generator: Source of randomness, on CPU.
         tables: Of the model.
-        interactions: Another adjacency than the graph's own.
 
     Raises:
         ConfigError: Not as many hops as the model has, or a model that looks further than these.
     """
     _check(model, neighbours)
-    device = next(model.parameters()).device
-    data = graph_to_sample(graph, interactions)
+    device = model.device
+    data = graph_to_sample(graph)
     draws = torch.Generator(graph.edge_index.device)  # the sampler draws where the graph is
     draws.manual_seed(int(torch.randint(2**62, (), generator=generator)))
     loader = LinkLoader(

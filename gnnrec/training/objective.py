@@ -65,7 +65,13 @@ class Objective:
         self.shares_scores = self.loss in ("softmax", "sampled-softmax")
         if self.shares_scores:
             self.temperature *= max(_COLDEST, min(1.0, (_USUAL_ITEMS / len(self.warm_index)) ** 0.5))
-        self.ranking_loss = getattr(self, "_" + self.loss.replace("-", "_"))
+        self.ranking_loss = {
+            "softmax": self._softmax,
+            "sampled-softmax": self._sampled_softmax,
+            "bpr": self._bpr,
+            "bce": self._bce,
+            "bootstrap": self._bootstrap,
+        }[self.loss]
         self.chosen_items = graph.edge_index[1]
         self.draws = _DRAWS_IN_ORDER if reads_order else _DRAWS
         share = graph.item_degree.double() / graph.item_degree.sum()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,7 +10,6 @@ from torch.func import functional_call
 
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import Embeddings, GraphModel
-from gnnrec.nn.operator import SparseOperator
 from gnnrec.training.tables import Tables
 
 __all__ = ["Step", "edge_batches", "whole_graph_steps"]
@@ -24,7 +24,6 @@ class Step:
         edge: ``[batch]`` which of the training pairs these are.
         user_index: ``[batch]`` their users, as nodes of ``graph``.
         item_index: ``[batch]`` their items.
-        interactions: Another adjacency than the graph's own.
         rows: Name of a weight with a row for each node → the rows of the nodes of a sample.
         candidate_index: ``[num_candidates]`` items that all pairs are compared with, ascending; ``None`` where the loss
             has no use for them.
@@ -38,7 +37,6 @@ class Step:
     edge: Tensor
     user_index: Tensor
     item_index: Tensor
-    interactions: SparseOperator | None = None
     rows: Mapping[str, Tensor] = field(default_factory=dict)
     candidate_index: Tensor | None = None
     candidate_id: Tensor | None = None
@@ -48,18 +46,18 @@ class Step:
 
     def embed(self, model: GraphModel) -> Embeddings:
         """Embeds the nodes of the graph; of a sample only those in pairs and candidates mean something."""
-        options = {"interactions": self.interactions, "hidden_items": self.hidden_items}
-        embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), options)
+        given = {"hidden_items": self.hidden_items}
+        embeddings: Embeddings = functional_call(model, dict(self.rows), (self.graph,), given)
         return embeddings
 
-    def hiding(self, share: float, generator: torch.Generator, device: torch.device) -> "Step":
+    def hiding(self, share: float, generator: torch.Generator) -> Self:
         """Draws the share of the items that are embedded as if they were new."""
         if not share:
             return self
         hidden = torch.rand(self.graph.num_items, generator=generator) < share
-        return replace(self, hidden_items=hidden.to(device))
+        return replace(self, hidden_items=hidden.to(self.item_index.device))
 
-    def of(self, pairs: slice, weight: float) -> "Step":
+    def of(self, pairs: slice, weight: float) -> Self:
         """Keeps some of the pairs, which count so much."""
         return replace(
             self,
@@ -89,18 +87,15 @@ def edge_batches(
     return torch.split(order, batch_size)
 
 
-def whole_graph_steps(
-    graph: MessageGraph, batches: Iterable[Tensor], tables: Tables, interactions: SparseOperator | None = None
-) -> Iterator[Step]:
+def whole_graph_steps(graph: MessageGraph, batches: Iterable[Tensor], tables: Tables) -> Iterator[Step]:
     """Embeds every batch on the whole graph.
 
     Args:
         graph: The whole graph.
         batches: Which pairs each has.
         tables: Of the model.
-        interactions: Another adjacency than the graph's own.
     """
     for batch in batches:
         edge = batch.to(graph.edge_index.device)
         user_index, item_index = graph.edge_index[:, edge]
-        yield Step(graph, edge, user_index, item_index, interactions, tables.whole())
+        yield Step(graph, edge, user_index, item_index, tables.whole())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gnnrec.errors import ConfigError
-from gnnrec.geometric import EdgeSamplerInput, HeteroData, LinkLoader, NegativeSampling, NodeLoader, NodeSamplerInput
+from gnnrec.geometric import EdgeSamplerInput, HeteroData, LinkLoader, NodeLoader, NodeSamplerInput
 from gnnrec.graph.sampling import NeighbourSampler, SharedNegatives
 
 # Item 0 is liked by users 0 to 4, item 1 by user 4, item 2 by nobody.
@@ -147,74 +147,25 @@ def test_the_node_loader_of_pyg_loads_features_and_weights() -> None:
     assert second["photo"].n_id.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("weight", [None, torch.tensor([0.0, 0.0, 1.0])])
-def test_the_link_loader_of_pyg_gets_triplets(weight: Tensor | None) -> None:
-    graph = small_graph()
-    sampler = NeighbourSampler(graph, [1], generator=generator())
-    loader = LinkLoader(
-        graph,
-        sampler,
-        edge_label_index=(("user", "interacts", "item"), graph["user", "interacts", "item"].edge_index),
-        neg_sampling=NegativeSampling("triplet", 2, dst_weight=weight),
-        batch_size=4,
-    )
-    pairs, negatives = [], []
-    for batch in loader:
-        user = batch["user"].n_id[batch["user"].src_index]
-        item = batch["item"].n_id[batch["item"].dst_pos_index]
-        negative = batch["item"].n_id[batch["item"].dst_neg_index]
-        assert negative.shape == (len(user), 2)
-        pairs += zip(user.tolist(), item.tolist(), strict=True)
-        negatives += negative.flatten().tolist()
-    assert pairs == list(zip(*TO_ITEM, strict=True))
-    assert set(negatives) == ({0, 1, 2} if weight is None else {2})
-
-
 def test_all_edges_may_share_their_negatives() -> None:
     graph = small_graph()
     draws = iter([torch.tensor([2, 2, 0]), torch.tensor([], dtype=torch.int64)])
     pairs = (("user", "interacts", "item"), graph["user", "interacts", "item"].edge_index)
     negatives = SharedNegatives(lambda: next(draws))
     loader = LinkLoader(graph, NeighbourSampler(graph, [1]), pairs, neg_sampling=negatives, batch_size=4)
-    shared = [batch["item"].n_id[batch["item"].dst_neg_index].tolist() for batch in loader]
+    given_pairs, shared = [], []
+    for batch in loader:
+        users, items = batch["user"], batch["item"]
+        given_pairs += zip(users.n_id[users.src_index].tolist(), items.n_id[items.dst_pos_index].tolist(), strict=True)
+        shared.append(items.n_id[items.dst_neg_index].tolist())
+    assert given_pairs == list(zip(*TO_ITEM, strict=True))
     assert shared == [[2, 2, 0], []]
-
-
-def test_binary_negatives_stand_behind_the_given_edges() -> None:
-    sampler = NeighbourSampler(small_graph(), [1], generator=generator())
-    index = EdgeSamplerInput(
-        None,
-        torch.tensor([4, 4]),
-        torch.tensor([0, 1]),
-        label=torch.tensor([1.0, 2.0]),
-        input_type=("user", "", "item"),
-    )
-    output = sampler.sample_from_edges(index, NegativeSampling("binary", 1.5))
-    _, (source, target), label, _ = output.metadata
-    assert output.node["user"][source][:2].tolist() == [4, 4]
-    assert output.node["item"][target][:2].tolist() == [0, 1]
-    assert (len(source), len(target)) == (5, 5)
-    assert label.tolist() == [1, 2, 0, 0, 0]
-
-
-def test_each_end_of_binary_negatives_is_drawn_by_its_own_weights() -> None:
-    sampler = NeighbourSampler(small_graph(), [1], generator=generator())
-    index = EdgeSamplerInput(None, torch.tensor([4]), torch.tensor([0]), input_type=("user", "", "item"))
-    weights = {"src_weight": torch.eye(5)[3], "dst_weight": torch.eye(3)[2]}
-    output = sampler.sample_from_edges(index, NegativeSampling("binary", 4, **weights))
-    source, target = output.metadata[1]
-    assert output.node["user"][source].tolist() == [4, 3, 3, 3, 3]
-    assert output.node["item"][target].tolist() == [0, 2, 2, 2, 2]
 
 
 def test_batches_say_which_edges_they_are_of() -> None:
     graph = small_graph()
     pairs = (("user", "interacts", "item"), graph["user", "interacts", "item"].edge_index)
-    for negatives in (
-        NegativeSampling("triplet", 1),
-        NegativeSampling("binary", 1),
-        SharedNegatives(lambda: pairs[1][1]),
-    ):
+    for negatives in (None, SharedNegatives(lambda: pairs[1][1])):
         loader = LinkLoader(graph, NeighbourSampler(graph, [1]), pairs, neg_sampling=negatives, batch_size=4)
         assert [batch["user", "interacts", "item"].input_id.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5]]
 

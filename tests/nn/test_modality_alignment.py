@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import gnnrec as gr
 from gnnrec.errors import ConfigError
 from gnnrec.nn.alignment import OBJECTIVES, AlignedRows, WeightedObjectives
-from gnnrec.nn.fusion import ModalityRows
+from gnnrec.nn.fusion.blocks import Blocks
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.nn.multimodal import MultimodalGraphModel
@@ -31,17 +31,6 @@ def with_sound(graph: MessageGraph) -> MessageGraph:
     )
 
 
-def test_rows_are_averaged_per_modality() -> None:
-    z = torch.randn(5, 3)
-    rows = ModalityRows(z, torch.tensor([0, 0, 2, 2, 2]), torch.tensor([1, 1, 0, 1, 0]), num_nodes=3)
-    mean, present = rows.per_modality(2)
-    assert present.tolist() == [[False, True], [False, False], [True, True]]
-    torch.testing.assert_close(mean[0, 1], (z[0] + z[1]) / 2)
-    torch.testing.assert_close(mean[2, 0], (z[2] + z[4]) / 2)
-    torch.testing.assert_close(mean[2, 1], z[3])
-    assert not mean[~present].any()
-
-
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_objective_teaches_the_projections(message_graph: MakeGraph, name: str) -> None:
     graph = with_sound(message_graph())
@@ -56,11 +45,16 @@ def test_every_objective_teaches_the_projections(message_graph: MakeGraph, name:
     assert model.users.identity.weight.grad is None  # people teach, and do not follow
 
     chosen = torch.unique(items)
-    z, present = embeddings.item_rows.of(chosen).per_modality(2)
+    blocks = Blocks.of(embeddings.item_rows.of(chosen), 2)
     same = WeightedObjectives({name: 0.5}, 2, 8, graph.shape.tasks).eval()
     same.load_state_dict(model.alignment_objectives.state_dict())
     by_hand = same(
-        AlignedRows(z, present, embeddings.user_mixed[torch.unique(users)], {"shelf": graph.labels["shelf"][chosen]})
+        AlignedRows(
+            blocks.x,
+            blocks.filled,
+            embeddings.user_mixed[torch.unique(users)],
+            {"shelf": graph.labels["shelf"][chosen]},
+        )
     )
     torch.testing.assert_close(loss, by_hand)
 

@@ -112,7 +112,7 @@ def test_a_hidden_item_is_only_what_its_media_say(message_graph: MakeGraph, rela
     # nor do its edges,
     other = hidden[graph.edge_index[1]].logical_not()
     fewer = bipartite_operator(graph.edge_index[:, other], graph.num_users, graph.num_items)
-    after = model(graph, interactions=fewer, hidden_items=hidden)
+    after = model(replace(graph, interactions=fewer), hidden_items=hidden)
     torch.testing.assert_close(after.item[hidden], before.item[hidden])
     # while its media do.
     changed = replace(graph, x_dict={"content": graph.x_dict["content"].flip(0)})

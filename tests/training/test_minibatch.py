@@ -94,7 +94,7 @@ def test_a_step_on_all_neighbours_is_a_step_on_the_whole_graph(
             on = steps(model, graph, ALL, batch_size=4)[1]
         else:
             user_index, item_index = graph.edge_index[:, step.edge]
-            on = Step(graph, step.edge, user_index, item_index, None, {}, step.candidate_id, step.candidate_id)
+            on = Step(graph, step.edge, user_index, item_index, {}, step.candidate_id, step.candidate_id)
         terms = objective(on.embed(model), on)
         torch.stack(list(terms.values())).sum().backward()
         weights = model.named_parameters()

@@ -1,6 +1,5 @@
 """Aligns modalities such that a discriminator cannot tell which one a vector comes from."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,10 +24,9 @@ class Adversarial(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.discriminator = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, num_modalities))
 

@@ -1,7 +1,5 @@
 """Tells the owner that two vectors share from all other owners of the batch: contrastive alignment."""
 
-from collections.abc import Mapping
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,17 +20,10 @@ class InfoNCE(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
         temperature: ``t`` > 0.
     """
 
-    def __init__(
-        self,
-        num_modalities: int,
-        dim: int,
-        tasks: Mapping[str, int] | None = None,
-        temperature: float = TEMPERATURE,
-    ) -> None:
+    def __init__(self, num_modalities: int, dim: int, temperature: float = TEMPERATURE) -> None:
         super().__init__(num_modalities, dim)
         self.temperature = temperature
 

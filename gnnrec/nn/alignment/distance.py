@@ -1,6 +1,5 @@
 """Aligns by distance: the vectors of one owner shall lie close together; its aligned vector is their mean."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,9 +18,8 @@ def mean_alignment(z: Tensor, present: Tensor) -> Tensor:
     Returns:
         ``[num_owners, dim]``; zero for an owner without any modality.
     """
-    share = present.to(z.dtype)
-    share = share / share.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.einsum("om,omd->od", share, z)
+    given = present.to(z.dtype)[:, :, None]
+    return (z * given).sum(dim=1) / given.sum(dim=1).clamp(min=1)
 
 
 class Distance(AlignmentObjective):

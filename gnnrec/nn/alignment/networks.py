@@ -1,12 +1,11 @@
 """Objectives with a network of their own between projection and space, which works on one modality alone."""
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnrec.nn.alignment.contrast import contrast
+from gnnrec.nn.alignment.distance import mean_alignment
 from gnnrec.nn.alignment.objective import AlignedRows, AlignmentObjective, mean_over_pairs
 
 __all__ = ["Concatenation", "CrossAttention", "Generative", "perceptron"]
@@ -24,10 +23,9 @@ class Concatenation(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.network = perceptron(num_modalities * dim + num_modalities, dim)
 
@@ -51,11 +49,9 @@ class Concatenation(AlignmentObjective):
         return self._together(z[:, None].expand(-1, self.num_modalities, -1), present)
 
     def _together(self, z: Tensor, given: Tensor) -> Tensor:
-        share = given.to(z.dtype)
-        z = z * share[:, :, None]
-        mean = z.sum(dim=1) / share.sum(dim=1, keepdim=True).clamp(min=1)
-        correction: Tensor = self.network(torch.cat([z.flatten(1), share], dim=1))
-        return mean + correction
+        side_by_side = (z * given[:, :, None]).flatten(1)
+        correction: Tensor = self.network(torch.cat([side_by_side, given.to(z.dtype)], dim=1))
+        return mean_alignment(z, given) + correction
 
 
 class CrossAttention(AlignmentObjective):
@@ -69,12 +65,11 @@ class CrossAttention(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
     num_prototypes = 64
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.num_heads = 4 if dim % 4 == 0 else 1
         self.prototypes = nn.Parameter(torch.randn(self.num_prototypes, dim))
@@ -111,10 +106,9 @@ class Generative(AlignmentObjective):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Unused.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__(num_modalities, dim)
         self.generators = nn.ModuleList(
             nn.ModuleList(perceptron(dim, dim) for _ in range(num_modalities)) for _ in range(num_modalities)

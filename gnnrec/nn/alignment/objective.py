@@ -36,10 +36,9 @@ class AlignmentObjective(nn.Module, ABC):
     Args:
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: Label → width of its prediction (classes, or 1 for a number), for objectives that predict labels.
     """
 
-    def __init__(self, num_modalities: int, dim: int, tasks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, num_modalities: int, dim: int) -> None:
         super().__init__()
         self.num_modalities = num_modalities
         self.dim = dim

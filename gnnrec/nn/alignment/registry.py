@@ -21,6 +21,7 @@ from gnnrec.nn.alignment.transport import OptimalTransport
 
 __all__ = ["OBJECTIVES", "WeightedObjectives", "check_weights"]
 
+# Name → an AlignmentObjective, built as Objective(num_modalities, dim); multi-task also takes what it predicts.
 OBJECTIVES: Mapping[str, type[AlignmentObjective]] = {
     "distance": Distance,
     "infonce": InfoNCE,
@@ -44,7 +45,7 @@ class WeightedObjectives(AlignmentObjective):
         weights: Name in ``OBJECTIVES`` → weight ≥ 0.
         num_modalities: Number of modalities.
         dim: Width of the common space.
-        tasks: As in :class:`AlignmentObjective`.
+        tasks: Label → number of classes, or 1 for a number, for ``multi-task``.
 
     Raises:
         ConfigError: An unknown name, a negative weight, or no weight above 0.
@@ -56,7 +57,13 @@ class WeightedObjectives(AlignmentObjective):
         super().__init__(num_modalities, dim)
         check_weights(weights)
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
-        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](num_modalities, dim, tasks) for name in self.weights})
+
+        def build(name: str) -> AlignmentObjective:
+            if name == "multi-task":
+                return MultiTask(num_modalities, dim, tasks)
+            return OBJECTIVES[name](num_modalities, dim)
+
+        self.objectives = nn.ModuleDict({name: build(name) for name in self.weights})
 
     def forward(self, rows: AlignedRows) -> Tensor:
         """Returns the weighted sum of the losses."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class ModalityRows:
     @classmethod
     def stack(
         cls, z_dict: Mapping[str, Tensor], owner_dict: Mapping[str, Tensor], modalities: Sequence[str], num_nodes: int
-    ) -> "ModalityRows":
+    ) -> Self:
         """Puts the rows of all modalities one under another.
 
         Args:
@@ -56,30 +57,17 @@ class ModalityRows:
         present[self.owner_index] = True
         return present
 
-    def of(self, node_index: Tensor) -> "ModalityRows":
+    def of(self, node_index: Tensor) -> Self:
         """Returns the rows of some nodes, which are counted anew in the order of ``node_index`` ``[num_chosen]``."""
         position = torch.full((self.num_nodes,), -1, device=node_index.device)
         position[node_index] = torch.arange(len(node_index), device=node_index.device)
         row = torch.nonzero(position[self.owner_index] >= 0).flatten()
-        return ModalityRows(
+        return type(self)(
             z=self.z.index_select(0, row),
             owner_index=position[self.owner_index[row]],
             modality_index=self.modality_index[row],
             num_nodes=len(node_index),
         )
-
-    def per_modality(self, num_modalities: int) -> tuple[Tensor, Tensor]:
-        """Averages the rows of each node and modality.
-
-        Returns:
-            ``[num_nodes, num_modalities, dim]``, zeros where absent, and ``[num_nodes, num_modalities]`` bool: present.
-        """
-        place = self.owner_index * num_modalities + self.modality_index
-        num_places = self.num_nodes * num_modalities
-        mean = scatter(self.z, place, dim=0, dim_size=num_places, reduce="mean")
-        present = torch.zeros(num_places, dtype=torch.bool, device=self.z.device)
-        present[place] = True
-        return mean.view(self.num_nodes, num_modalities, -1), present.view(self.num_nodes, num_modalities)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Puts the modalities of each node side by side, one block each."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class Blocks:
     count: Tensor
 
     @classmethod
-    def of(cls, rows: ModalityRows, num_modalities: int) -> "Blocks":
+    def of(cls, rows: ModalityRows, num_modalities: int) -> Self:
         """Averages ``rows``."""
         block, num_blocks = rows.owner_index * num_modalities + rows.modality_index, rows.num_nodes * num_modalities
         x = scatter(rows.z, block, dim=0, dim_size=num_blocks, reduce="mean")

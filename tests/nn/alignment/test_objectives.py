@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gnnrec.errors import ConfigError
 from gnnrec.nn.alignment import OBJECTIVES, AlignedRows, WeightedObjectives
+from gnnrec.nn.alignment.multi_task import MultiTask
 
 NUM_MODALITIES, DIM, TASKS = 2, 8, {"genre": 3}
 RowMaker = Callable[..., AlignedRows]
@@ -25,7 +26,7 @@ def labelled(rows: AlignedRows) -> AlignedRows:
 
 def build(name: str, dim: int = DIM, num_modalities: int = NUM_MODALITIES) -> nn.Module:
     torch.manual_seed(0)
-    return OBJECTIVES[name](num_modalities, dim, TASKS)
+    return MultiTask(num_modalities, dim, TASKS) if name == "multi-task" else OBJECTIVES[name](num_modalities, dim)
 
 
 def train(name: str, rows: AlignedRows, steps: int = 100) -> tuple[list[float], Callable[[Tensor, int], Tensor]]:
