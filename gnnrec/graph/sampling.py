@@ -11,7 +11,7 @@ from typing import Any, Self, TypeAlias
 import torch
 from torch import Tensor
 
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.geometric import (
     BaseSampler,
     EdgeSamplerInput,
@@ -87,13 +87,20 @@ class NeighbourSampler(BaseSampler):  # type: ignore[misc]
         return output
 
     def sample_from_edges(
-        self, index: EdgeSamplerInput, neg_sampling: "SharedNegatives | None" = None
+        self, index: EdgeSamplerInput, neg_sampling: NegativeSampling | None = None
     ) -> HeteroSamplerOutput:
         """Samples around both ends of seed edges, and around negative targets; called by ``LinkLoader``.
 
-        Each different node is one seed, in the order of the ids. PyG's own kinds of negatives are not drawn; the edges
-        share theirs, and true ones may be among them.
+        Each different node is one seed, in the order of the ids. The edges share their negatives, and true ones may be
+        among them.
+
+        Raises:
+            UnsupportedError: Negatives of one of PyG's own kinds.
         """
+        if not isinstance(neg_sampling, SharedNegatives | None):
+            raise UnsupportedError(
+                f"negatives are SharedNegatives here, which all edges share, not {type(neg_sampling).__name__}"
+            )
         source_type, _, target_type = index.input_type
         source, target = index.row, index.col
         if neg_sampling is not None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gnnrec.errors import ConfigError
+from gnnrec.errors import ConfigError, UnsupportedError
 from gnnrec.geometric import EdgeSamplerInput, HeteroData, LinkLoader, NodeLoader, NodeSamplerInput
 from gnnrec.graph.sampling import NeighbourSampler, SharedNegatives
 
@@ -160,6 +160,13 @@ def test_all_edges_may_share_their_negatives() -> None:
         shared.append(items.n_id[items.dst_neg_index].tolist())
     assert given_pairs == list(zip(*TO_ITEM, strict=True))
     assert shared == [[2, 2, 0], []]
+
+
+def test_other_negatives_are_refused() -> None:
+    pairs = (("user", "interacts", "item"), small_graph()["user", "interacts", "item"].edge_index)
+    loader = LinkLoader(small_graph(), NeighbourSampler(small_graph(), [1]), pairs, neg_sampling="binary")
+    with pytest.raises(UnsupportedError, match="not NegativeSampling"):
+        next(iter(loader))
 
 
 def test_batches_say_which_edges_they_are_of() -> None:
