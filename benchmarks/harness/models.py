@@ -7,6 +7,7 @@ from typing import Any
 
 import gnnrec as gr
 from gnnrec.config import to_dict
+from gnnrec.evaluation.validation_part import set_aside
 from harness.task import FitTask, FittedModel, Model
 from peers import cornac_models, implicit_models, lenskit_models, pyg_models, recbole_models, rectools_models
 
@@ -16,6 +17,7 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
+_FACTORS = [32, 64, 128, 256, 512]
 _NEIGHBOURS = [20, 50, 100, 200, 500]
 _ALS_RIDGES = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
 _ALS_WEIGHTS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
@@ -25,10 +27,10 @@ _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
     # The exponents as they come, and those of the linear part of gnnrec, where the ideal filter has to weigh more.
-    "graph-filter": _grid(factors=[64, 128, 256], ideal_weight=[0.3, 1.0, 2.0])
-    + _grid(factors=[64, 128, 256], ideal_weight=[1.0, 3.0, 10.0], linear_exponent=[0.125], user_exponent=[0.75]),
+    "graph-filter": _grid(factors=_FACTORS, ideal_weight=[0.3, 1.0, 2.0])
+    + _grid(factors=_FACTORS, ideal_weight=[1.0, 3.0, 10.0, 30.0], linear_exponent=[0.125], user_exponent=[0.75]),
     "content-knn": _grid(content_neighbours=[0, 10, 30, 100, 300], scaling=["standard", "none"]),
-    "item-knn": _grid(neighbours=[20, 100, 500], shrinkage=[0.0, 10.0, 100.0]),
+    "item-knn": _grid(neighbours=[5, 20, 100, 500, 2000], shrinkage=[0.0, 10.0, 100.0, 1000.0]),
 }
 
 # Vectors are 64 wide everywhere, as in most published comparisons.
@@ -117,7 +119,9 @@ def model_of(name: str) -> Model:
 
 def _fit_preset(name: str, task: FitTask, hyperparameters: Mapping[str, Any]) -> FittedModel:
     recommender = gr.Recommender.preset(name, seed=task.seed, device=task.device, **hyperparameters)
-    recommender.fit(task.train, task.valid, refit=task.valid is None, progress=False)
+    # Where fit itself holds training pairs out, for want of validation pairs on known items, it learns from all then.
+    holds_out = set_aside(task.train, task.valid, seed=task.seed).train is not task.train
+    recommender.fit(task.train, task.valid, refit=holds_out, progress=False)
     state = recommender.state
     epochs = (state.best_epoch, len(state.history)) if state.history else (None, None)
     config = {name: value for name, value in to_dict(recommender.config).items() if name not in ("seed", "device")}

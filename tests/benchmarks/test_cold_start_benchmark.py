@@ -14,6 +14,7 @@ import gnnrec as gr
 from gnnrec import cold_start_report
 from harness import cold_start as measuring
 from harness import run
+from harness.models import model_of
 from harness.plan import COLD_START as BENCHMARKS
 from harness.rows import (
     COLD_START,
@@ -26,6 +27,7 @@ from harness.rows import (
     read_test_readings,
     write_row,
 )
+from harness.task import FitTask
 
 NUM_USERS, NUM_ITEMS = 40, 60
 
@@ -105,6 +107,13 @@ def test_a_row_holds_what_the_report_gives(parts, tmp_path, model):
     assert read_test_readings(tmp_path)[["dataset", "model"]].to_numpy().tolist() == [["tiktok", model]]
     assert COLD_START.folder == "cold-start"
     assert (tmp_path / "cold-start" / "tiktok" / f"{model}-0.parquet").exists()
+
+
+@pytest.mark.parametrize("model", ["popularity", "gnnrec"])
+def test_presets_learn_from_all_training_pairs_in_the_end(parts, model):
+    train, valid, *_ = parts
+    fitted = model_of(model).fit(FitTask(train, valid, seed=0), {"epochs": 1} if model == "gnnrec" else {})
+    assert fitted.state.train.nnz == train.interaction_matrix().nnz
 
 
 def test_the_views_are_those_of_the_report():
