@@ -31,7 +31,7 @@ def read_new_items(
     Args:
         state: The fitted state.
         frame: A frame or path with ``item_id`` and any columns of the item table, or ``None``: the ids of ``vectors``.
-        vectors: Modality → vectors of the new items.
+        vectors: Modality → vectors of the new items, in the form that :func:`gnnrec.data.build.as_vectors` gives them.
 
     Returns:
         The new ids and their table, row by row.
@@ -39,9 +39,8 @@ def read_new_items(
     Raises:
         DataError: A missing or repeated id, or one that is or was in the catalogue.
     """
-    vectors = {name: as_vectors(name, given) for name, given in vectors.items()}
     if frame is None:
-        ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
+        ids = IdMap.from_values([given.ids for given in vectors.values()], "item")
         table = None
     else:
         owners, table = _read_table(frame, "new items", "item_id", state.items, state.catalogue.item_table)
@@ -96,8 +95,8 @@ def read_profiles(
         position = IdMap(owners, "user").find(people.ids)  # refuses people with two rows
         table = with_gaps(given, position)
     for name, spec in vectors.items():
-        _check_known(as_id_array(spec.ids, f"ids of modality {name!r}"), people, f"modality {name!r}")
-    specs = given_media(state, "user", table, {name: replace(spec, of="user") for name, spec in vectors.items()})
+        _check_known(spec.ids, people, f"modality {name!r}")
+    specs = given_media(state, "user", table, vectors)
     if not specs:
         known = ", ".join(_modalities(state, "user")) or "none"
         raise DataError(f"profiles: none of their columns is a medium of people that the model knows ({known})")
