@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gnnrec.data.build import as_vectors
 from gnnrec.data.cleaning import is_positive
-from gnnrec.data.dataset import Events
+from gnnrec.data.events import Events
 from gnnrec.data.frames import kind_of, type_with_gaps
 from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
-from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.frames import check_savable, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
 from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log

@@ -65,7 +65,7 @@ def encode_dataset(
         store = open_store(cache_dir)
     features = {}
     for name, spec in dataset.modalities.items():
-        ids, table = (dataset.users, dataset.user_table) if spec.of == "user" else (dataset.items, dataset.item_table)
+        ids, table = dataset.ids(spec.of), dataset.table(spec.of)
         if isinstance(spec, Vectors):
             features[name] = features_from_vectors(name, spec, ids)
         else:
