@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from gnnrec.errors import DataError, UnknownIdError
 
-__all__ = ["IdArray", "IdMap", "as_id_array", "id_column", "listed"]
+__all__ = ["EXACT_IN_A_FLOAT", "IdArray", "IdMap", "as_id_array", "id_column", "listed"]
 
 # Either int64 or object holding only ``str``.
 IdArray: TypeAlias = NDArray[Any]
 
-_EXACT_IN_A_FLOAT = 2**53
+EXACT_IN_A_FLOAT = 2**53  # up to here a float64 holds every whole number
 _SHOWN = 5  # how many offending ids an error message lists
 
 
@@ -64,7 +64,7 @@ def _as_id_array(values: Any, what: str) -> IdArray:
         broken = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
         if len(broken):
             raise DataError(f"{what}: {float(broken[0])} is not an id; use integers or strings")
-        if (inexact := np.abs(numbers).max()) > _EXACT_IN_A_FLOAT:
+        if (inexact := np.abs(numbers).max()) > EXACT_IN_A_FLOAT:
             raise DataError(f"{what}: {inexact:g} is too large for a float to hold exactly; use integers or strings")
         return numbers.astype(np.int64)
     if kind == "string":
