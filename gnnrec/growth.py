@@ -35,7 +35,7 @@ def with_new_items(
     vectors: Mapping[str, Vectors] | None,
     relations: Mapping[str, Any] | None = None,
     *,
-    device: str = "cpu",
+    device: str,
 ) -> RecommenderState:
     """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
     if "attach" not in state.ranker.capabilities:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def read_profiles(
     frame: Any = None,
     vectors: Mapping[str, Vectors] | None = None,
     *,
-    device: str = "cpu",
+    device: str,
 ) -> dict[str, Features]:
     """Encodes and prepares the media of people, as :func:`encode_media` does.
 
@@ -126,8 +125,7 @@ def encode_media(
     table: pd.DataFrame | None,
     specs: Mapping[str, ModalitySpec],
     *,
-    device: str = "cpu",
-    cache_dir: Path | None = None,
+    device: str,
 ) -> dict[str, Features]:
     """Encodes, scales and completes media with the encoders, the statistics and the policy of the fit.
 
@@ -138,7 +136,6 @@ def encode_media(
         table: One row per id, or ``None``.
         specs: Modality → where its vectors come from; modalities that the fit did not know are an error.
         device: Where encoders compute.
-        cache_dir: Folder of encoded media.
 
     Returns:
         Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
@@ -163,7 +160,7 @@ def encode_media(
             continue
         else:
             encoder = known[name].encoder
-            raw = encode_modality(name, spec, table, ids, store=open_store(cache_dir), device=device, expected=encoder)
+            raw = encode_modality(name, spec, table, ids, store=open_store(), device=device, expected=encoder)
         features[name] = state.preparation.scale(raw)
     return _completed(state, of, features, len(ids))
 
