@@ -64,7 +64,7 @@ class Dataset:
         users: Any = None,
         modalities: Mapping[str, ModalitySpec] | None = None,
         relations: Mapping[str, Any] | None = None,
-        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        cleaning: Cleaning | None = Cleaning(),
         *,
         columns: Mapping[str, str] | None = None,
         positive_from: float | None = None,
@@ -109,7 +109,7 @@ class Dataset:
         users: Any = None,
         modalities: Mapping[str, ModalitySpec] | None = None,
         relations: Mapping[str, Any] | None = None,
-        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        cleaning: Cleaning | None = Cleaning(),
         *,
         columns: Mapping[str, str] | None = None,
         positive_from: float | None = None,
