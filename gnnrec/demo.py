@@ -24,6 +24,7 @@ from gnnrec.evaluation.significance import compare
 from gnnrec.evaluation.slices import sliced
 from gnnrec.export.parquet import export_parquet
 from gnnrec.recommender import Recommender
+from gnnrec.storage import whole_file
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -217,11 +218,10 @@ def _write(output: Path, recommender: Recommender, films: _Films, lists: pd.Data
     recommender.save(output / "model")
     files = export_parquet(recommender.embeddings("user"), recommender.embeddings("item"), output / "embeddings")
     titled = lists.assign(title=lists["item_id"].map(films.title))
-    try:
-        write_config(recommender.config, output / "config.toml")
-        titled.to_csv(output / "recommendations.csv", index=False)
-    except OSError as error:
-        raise StorageError(f"cannot write into {str(output)!r}: {error}") from error
+    with whole_file(output / "config.toml") as file:
+        write_config(recommender.config, file)
+    with whole_file(output / "recommendations.csv") as file:
+        titled.to_csv(file, index=False)
     return [output / "model", output / "config.toml", *files, output / "recommendations.csv"]
 
 

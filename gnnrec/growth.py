@@ -11,8 +11,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gnnrec.data.build import as_vectors
 from gnnrec.data.cleaning import is_positive
-from gnnrec.data.dataset import Events
+from gnnrec.data.events import Events
 from gnnrec.data.frames import kind_of, type_with_gaps
 from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
@@ -34,7 +35,7 @@ def with_new_items(
     vectors: Mapping[str, Vectors] | None,
     relations: Mapping[str, Any] | None = None,
     *,
-    device: str = "cpu",
+    device: str,
 ) -> RecommenderState:
     """Returns a state whose catalogue ends in the items of a table; see :meth:`gnnrec.Recommender.add_items`."""
     if "attach" not in state.ranker.capabilities:
@@ -42,6 +43,7 @@ def with_new_items(
     vectors = {} if vectors is None else vectors
     if not isinstance(vectors, Mapping):
         raise DataError(f"vectors= takes a mapping of modalities to gnnrec.Vectors, not {type(vectors).__name__}")
+    vectors = {name: as_vectors(name, given) for name, given in vectors.items()}
     ids, table = read_new_items(state, frame, vectors)
     related = read_relations(state, ids, relations)
     features = encode_media(state, "item", ids, table, given_media(state, "item", table, vectors), device=device)

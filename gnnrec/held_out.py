@@ -81,7 +81,7 @@ class HeldOut:
         return enlarged(known, (len(self.users), len(self.items)))
 
 
-def take_in(state: RecommenderState, test: Dataset, history: Dataset | None = None, *, device: str = "cpu") -> HeldOut:
+def take_in(state: RecommenderState, test: Dataset, history: Dataset | None = None, *, device: str) -> HeldOut:
     """Attaches the items of a test set as ``add_items`` would, and folds people in by their histories or profiles."""
     grown = _with_people(_with_new_items(state, test, device), history)
     users = grown.users.extend(test.users.ids[grown.users.find(test.users.ids) < 0])
@@ -99,7 +99,7 @@ def evaluate_state(
     mask: str = "train+valid",
     candidates: str = "all",
     history: Dataset | None = None,
-    device: str = "cpu",
+    device: str,
 ) -> Evaluation:
     """Ranks all items for every user with test events; see :meth:`gnnrec.Recommender.evaluate`.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ def read_new_items(
     Args:
         state: The fitted state.
         frame: A frame or path with ``item_id`` and any columns of the item table, or ``None``: the ids of ``vectors``.
-        vectors: Modality → vectors of the new items.
+        vectors: Modality → vectors of the new items, in the form that :func:`gnnrec.data.build.as_vectors` gives them.
 
     Returns:
         The new ids and their table, row by row.
@@ -39,9 +38,8 @@ def read_new_items(
     Raises:
         DataError: A missing or repeated id, or one that is or was in the catalogue.
     """
-    vectors = {name: as_vectors(name, given) for name, given in vectors.items()}
     if frame is None:
-        ids = IdMap.from_values([as_id_array(given.ids, "ids of new vectors") for given in vectors.values()], "item")
+        ids = IdMap.from_values([given.ids for given in vectors.values()], "item")
         table = None
     else:
         owners, table = _read_table(frame, "new items", "item_id", state.items, state.catalogue.item_table)
@@ -66,7 +64,7 @@ def read_profiles(
     frame: Any = None,
     vectors: Mapping[str, Vectors] | None = None,
     *,
-    device: str = "cpu",
+    device: str,
 ) -> dict[str, Features]:
     """Encodes and prepares the media of people, as :func:`encode_media` does.
 
@@ -96,8 +94,8 @@ def read_profiles(
         position = IdMap(owners, "user").find(people.ids)  # refuses people with two rows
         table = with_gaps(given, position)
     for name, spec in vectors.items():
-        _check_known(as_id_array(spec.ids, f"ids of modality {name!r}"), people, f"modality {name!r}")
-    specs = given_media(state, "user", table, {name: replace(spec, of="user") for name, spec in vectors.items()})
+        _check_known(spec.ids, people, f"modality {name!r}")
+    specs = given_media(state, "user", table, vectors)
     if not specs:
         known = ", ".join(_modalities(state, "user")) or "none"
         raise DataError(f"profiles: none of their columns is a medium of people that the model knows ({known})")
@@ -127,8 +125,7 @@ def encode_media(
     table: pd.DataFrame | None,
     specs: Mapping[str, ModalitySpec],
     *,
-    device: str = "cpu",
-    cache_dir: Path | None = None,
+    device: str,
 ) -> dict[str, Features]:
     """Encodes, scales and completes media with the encoders, the statistics and the policy of the fit.
 
@@ -139,7 +136,6 @@ def encode_media(
         table: One row per id, or ``None``.
         specs: Modality → where its vectors come from; modalities that the fit did not know are an error.
         device: Where encoders compute.
-        cache_dir: Folder of encoded media.
 
     Returns:
         Modality → prepared vectors, owners counted from 0 in the order of ``ids``.
@@ -164,7 +160,7 @@ def encode_media(
             continue
         else:
             encoder = known[name].encoder
-            raw = encode_modality(name, spec, table, ids, store=open_store(cache_dir), device=device, expected=encoder)
+            raw = encode_modality(name, spec, table, ids, store=open_store(), device=device, expected=encoder)
         features[name] = state.preparation.scale(raw)
     return _completed(state, of, features, len(ids))
 

@@ -67,7 +67,7 @@ def rank_for_histories(
     include_items: Iterable[Any] | None = None,
     exclude_items: Iterable[Any] | None = None,
     new_item_share: float | None = None,
-    device: str = "cpu",
+    device: str,
 ) -> pd.DataFrame:
     """Ranks items for people without an id; see :meth:`gnnrec.Recommender.recommend_for`."""
     given = _checked_histories(histories)

@@ -35,8 +35,6 @@ __all__ = ["Recommender", "load"]
 
 logger = logging.getLogger(__name__)
 
-_DEFAULT_CLEANING = Cleaning()
-
 
 class Recommender:
     """Learns from interactions and item media, and answers who would like what.
@@ -369,7 +367,7 @@ class Recommender:
         vectors: Mapping[str, Vectors] | None = None,
         relations: Mapping[str, Any] | None = None,
         *,
-        cleaning: Cleaning | None = _DEFAULT_CLEANING,
+        cleaning: Cleaning | None = Cleaning(),
         columns: Mapping[str, str] | None = None,
     ) -> Self:
         """Takes in new events of known and new users without retraining.

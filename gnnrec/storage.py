@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ __all__ = [
     "MANIFEST",
     "check_replaceable",
     "check_writable",
+    "default_cache_dir",
     "file_sha256",
     "partial_folders",
     "read_consistently",
     "read_folder",
     "recover",
+    "unpack",
     "whole_file",
     "write_folder",
 ]
@@ -187,6 +190,35 @@ def file_sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file as hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def default_cache_dir() -> Path:
+    """Returns the folder in ``GNNREC_CACHE_DIR``, or ``~/.cache/gnnrec``."""
+    return Path(os.environ.get("GNNREC_CACHE_DIR") or Path.home() / ".cache" / "gnnrec")
+
+
+def unpack(archive: Path, folder: Path, *, inner: bool = False) -> None:
+    """Unpacks a ZIP file: the whole folder, or none. If another process is faster, its folder stays.
+
+    Args:
+        archive: The file.
+        folder: The folder to make.
+        inner: Where the archive holds a folder and nothing else, take the content of that.
+
+    Raises:
+        StorageError: The archive is damaged, or the folder cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(partial)
+        entries = list(partial.iterdir())
+        (entries[0] if inner and len(entries) == 1 and entries[0].is_dir() else partial).rename(folder)
+    except (OSError, zipfile.BadZipFile) as error:
+        if not folder.exists():
+            raise StorageError(f"cannot unpack {str(archive)!r} to {str(folder)!r}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_replaceable(path: Path, kind: str) -> None:

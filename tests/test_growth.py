@@ -227,6 +227,14 @@ class TestUpdate:
             np.testing.assert_array_equal(rec.embeddings(kind)[1], whole.embeddings(kind)[1])
         assert pairs_of(rec.state, "newcomer") == {"x", "i01"}
 
+    @pytest.mark.parametrize(
+        "rows", [torch.eye(8)[:1].bfloat16(), torch.eye(8)[:1].requires_grad_(), np.eye(8)[:1].tolist()]
+    )
+    def test_vectors_of_new_items_come_in_every_form_that_a_data_set_takes(self, rec, rows):
+        expected = rec.add_items(vectors=look("x", rows=np.eye(8)[:1])).state.features["look"].values[-1]
+        rec.add_items(vectors=look("y", rows=rows))
+        np.testing.assert_array_equal(rec.state.features["look"].values[-1], expected)
+
     def test_a_table_of_new_items(self, rec, media):
         folder, items = media
         picture = items["picture"].dropna().iloc[0]

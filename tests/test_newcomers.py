@@ -174,8 +174,9 @@ def test_new_items_are_completed_by_what_training_knew_alone():
     data = gr.Dataset.from_frames(SHOP.interactions, modalities={"look": look, "sound": sound})
     state = gr.Recommender(ranker="content-knn", missing="mean").fit(data, progress=False).state
     quiet = {"look": gr.Vectors(look.matrix[:1], ["new"])}
-    alone = with_new_items(state, None, quiet)
-    beside = with_new_items(state, None, {**quiet, "sound": gr.Vectors(np.full((1, 4), 100.0), ["loud"])})
+    alone = with_new_items(state, None, quiet, device="cpu")
+    loud = {"sound": gr.Vectors(np.full((1, 4), 100.0), ["loud"])}
+    beside = with_new_items(state, None, {**quiet, **loud}, device="cpu")
     rows = [
         grown.features["sound"].values[grown.features["sound"].owner_index == grown.items.index_of(["new"])]
         for grown in (alone, beside)
@@ -183,4 +184,4 @@ def test_new_items_are_completed_by_what_training_knew_alone():
     assert len(rows[0]) == 1
     np.testing.assert_array_equal(*rows)
     with pytest.raises(DataError, match=r"1 of 2 new items have no medium .*'bare'"):
-        with_new_items(state, pd.DataFrame({"item_id": ["new", "bare"]}), quiet)
+        with_new_items(state, pd.DataFrame({"item_id": ["new", "bare"]}), quiet, device="cpu")

@@ -378,7 +378,7 @@ def test_an_order_that_is_not_read_is_not_kept(moods) -> None:
 def test_a_history_with_unknown_items_is_folded_in_by_time(fitted: gr.Recommender) -> None:
     """What is left of it keeps its times."""
     log = pd.DataFrame({"user_id": 900, "item_id": [NUM_ITEMS, 7, NUM_ITEMS + 1, 8], "timestamp": [1, 99, 2, 98]})
-    state = take_in(fitted.state, TEST, gr.Dataset.from_frames(log)).state
+    state = take_in(fitted.state, TEST, gr.Dataset.from_frames(log), device="cpu").state
     assert state.order is not None
     places = state.order[state.users.index_of([900])].toarray().ravel()
     assert places[state.items.index_of([8, 7])].tolist() == [1, 2]

@@ -19,6 +19,8 @@ SIGNATURES = {
     "Dataset.save": "path",
     "Dataset.split": "splitter",
     "Dataset.describe": "",
+    "Dataset.ids": "owner",
+    "Dataset.table": "owner",
     "Dataset.interaction_matrix": "",
     "Dataset.order_matrix": "",
     "Dataset.pair_weights": "",

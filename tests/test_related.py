@@ -237,7 +237,9 @@ def test_an_item_that_only_another_one_without_media_tells_of_is_left_out_with_i
     new = pd.DataFrame({"item_id": ["a", "b", "c"]})
     events = new.assign(user_id=SHOP.users["user_id"][:3])
     items = SHOP.items[["item_id"]].merge(new, how="outer")
-    held_out = take_in(rec.state, gr.Dataset.from_frames(events, items=items, relations={"series": joined(joins)}))
+    held_out = take_in(
+        rec.state, gr.Dataset.from_frames(events, items=items, relations={"series": joined(joins)}), device="cpu"
+    )
     assert "2 of 3 new items of the test set have no medium that the model knows" in caplog.text
     rec.add_items(new[:1], relations=edges("a", "i01"))
     assert held_out.state.items.ids.tolist() == rec.state.items.ids.tolist()

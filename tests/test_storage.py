@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.sparse as sp
 from gnnrec import storage
 from gnnrec.errors import StorageError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
-from gnnrec.storage import MANIFEST, read_consistently, read_folder, recover, whole_file, write_folder
+from gnnrec.storage import MANIFEST, read_consistently, read_folder, recover, unpack, whole_file, write_folder
 
 
 def write_numbers(text="1 2 3"):
@@ -289,3 +290,42 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         half()
     assert (tmp_path / "deep" / "a.csv").read_text() == "new"
     assert entries(tmp_path / "deep") == ["a.csv"]
+
+
+def packed(path, *names):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name in names:
+            file.writestr(name, "user,item\n" * 10)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "inner", "found"),
+    [
+        (["films/a.csv", "films/b.csv"], False, ["films"]),
+        (["films/a.csv", "films/b.csv"], True, ["a.csv", "b.csv"]),
+        (["films/a.csv", "b.csv"], True, ["b.csv", "films"]),
+        (["a.csv"], True, ["a.csv"]),
+    ],
+)
+def test_an_archive_is_unpacked(tmp_path, names, inner, found):
+    unpack(packed(tmp_path / "films.zip", *names), tmp_path / "deep" / "data", inner=inner)
+    assert entries(tmp_path / "deep") == ["data"]
+    assert entries(tmp_path / "deep" / "data") == found
+
+
+def test_what_a_faster_process_unpacked_stays(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "theirs").touch()
+    unpack(packed(tmp_path / "films.zip", "ours"), tmp_path / "data")
+    assert entries(tmp_path / "data") == ["theirs"]
+
+
+def test_an_archive_that_cannot_be_unpacked_leaves_nothing_behind(tmp_path):
+    archive = packed(tmp_path / "films.zip", "ratings.csv")
+    damaged = archive.read_bytes().replace(b"user,item\n", b"user,itex\n", 1)  # no longer as its checksum says
+    archive.write_bytes(damaged)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot unpack"):
+            unpack(archive, tmp_path / "data")
+    assert entries(tmp_path) == ["films.zip"]

@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
-from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.frames import check_savable, read_frame, with_gaps
-from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
-from gnnrec.data.log import Log, empty_log, find_column, parse_numbers, read_log
+from gnnrec.data.ids import IdArray, IdMap, as_id_array, kind_in_words, listed
+from gnnrec.data.log import Log, empty_log, parse_numbers, read_log, required_column
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
 
@@ -189,12 +190,7 @@ def _read_table(
         return None
     what, role = f"{owner} table", f"{owner}_id"
     frame, _ = read_frame(source, what, _id_names([owner] if owner in text_ids else [], columns))
-    name = find_column(frame, role, what, columns)
-    if name is None:
-        raise DataError(
-            f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); there are "
-            f"{', '.join(map(repr, frame.columns))}; name it with columns={{{role!r}: ...}}"
-        )
+    name = required_column(frame, role, what, columns)
     missing = frame[name].isna().to_numpy()
     if missing.any():
         if cleaning.invalid == "error":
@@ -368,8 +364,10 @@ def _positions(column: pd.Series, ids: IdMap, what: str) -> NDArray[np.int64]:
     present = column.notna().to_numpy()
     given = as_id_array(column[present], what)
     if len(given) and len(ids) and given.dtype.kind != ids.ids.dtype.kind:
-        example, kinds = given[:1].tolist()[0], ("integers", "strings")[:: 1 if ids.kind == "str" else -1]
-        raise DataError(f"{what} holds {kinds[0]}, such as {example!r}, and the {ids.what} ids are {kinds[1]}")
+        raise DataError(
+            f"{what} holds {kind_in_words(given)}, such as {given[:1].tolist()[0]!r}, and the {ids.what} ids are "
+            f"{kind_in_words(ids.ids)}"
+        )
     positions[present] = ids.find(given)
     return positions
 

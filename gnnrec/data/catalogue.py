@@ -1,9 +1,6 @@
 """Public data sets by name: what each is, under which licence, and how to load it."""
 
 import os
-import shutil
-import uuid
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,8 @@ from gnnrec.data.published import (
     read_movielens_csv,
     read_stamps,
 )
-from gnnrec.errors import DataError, StorageError
+from gnnrec.errors import DataError
+from gnnrec.storage import unpack
 
 __all__ = ["DatasetCard", "card", "get", "load", "names", "write_cards"]
 
@@ -144,17 +142,7 @@ def get(name: str, destination: str | Path) -> Path:
             f"the data set {name!r} cannot be downloaded; put its files into {str(folder)!r}, from {source}"
         )
     archive = download(wanted.url, Path(destination) / wanted.url.rsplit("/", 1)[1], wanted.sha256)
-    partial = folder.with_name(f".{name}.{uuid.uuid4().hex}.partial")
-    try:
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(partial)
-        entries = list(partial.iterdir())
-        # Archives hold one folder, whose content is wanted.
-        (entries[0] if len(entries) == 1 and entries[0].is_dir() else partial).rename(folder)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise StorageError(f"cannot unpack {str(archive)!r} to {str(folder)!r}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    unpack(archive, folder, inner=True)
     return folder
 
 

@@ -12,9 +12,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport
+from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.ids import IdMap
 from gnnrec.data.pairs import pair_matrix, place_matrix
-from gnnrec.data.schema import ModalitySpec, Owner, Vectors
+from gnnrec.data.restriction import restricted
+from gnnrec.data.schema import ModalitySpec, Owner
 from gnnrec.data.summary import DatasetSummary, summarise
 from gnnrec.errors import DataError
 
@@ -24,55 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Events", "RelationEdges", "require_datasets"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Events:
-    """Positive events in catalogue positions, in the order of the log.
-
-    Attributes:
-        user_index: ``[num_events]`` int64.
-        item_index: ``[num_events]`` int64.
-        weight: ``[num_events]`` float32 confidence, if the log has one.
-        timestamp: ``[num_events]`` float64 seconds since 1970 (or whatever number the log gave), if any.
-        columns: Every other column of the log, ``[num_events]`` each (for ``split.column``).
-    """
-
-    user_index: NDArray[np.int64]
-    item_index: NDArray[np.int64]
-    weight: NDArray[np.float32] | None = None
-    timestamp: NDArray[np.float64] | None = None
-    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.user_index)
-
-    def take(self, rows: NDArray[Any]) -> "Events":
-        """Returns the events at the given positions, or under a mask, in that order."""
-        return Events(
-            user_index=self.user_index[rows],
-            item_index=self.item_index[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            timestamp=None if self.timestamp is None else self.timestamp[rows],
-            columns={name: values[rows] for name, values in self.columns.items()},
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class RelationEdges:
-    """Weighted edges between users or between items, in catalogue positions.
-
-    Attributes:
-        between: What both ends are.
-        source_index: ``[num_edges]`` int64.
-        target_index: ``[num_edges]`` int64.
-        weight: ``[num_edges]`` float32; ones when the frame had no weight.
-    """
-
-    between: Owner
-    source_index: NDArray[np.int64]
-    target_index: NDArray[np.int64]
-    weight: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +64,7 @@ class Dataset:
         users: Any = None,
         modalities: Mapping[str, ModalitySpec] | None = None,
         relations: Mapping[str, Any] | None = None,
-        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        cleaning: Cleaning | None = Cleaning(),
         *,
         columns: Mapping[str, str] | None = None,
         positive_from: float | None = None,
@@ -156,7 +109,7 @@ class Dataset:
         users: Any = None,
         modalities: Mapping[str, ModalitySpec] | None = None,
         relations: Mapping[str, Any] | None = None,
-        cleaning: Cleaning | None = Cleaning(),  # noqa: B008 - frozen
+        cleaning: Cleaning | None = Cleaning(),
         *,
         columns: Mapping[str, str] | None = None,
         positive_from: float | None = None,
@@ -251,6 +204,14 @@ class Dataset:
         """Number of items in the catalogue."""
         return len(self.items)
 
+    def ids(self, owner: Owner) -> IdMap:
+        """Returns ``users`` or ``items``."""
+        return self.items if owner == "item" else self.users
+
+    def table(self, owner: Owner) -> pd.DataFrame | None:
+        """Returns ``user_table`` or ``item_table``."""
+        return self.item_table if owner == "item" else self.user_table
+
     @property
     def text_ids(self) -> tuple[Owner, ...]:
         """Whose ids are texts: those of users, of items, of both, or none."""
@@ -344,63 +305,7 @@ class Dataset:
             items: ``[num_items]`` true for the items to leave out.
             users: ``[num_users]`` true for the users to leave out.
         """
-        kept_items = _kept(items, self.items)
-        kept_users = _kept(users, self.users)
-        kept = {"item": kept_items, "user": kept_users}
-        position = {owner: np.cumsum(mask) - 1 for owner, mask in kept.items()}
-        events = self.events.take(kept_users[self.events.user_index] & kept_items[self.events.item_index])
-        return replace(
-            self,
-            users=self.users if kept_users.all() else IdMap(self.users.ids[kept_users], "user"),
-            items=self.items if kept_items.all() else IdMap(self.items.ids[kept_items], "item"),
-            events=replace(
-                events,
-                user_index=position["user"][events.user_index],
-                item_index=position["item"][events.item_index],
-            ),
-            user_table=_rows(self.user_table, kept_users),
-            item_table=_rows(self.item_table, kept_items),
-            modalities={
-                name: _owned(spec, self.items if spec.of == "item" else self.users, kept[spec.of])
-                for name, spec in self.modalities.items()
-            },
-            relations={
-                name: _joined(edges, kept[edges.between], position[edges.between])
-                for name, edges in self.relations.items()
-            },
-        )
-
-
-def _kept(left_out: NDArray[np.bool_] | None, ids: IdMap) -> NDArray[np.bool_]:
-    if left_out is None:
-        return np.ones(len(ids), dtype=bool)
-    left_out = np.asarray(left_out)
-    if left_out.dtype != bool or left_out.shape != (len(ids),):
-        raise DataError(f"expected a boolean mask over {len(ids)} {ids.what}s, got {left_out.dtype} {left_out.shape}")
-    return ~left_out
-
-
-def _rows(table: pd.DataFrame | None, kept: NDArray[np.bool_]) -> pd.DataFrame | None:
-    return None if table is None else table[kept].reset_index(drop=True)
-
-
-def _owned(spec: ModalitySpec, ids: IdMap, kept: NDArray[np.bool_]) -> ModalitySpec:
-    """Leaves out the vectors of owners that are gone; media in a table go with its rows."""
-    if not isinstance(spec, Vectors) or kept.all():
-        return spec
-    rows = kept[ids.index_of(spec.ids)]
-    return Vectors(spec.matrix[rows], spec.ids[rows], spec.of)
-
-
-def _joined(edges: RelationEdges, kept: NDArray[np.bool_], position: NDArray[np.int64]) -> RelationEdges:
-    """Leaves out edges with an end that is gone, and renumbers the others."""
-    rows = kept[edges.source_index] & kept[edges.target_index]
-    return RelationEdges(
-        between=edges.between,
-        source_index=position[edges.source_index[rows]],
-        target_index=position[edges.target_index[rows]],
-        weight=edges.weight[rows],
-    )
+        return restricted(self, items, users)
 
 
 def require_datasets(**given: Any) -> None:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from gnnrec.errors import DataError, UnknownIdError
 
-__all__ = ["IdArray", "IdMap", "as_id_array", "id_column", "listed"]
+__all__ = ["EXACT_IN_A_FLOAT", "IdArray", "IdMap", "as_id_array", "id_column", "kind_in_words", "listed"]
 
 # Either int64 or object holding only ``str``.
 IdArray: TypeAlias = NDArray[Any]
 
-_EXACT_IN_A_FLOAT = 2**53
+EXACT_IN_A_FLOAT = 2**53  # up to here a float64 holds every whole number
 _SHOWN = 5  # how many offending ids an error message lists
 
 
@@ -64,7 +64,7 @@ def _as_id_array(values: Any, what: str) -> IdArray:
         broken = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
         if len(broken):
             raise DataError(f"{what}: {float(broken[0])} is not an id; use integers or strings")
-        if (inexact := np.abs(numbers).max()) > _EXACT_IN_A_FLOAT:
+        if (inexact := np.abs(numbers).max()) > EXACT_IN_A_FLOAT:
             raise DataError(f"{what}: {inexact:g} is too large for a float to hold exactly; use integers or strings")
         return numbers.astype(np.int64)
     if kind == "string":
@@ -77,6 +77,11 @@ def _as_id_array(values: Any, what: str) -> IdArray:
 def id_column(ids: IdArray, kind: Literal["int", "str"]) -> pd.Series:
     """Returns ids as a column, of the same type where there are none, which by themselves tell no kind."""
     return pd.Series(ids, dtype=str if kind == "str" else np.int64)
+
+
+def kind_in_words(ids: IdArray) -> str:
+    """Returns ``integers`` or ``strings``, for messages."""
+    return "integers" if ids.dtype.kind == "i" else "strings"
 
 
 def listed(ids: IdArray | pd.Index) -> str:
@@ -155,7 +160,7 @@ class IdMap:
             unknown = pd.unique(wanted[index < 0])
             hint = ""
             if len(self) and wanted.dtype.kind != self.ids.dtype.kind:
-                hint = f" (known {self.what} ids are {'integers' if self.kind == 'int' else 'strings'})"
+                hint = f" (known {self.what} ids are {kind_in_words(self.ids)})"
             raise UnknownIdError(f"unknown {self.what} ids: {listed(unknown)}{hint}")
         return index
 
@@ -171,9 +176,7 @@ class IdMap:
         """
         added = as_id_array(ids, f"{self.what} ids")
         if len(self) and len(added) and added.dtype.kind != self.ids.dtype.kind:
-            raise DataError(
-                f"new {self.what} ids must be {'integers' if self.kind == 'int' else 'strings'} like the old"
-            )
+            raise DataError(f"new {self.what} ids must be {kind_in_words(self.ids)} like the old")
         known = added[self.find(added) >= 0]
         if len(known):
             raise DataError(f"{self.what} ids exist already: {listed(known)}")

@@ -13,7 +13,17 @@ from gnnrec.config import suggest
 from gnnrec.data.schema import COLUMN_ALIASES
 from gnnrec.errors import DataError
 
-__all__ = ["Fault", "Log", "empty_log", "find_column", "log_columns", "parse_numbers", "parse_timestamps", "read_log"]
+__all__ = [
+    "Fault",
+    "Log",
+    "empty_log",
+    "find_column",
+    "log_columns",
+    "parse_numbers",
+    "parse_timestamps",
+    "read_log",
+    "required_column",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +125,11 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
             raise DataError(f"columns= has the unknown role {role!r}{suggest(role, COLUMN_ALIASES)}")
         if role in ("weight", "timestamp") and name not in frame.columns:
             raise DataError(f"{what}: no column {name!r} for {role}; there are {_names(frame)}")
-    found = {role: find_column(frame, role, what, columns) for role in COLUMN_ALIASES}
-    for role in ("user_id", "item_id"):
-        if found[role] is None:
-            raise DataError(
-                f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
-                f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
-            )
-    return {role: name for role, name in found.items() if name is not None}
+    found = {role: required_column(frame, role, what, columns) for role in ("user_id", "item_id")}
+    for role in ("weight", "timestamp"):
+        if (optional := find_column(frame, role, what, columns)) is not None:
+            found[role] = optional
+    return found
 
 
 def empty_log() -> Log:
@@ -145,6 +152,21 @@ def find_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str,
     if len(matches) > 1:
         logger.warning("%s: columns %s could all be %s; using %r", what, matches, role, matches[0])
     return matches[0] if matches else None
+
+
+def required_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str]) -> str:
+    """Returns the column that :func:`find_column` finds.
+
+    Raises:
+        DataError: There is none.
+    """
+    name = find_column(frame, role, what, columns)
+    if name is None:
+        raise DataError(
+            f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
+            f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
+        )
+    return name
 
 
 def parse_numbers(column: pd.Series) -> NDArray[np.float64]:

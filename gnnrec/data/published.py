@@ -1,10 +1,6 @@
 """Reads the files of public data sets, each in the form in which its authors publish it."""
 
 import json
-import os
-import shutil
-import uuid
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +11,8 @@ import pandas as pd
 
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.schema import Audio, Image, Relation, Text
-from gnnrec.errors import DataError, MissingPackageError
-from gnnrec.storage import file_sha256
+from gnnrec.errors import DataError, MissingPackageError, StorageError
+from gnnrec.storage import default_cache_dir, file_sha256, unpack
 
 __all__ = [
     "read_allrecipes",
@@ -238,19 +234,9 @@ def _spoken_genres(genres: pd.Series) -> pd.Series:
 
 def _unpacked(archive: Path) -> Path:
     """Unpacks a ZIP file into the cache, once for each content, and returns the folder."""
-    cache = Path(os.environ.get("GNNREC_CACHE_DIR") or Path.home() / ".cache" / "gnnrec")
-    folder = cache / "datasets" / f"{archive.stem}-{file_sha256(archive)[:16]}"
+    folder = default_cache_dir() / "datasets" / f"{archive.stem}-{file_sha256(archive)[:16]}"
     if not folder.exists():
-        partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(partial)
-            partial.rename(folder)
-        except OSError:  # another process was faster
-            if not folder.exists():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        unpack(archive, folder)
     return folder
 
 
@@ -259,5 +245,5 @@ def _naming(folder: Path) -> Iterator[None]:
     """Says which folder is at fault when a published file is absent or damaged."""
     try:
         yield
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, StorageError) as error:
         raise DataError(f"{str(folder)!r} is not as published: {error}") from error

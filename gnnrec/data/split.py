@@ -172,9 +172,7 @@ def _split_random(dataset: Dataset, valid: float, test: float, seed: int) -> tup
     # From the end of the order: at its front users with few pairs have only the ones that they keep.
     candidates = order[free][::-1]
     num_test, num_valid = round(test * len(first)), round(valid * len(first))
-    part = np.full(len(first), _TRAIN)
-    part[candidates[:num_test]] = _TEST
-    part[candidates[num_test : num_test + num_valid]] = _VALID
+    part = _assigned(len(first), candidates, num_valid, num_test)
     if len(candidates) < num_test + num_valid:
         logger.warning("only %d pairs can be held out if every user keeps one for training", len(candidates))
     return _parts(dataset.with_events(dataset.events.take(first)), part)
@@ -210,15 +208,19 @@ def _split_time(dataset: Dataset, valid: Bound, test: Bound) -> tuple[Dataset, D
 def _split_cold(
     dataset: Dataset, owner: Owner, valid: float, test: float, seed: int
 ) -> tuple[Dataset, Dataset, Dataset]:
-    ids, entity = (
-        (dataset.items, dataset.events.item_index) if owner == "item" else (dataset.users, dataset.events.user_index)
-    )
+    entity = dataset.events.index(owner)
     order = np.random.default_rng(seed).permutation(np.unique(entity))
     num_test, num_valid = round(test * len(order)), round(valid * len(order))
-    part = np.full(len(ids), _TRAIN)
+    part = _assigned(len(dataset.ids(owner)), order, num_valid, num_test)
+    return _take_out(_parts(dataset, part[entity]), owner, part)
+
+
+def _assigned(number: int, order: NDArray[np.int64], num_valid: int, num_test: int) -> NDArray[np.int64]:
+    """Returns the part of each of ``number`` things: the first in ``order`` are for testing, the next to validate."""
+    part = np.full(number, _TRAIN)
     part[order[:num_test]] = _TEST
     part[order[num_test : num_test + num_valid]] = _VALID
-    return _take_out(_parts(dataset, part[entity]), owner, part)
+    return part
 
 
 def _take_out(
@@ -234,10 +236,7 @@ def _take_out(
 def _split_column(
     dataset: Dataset, name: str, labels: tuple[Any, Any, Any], cold: Owner | None
 ) -> tuple[Dataset, Dataset, Dataset]:
-    if name not in dataset.events.columns:
-        known = ", ".join(map(repr, dataset.events.columns)) or "no further columns"
-        raise DataError(f"the log has no column {name!r} to split by; it has {known}")
-    values = dataset.events.columns[name]
+    values = dataset.events.column(name)
     series = pd.Series(values)
     series = series.mask(series.isna(), None) if series.dtype == object else series  # pd.NA has no truth
     part = np.full(len(values), -1)
@@ -250,11 +249,9 @@ def _split_column(
     parts = _parts(dataset, part)
     if cold is None:
         return parts
-    num_entities = dataset.num_items if cold == "item" else dataset.num_users
-    first_part = np.full(num_entities, _TRAIN)  # of the parts in which an item or user occurs, the earliest
+    first_part = np.full(len(dataset.ids(cold)), _TRAIN)  # of the parts in which an item or user occurs, the earliest
     for number in (_TEST, _VALID, _TRAIN):
-        events = parts[number].events
-        first_part[events.item_index if cold == "item" else events.user_index] = number
+        first_part[parts[number].events.index(cold)] = number
     return _take_out(parts, cold, first_part)
 
 

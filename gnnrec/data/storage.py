@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gnnrec.data.cleaning import CleaningReport
-from gnnrec.data.dataset import Dataset, Events, RelationEdges
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.frames import check_savable
 from gnnrec.data.ids import IdMap
-from gnnrec.data.schema import Audio, Image, ModalitySpec, Text, Vectors, Video
+from gnnrec.data.schema import Audio, Image, ModalitySpec, Owner, Text, Vectors, Video
 from gnnrec.data.tensor_file import TensorWriter, mapped_tensors
 from gnnrec.storage import check_replaceable, read_consistently, write_folder
 
@@ -99,12 +100,15 @@ def _read_dataset(folder: Path, manifest: Mapping[str, Any]) -> Dataset:
     tables = {
         Path(name).stem: pd.read_parquet(folder / name) for name in manifest["files"] if name.endswith(".parquet")
     }
-    users, items = IdMap(tables["user_ids"]["id"], "user"), IdMap(tables["item_ids"]["id"], "item")
+    ids: dict[Owner, IdMap] = {
+        "user": IdMap(tables["user_ids"]["id"], "user"),
+        "item": IdMap(tables["item_ids"]["id"], "item"),
+    }
     event_columns = tables.get("event_columns", pd.DataFrame())
     report = facts["cleaning_report"]
     return Dataset(
-        users=users,
-        items=items,
+        users=ids["user"],
+        items=ids["item"],
         events=Events(
             user_index=arrays["events.user_index"],
             item_index=arrays["events.item_index"],
@@ -114,7 +118,7 @@ def _read_dataset(folder: Path, manifest: Mapping[str, Any]) -> Dataset:
         ),
         user_table=tables.get("user_table"),
         item_table=tables.get("item_table"),
-        modalities={name: _spec(name, saved, arrays, users, items) for name, saved in facts["modalities"].items()},
+        modalities={name: _spec(name, saved, arrays, ids) for name, saved in facts["modalities"].items()},
         relations={
             name: RelationEdges(
                 between,
@@ -143,9 +147,8 @@ def _other_arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for name, spec in dataset.modalities.items():
         if isinstance(spec, Vectors):
-            ids = dataset.items if spec.of == "item" else dataset.users
             arrays[f"modality.{name}.matrix"] = spec.matrix
-            arrays[f"modality.{name}.owner_index"] = ids.index_of(spec.ids)
+            arrays[f"modality.{name}.owner_index"] = dataset.ids(spec.of).index_of(spec.ids)
     for name, edges in dataset.relations.items():
         arrays[f"relation.{name}.source_index"] = edges.source_index
         arrays[f"relation.{name}.target_index"] = edges.target_index
@@ -167,12 +170,10 @@ def _spec_facts(spec: ModalitySpec) -> dict[str, Any]:
 
 
 def _spec(
-    name: str, saved: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], users: IdMap, items: IdMap
+    name: str, saved: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], ids: Mapping[Owner, IdMap]
 ) -> ModalitySpec:
     fields = {key: value for key, value in saved.items() if key != "kind"}
     if saved["kind"] == "Vectors":
-        ids = items if saved["of"] == "item" else users
-        return Vectors(
-            arrays[f"modality.{name}.matrix"], ids.ids_of(arrays[f"modality.{name}.owner_index"]), saved["of"]
-        )
+        owners = ids[saved["of"]].ids_of(arrays[f"modality.{name}.owner_index"])
+        return Vectors(arrays[f"modality.{name}.matrix"], owners, saved["of"])
     return _SPECS[saved["kind"]](**fields)

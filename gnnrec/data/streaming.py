@@ -27,7 +27,8 @@ from gnnrec.data.cleaning import (
     rows_of_each,
     within_event_bounds,
 )
-from gnnrec.data.dataset import Dataset, Events
+from gnnrec.data.dataset import Dataset
+from gnnrec.data.events import Events
 from gnnrec.data.frames import matching_files
 from gnnrec.data.ids import IdMap
 from gnnrec.data.numbering import OWNERS, NumberedLog, number_log

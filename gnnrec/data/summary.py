@@ -94,12 +94,11 @@ def has_media(dataset: "Dataset", name: str) -> NDArray[np.bool_]:
     really lies at the path is found out by encoding it.
     """
     spec = dataset.modalities[name]
-    ids = dataset.items if spec.of == "item" else dataset.users
+    ids, table = dataset.ids(spec.of), dataset.table(spec.of)
     have = np.zeros(len(ids), dtype=bool)
     if isinstance(spec, Vectors):
         have[ids.index_of(spec.ids)] = True
         return have
-    table = dataset.item_table if spec.of == "item" else dataset.user_table
     assert table is not None  # checked when the data set was built
     for column in spec_columns(spec):
         have |= _given(table[column])

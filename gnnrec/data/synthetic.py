@@ -211,9 +211,9 @@ def _interactions(
     return frame.drop_duplicates(["user_id", "item_id"]).sort_values("timestamp", kind="stable", ignore_index=True)
 
 
-def _follows(user_taste: NDArray[np.int64], rng: np.random.Generator, per_user: int = 4) -> pd.DataFrame:
-    """Lets users follow others, three times of four somebody of the same taste."""
-    source = np.repeat(np.arange(len(user_taste)), per_user)
+def _follows(user_taste: NDArray[np.int64], rng: np.random.Generator) -> pd.DataFrame:
+    """Lets users follow four others, three times of four somebody of the same taste."""
+    source = np.repeat(np.arange(len(user_taste)), 4)
     anybody = rng.integers(len(user_taste), size=len(source))
     # Users in the order of their tastes: a random member of the same stretch has the same taste.
     by_taste, size = np.argsort(user_taste, kind="stable"), np.bincount(user_taste)

@@ -40,7 +40,6 @@ def encode_dataset(
     *,
     cache_dir: str | Path | None = None,
     device: str = "cpu",
-    batch_size: int = 32,
     progress: bool = False,
 ) -> dict[str, Features]:
     """Encodes every modality of a data set.
@@ -50,7 +49,6 @@ def encode_dataset(
         cache_dir: Folder that keeps encoded media between runs; ``GNNREC_CACHE_DIR`` or ``~/.cache/gnnrec``
             when not given. Where it cannot be written, a warning says so and nothing is kept.
         device: Where encoders compute.
-        batch_size: Media that are encoded, and then kept, at a time.
         progress: Show a progress bar where standard error is a terminal.
 
     Returns:
@@ -65,13 +63,11 @@ def encode_dataset(
         store = open_store(cache_dir)
     features = {}
     for name, spec in dataset.modalities.items():
-        ids, table = (dataset.users, dataset.user_table) if spec.of == "user" else (dataset.items, dataset.item_table)
+        ids, table = dataset.ids(spec.of), dataset.table(spec.of)
         if isinstance(spec, Vectors):
             features[name] = features_from_vectors(name, spec, ids)
         else:
-            features[name] = encode_modality(
-                name, spec, table, ids, store=store, device=device, batch_size=batch_size, progress=progress
-            )
+            features[name] = encode_modality(name, spec, table, ids, store=store, device=device, progress=progress)
     return features
 
 

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from gnnrec.data.schema import Owner
 
-__all__ = ["EncoderCard", "Features", "MediaReport", "appended", "as_tensors", "mean_per_owner", "owned_by"]
+__all__ = [
+    "EncoderCard",
+    "Features",
+    "MediaReport",
+    "appended",
+    "as_tensors",
+    "mean_per_owner",
+    "owned_by",
+    "unit_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -126,3 +135,10 @@ def owned_by(feature: Features, owners: NDArray[np.int64]) -> Features:
     rows = np.isin(feature.owner_index, owners)
     owner_index = np.searchsorted(owners, feature.owner_index[rows])
     return replace(feature, values=feature.values[rows], owner_index=owner_index)
+
+
+def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scales rows ``[num_rows, dim]`` to length 1, in place, and returns them; a row of zeros stays."""
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    np.divide(values, length, out=values, where=length > 0)
+    return values

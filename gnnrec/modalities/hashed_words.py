@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnnrec.errors import EncoderError, MissingPackageError
-from gnnrec.modalities.features import EncoderCard
+from gnnrec.modalities.features import EncoderCard, unit_rows
 from gnnrec.modalities.packaged import package_version
 
 __all__ = ["HashedWords", "hashed_words"]
@@ -67,10 +67,7 @@ class HashedWords:
         """Returns one vector of length 1 per text, ``[len(batch), card.dim]``."""
         if not batch:
             return np.empty((0, self.card.dim), dtype=np.float32)
-        vectors: NDArray[np.float32] = self._hasher.transform(map(self._weights, batch)).toarray().astype(np.float32)
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        np.divide(vectors, length, out=vectors, where=length > 0)
-        return vectors
+        return unit_rows(self._hasher.transform(map(self._weights, batch)).toarray().astype(np.float32))
 
     def _weights(self, text: str) -> dict[str, float]:
         """Returns how much each word of a text counts."""

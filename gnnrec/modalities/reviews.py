@@ -42,11 +42,9 @@ def with_reviews(
     """
     if limit < 1:
         raise ConfigError(f"with_reviews: option 'limit' is at least 1, not {limit}")
-    if column not in train.events.columns:
-        known = ", ".join(map(repr, train.events.columns)) or "no further columns"
-        raise DataError(f"the log has no column {column!r}; it has {known}")
-    item_table = _with_texts(train, column, "item", limit)
-    user_table = _with_texts(train, column, "user", limit)
+    reviews = train.events.column(column)
+    item_table = _with_texts(train, reviews, "item", limit)
+    user_table = _with_texts(train, reviews, "user", limit)
     specs = dict(train.modalities)
     for of in ("item", "user"):
         if f"{of}_reviews" in specs:
@@ -55,14 +53,10 @@ def with_reviews(
     return replace(train, item_table=item_table, user_table=user_table, modalities=specs)
 
 
-def _with_texts(train: Dataset, column: str, of: Owner, limit: int) -> pd.DataFrame:
+def _with_texts(train: Dataset, reviews: NDArray[np.object_], of: Owner, limit: int) -> pd.DataFrame:
     """Returns the table of the owners with ``limit`` more columns of texts, the latest first."""
-    owner_index, num_owners, table = (
-        (train.events.item_index, train.num_items, train.item_table)
-        if of == "item"
-        else (train.events.user_index, train.num_users, train.user_table)
-    )
-    texts = _latest(owner_index, train.events.columns[column], train.events.timestamp, limit)
+    num_owners, table = len(train.ids(of)), train.table(of)
+    texts = _latest(train.events.index(of), reviews, train.events.timestamp, limit)
     logger.info("reviews of %d of %d %ss, %d texts", texts["owner"].nunique(), num_owners, of, len(texts))
     cells = texts.pivot(index="owner", columns="rank", values="text")
     cells = cells.reindex(index=range(num_owners), columns=range(limit)).set_axis(_columns(of, limit), axis=1)

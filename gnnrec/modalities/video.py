@@ -50,10 +50,11 @@ def read_frames(path: str | Path, num_frames: int) -> list["Image"]:
             if not container.streams.video:
                 raise MediaError("the file holds no pictures")
             stream = container.streams.video[0]
-            seconds, of_pictures = _duration(container, stream)
+            start = _start(container, stream)
+            seconds, of_pictures = _duration(container, stream, start)
             times = (np.arange(num_frames) + 0.5) * seconds / num_frames
             tolerance = max(seconds / num_frames, _USUAL_TOLERANCE) if of_pictures else math.inf
-            return [_frame_at(container, stream, float(time), tolerance) for time in times]
+            return [_frame_at(container, stream, start, float(time), tolerance) for time in times]
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
@@ -105,25 +106,31 @@ class VideoEncoder:
         return np.concatenate([vectors.mean(axis=1), vectors.std(axis=1)], axis=1)
 
 
-def _start(stream: "VideoStream") -> float:
+def _start(container: "InputContainer", stream: "VideoStream") -> float:
+    """Returns the time at which a clip starts, in seconds."""
+    if container.format.name == "avi":  # whose streams may start later than FFmpeg says, which is always 0
+        first = next(container.decode(stream), None)
+        return 0.0 if first is None else float(first.time or 0)
     return float((stream.start_time or 0) * (stream.time_base or 1))
 
 
-def _duration(container: "InputContainer", stream: "VideoStream") -> tuple[float, bool]:
+def _duration(container: "InputContainer", stream: "VideoStream", start: float) -> tuple[float, bool]:
     """Returns how many seconds a clip lasts, and whether that is said of its pictures alone, and not of its sound."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base), True
     if stated := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):  # of Matroska
         hours, minutes, seconds = map(float, stated.groups())
-        return 3600 * hours + 60 * minutes + seconds - _start(stream), True
+        return 3600 * hours + 60 * minutes + seconds - start, True
     if container.duration is not None:
-        return float(container.duration / 1_000_000) - _start(stream), len(container.streams) == 1
+        return float(container.duration / 1_000_000) - start, len(container.streams) == 1
     raise MediaError("the video states no duration; write it into a container such as MP4")
 
 
-def _frame_at(container: "InputContainer", stream: "VideoStream", seconds: float, tolerance: float) -> "Image":
+def _frame_at(
+    container: "InputContainer", stream: "VideoStream", start: float, seconds: float, tolerance: float
+) -> "Image":
     """Jumps to the last key frame before a time and decodes until it is reached, or nearly."""
-    tick, start = float(stream.time_base or 1), _start(stream)
+    tick = float(stream.time_base or 1)
     frames: Iterator[Any] = iter(())
     frame: Any = None
     # A container without an index, such as MPEG-TS, may lead to a frame that cannot be decoded by itself, or behind.

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from gnnrec.config import Choices, Range, write_config
-from gnnrec.errors import MissingPackageError, StorageError
+from gnnrec.errors import MissingPackageError
 from gnnrec.presets import RecommenderConfig
 from gnnrec.recommender import Recommender
+from gnnrec.storage import whole_file
 from gnnrec.tuning.pictures import plot_importance, plot_search
 
 __all__ = ["TuningReport"]
@@ -68,14 +69,13 @@ class TuningReport:
             StorageError: The folder cannot be written.
         """
         folder = Path(path)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.best_config, folder / "best.toml")
-            self.trials.to_csv(folder / "trials.csv", index=False)
-            pictures = self._draw(folder)
-            (folder / "report.md").write_text(self._text(pictures), encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"cannot write into {str(folder)!r}: {error}") from error
+        with whole_file(folder / "best.toml") as file:
+            write_config(self.best_config, file)
+        with whole_file(folder / "trials.csv") as file:
+            self.trials.to_csv(file, index=False)
+        pictures = self._draw(folder)
+        with whole_file(folder / "report.md") as file:
+            file.write_text(self._text(pictures), encoding="utf-8")
 
     def rows(self) -> list[tuple[str, Any, Any, str]]:
         """Returns option, start, best and searched space, the most important option first."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnnrec.data import catalogue, published, split
+from gnnrec.data import catalogue, split
 from gnnrec.errors import DataError, MissingPackageError, StorageError
 
 CARDS = Path(__file__).parents[2] / "datasets"
@@ -207,17 +207,3 @@ def test_stamps_are_media_without_a_log():
     for name, start in (("picture", b"\xff\xd8"), ("spoken_fr", b"OggS"), ("sound", b"OggS")):
         spec = data.modalities[name]
         assert (Path(spec.media_root) / frog[spec.column]).read_bytes().startswith(start)
-
-
-def test_an_archive_that_cannot_be_unpacked_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setenv("GNNREC_CACHE_DIR", str(tmp_path / "cache"))
-    archive = tmp_path / "films.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        file.writestr("ratings.csv", "user,item\n" * 10)
-    archive.write_bytes(
-        archive.read_bytes().replace(b"user,item\n", b"user,itex\n", 1)
-    )  # no longer as its checksum says
-    for _ in range(2):
-        with pytest.raises(zipfile.BadZipFile):
-            published._unpacked(archive)
-    assert not [*(tmp_path / "cache" / "datasets").iterdir()]

@@ -181,7 +181,7 @@ def test_column_follows_the_log(caplog):
     assert_shared_catalogue(parts, data)
     assert "1 events are in no part" in caplog.text
     assert len(data.split(split.column("x_label", train=1, valid=None))[1].events) == 0
-    with pytest.raises(DataError, match="no column 'fold' to split by; it has 'x_label'"):
+    with pytest.raises(DataError, match="no column 'fold'; it has 'x_label'"):
         data.split(split.column("fold"))
     with pytest.raises(DataError, match="never says 'train'"):
         data.split(split.column("x_label", train="train"))

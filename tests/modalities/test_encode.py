@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from gnnrec.data.build import as_vectors
 from gnnrec.data.dataset import Dataset, Events
 from gnnrec.data.ids import IdMap
 from gnnrec.data.schema import Audio, Image, Text, Vectors, Video
@@ -281,7 +282,7 @@ def test_data_set_with_item_and_user_modalities(tmp_path):
     data = dataset(
         plot=TEXT,
         about=Text("about", of="user", encoder="letters"),
-        vgg=Vectors([[1.0, 2.0]], ["k"]),
+        vgg=as_vectors("vgg", Vectors([[1.0, 2.0]], ["k"])),
     )
     found = encode_dataset(data, cache_dir=tmp_path)
     assert list(found) == ["plot", "about", "vgg"]
@@ -292,7 +293,7 @@ def test_data_set_with_item_and_user_modalities(tmp_path):
 
 
 def test_vectors_alone_need_no_cache(tmp_path):
-    encode_dataset(dataset(vgg=Vectors([[1.0]], ["k"])), cache_dir=tmp_path / "cache")
+    encode_dataset(dataset(vgg=as_vectors("vgg", Vectors([[1.0]], ["k"]))), cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 

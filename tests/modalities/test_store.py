@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gnnrec.errors import StorageError
 from gnnrec.modalities import store as module
 from gnnrec.modalities.features import EncoderCard
-from gnnrec.modalities.store import FeatureStore, default_cache_dir, open_store, store_keys
+from gnnrec.modalities.store import FeatureStore, open_store, store_keys
+from gnnrec.storage import default_cache_dir
 
 
 def rows(*numbers: float, dim: int = 3) -> np.ndarray:

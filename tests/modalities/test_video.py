@@ -37,6 +37,15 @@ def test_frames_are_counted_from_where_the_clip_starts(write_video, name):
     assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_late_start_that_only_the_header_of_an_avi_states(write_video):
+    path = write_video("clip.avi", [RED, GREEN, BLUE])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"strh") + 8 + 28  # behind name and size of the chunk: `dwStart`, in frames
+    content[start : start + 4] = (40).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
+
+
 def test_a_clip_without_an_index_is_decoded_from_its_key_frames(write_video):
     path = write_video("clip.ts", [RED, GREEN, BLUE])
     assert colours(read_frames(path, 6)) == [0, 0, 1, 1, 2, 2]
