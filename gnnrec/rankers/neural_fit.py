@@ -12,7 +12,6 @@ from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
 from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
-from gnnrec.graph.build import given_item_relations
 from gnnrec.nn.architectures import architecture, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
@@ -115,7 +114,7 @@ def _train_and_settle(
 ) -> tuple[Learned, TrainingResult]:
     model, graph, result = _trained(task, config, before)
     if model.weighs_popularity:
-        config = weigh_popularity(model, graph, task.interactions, config, task.validation)
+        config = weigh_popularity(model, graph, task, config)
     serving = serving_tensors(model, graph, task.interactions)
     model = model.cpu()
     attachment = newcomers = None
@@ -138,16 +137,7 @@ def _train_and_settle(
     decay = None if linear is None else linear.decay
     config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay))
     if model.regresses_new_items:
-        attachment, serving, config = place_new_items(
-            model,
-            graph,
-            serving,
-            task.interactions,
-            given_item_relations(task.graph),
-            config,
-            task.validation,
-            linear,
-        )
+        attachment, serving, config = place_new_items(model, graph, serving, task, config, linear)
     return Learned(model, serving, config, graph.shape, attachment, newcomers, linear), result
 
 
