@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _TRIED: SequenceEncoderName = "gru"  # by sequence_encoder="auto"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Learned:
     """What a fit learned: what :class:`~gnnrec.rankers.neural.NeuralRanker` is made of.
 
@@ -44,7 +44,7 @@ class Learned:
         config: Options, with what was chosen for those that were left open.
         shape: Of the training graph.
         attachment: What places new items; ``None`` where the model itself does.
-        newcomers: What places new people; likewise.
+        newcomers: From the history of a new person to a vector; likewise.
         linear: What is added to the products of the vectors.
     """
 
@@ -52,9 +52,15 @@ class Learned:
     serving: ServingTensors
     config: NeuralConfig
     shape: GraphShape
-    attachment: ContentAttachment | None
-    newcomers: HistoryRegression | None
-    linear: LinearPart | None
+    attachment: ContentAttachment | None = None
+    newcomers: HistoryRegression | None = None
+    linear: LinearPart | None = None
+
+    def score(self, user_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items for known users: ``[num_users_given, num_items]``."""
+        rows = torch.from_numpy(user_index)
+        scores = self.serving.score(self.serving.user[rows], self.serving.user_taste[rows])
+        return scores if self.linear is None else self.linear.add_to(scores, users=user_index)
 
 
 def train_and_settle(
@@ -99,11 +105,9 @@ def _with_encoder(name: SequenceEncoderName, config: NeuralConfig) -> NeuralConf
 
 def _quality(learned: Learned, validation: ValidationPairs, select_by: str) -> NDArray[np.float64]:
     """Returns the metric of each person with validation pairs, of the scores that will be served."""
-    serving, linear = learned.serving, learned.linear
 
     def score(user_index: Tensor) -> Tensor:
-        scores = serving.score(serving.user[user_index], serving.user_taste[user_index])
-        return scores if linear is None else linear.add_to(scores, users=user_index.numpy())
+        return learned.score(user_index.numpy())
 
     pairs, mask = validation.pairs, validation.mask
     return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,)).per_user[select_by]

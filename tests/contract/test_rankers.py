@@ -155,7 +155,7 @@ def test_a_ranker_that_ignores_its_users_is_found() -> None:
 class MovesKnownItems(NeuralRanker):
     def attach(self, added, known, num_added, relations):
         attached = super().attach(added, known, num_added, relations)
-        return attached._with(serving=replace(attached.serving, user=attached.serving.user * 1.01))
+        return replace(attached, serving=replace(attached.serving, user=attached.serving.user * 1.01))
 
 
 class AttachesNothing(NeuralRanker):

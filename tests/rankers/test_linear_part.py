@@ -299,7 +299,7 @@ def test_new_events_and_new_people_reach_the_linear_part(ranker: NeuralRanker, p
 
 def without_linear_part(ranker: NeuralRanker) -> NeuralRanker:
     """The same without its linear part."""
-    return NeuralRanker(ranker.model, ranker.serving, ranker.config, ranker.shape, ranker.attachment, ranker.newcomers)
+    return replace(ranker, linear=None)
 
 
 def test_items_added_later_are_scored_by_their_vectors(ranker: NeuralRanker, planted: PlantedGraph) -> None:
