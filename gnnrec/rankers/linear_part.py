@@ -11,16 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.pairs import items_with_pairs, without_places
+from gnnrec.data.pairs import items_with_pairs, some_people, without_places
 from gnnrec.errors import ConfigError
-from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
 from gnnrec.nn.model_config import LinearPartName
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.rankers.ease import EaseConfig, EaseRanker
 from gnnrec.rankers.graph_filter import GraphFilterConfig, GraphFilterRanker
 from gnnrec.rankers.recency import recency_weights
-from gnnrec.rankers.spread import score_spread, some_people
+from gnnrec.rankers.spread import score_spread
 
 __all__ = ["LinearPart", "best_linear_part", "check_linear_part"]
 
@@ -259,5 +258,4 @@ def _quality(
         scores = user[torch.from_numpy(chosen)] @ item.T
         return scores if part is None else part.add_to(scores, users=chosen)
 
-    pairs, mask = validation.pairs, validation.mask
-    return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,), candidates=known).per_user[select_by]
+    return validation.per_user(score, select_by, candidates=known)

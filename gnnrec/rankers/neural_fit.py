@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
-from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
 from gnnrec.nn.architectures import architecture, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
@@ -105,12 +104,7 @@ def _with_encoder(name: SequenceEncoderName, config: NeuralConfig) -> NeuralConf
 
 def _quality(learned: Learned, validation: ValidationPairs, select_by: str) -> NDArray[np.float64]:
     """Returns the metric of each person with validation pairs, of the scores that will be served."""
-
-    def score(user_index: Tensor) -> Tensor:
-        return learned.score(user_index.numpy())
-
-    pairs, mask = validation.pairs, validation.mask
-    return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,)).per_user[select_by]
+    return validation.per_user(lambda rows: learned.score(rows.numpy()), select_by)
 
 
 def _train_and_settle(
