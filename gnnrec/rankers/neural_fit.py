@@ -19,7 +19,8 @@ from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.history_regression import HistoryRegression
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
+from gnnrec.rankers.linear_choice import best_linear_part
+from gnnrec.rankers.linear_part import LinearPart, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import place_new_items, weigh_popularity
