@@ -170,8 +170,6 @@ def few_shot_people(
         seed=seed,
     )
     _report_newcomers(known, "user")
-    allowed = np.ones(len(state.items), dtype=np.bool_)
-    allowed[state.removed] = False
 
     def measure(count: int) -> Evaluation:
         in_order = "order" in state.ranker.capabilities
@@ -185,7 +183,7 @@ def few_shot_people(
             known.after(_most(shots)),
             mask=known.first(_most(shots)),
             metrics=(f"recall@{k}", f"ndcg@{k}"),
-            candidates=allowed,
+            candidates=state.offered,
         )
 
     return {count: measure(count) for count in shots}
@@ -224,9 +222,8 @@ def few_shot_items(
         DataError: No item is left.
         UnsupportedError: None is, since the ranker cannot take in new items.
     """
-    if candidates not in ("all", "cold"):
-        raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, device=device)
+    ranked = held_out.candidates(candidates)
     grown, cold = held_out.state, held_out.cold[: len(held_out.state.items)]
     user, item = grown.users.find(test.users.ids), grown.items.find(test.items.ids)
     events = test.events
@@ -244,13 +241,12 @@ def few_shot_items(
     )
     _report_newcomers(known, "item")
     hidden = sp.csr_matrix(enlarged(state.seen, shape) + known.first(_most(shots)))
+    allowed = grown.offered if ranked is None else grown.offered & cold
 
     def measure(count: int) -> Evaluation:
         first = known.place < count  # in the order in which they came
         events = grown.users.ids_of(known.user_index[first]), grown.items.ids_of(known.item_index[first])
         told = with_events(grown, *events) if count else grown
-        allowed = cold.copy() if candidates == "cold" else np.ones(shape[1], dtype=np.bool_)
-        allowed[state.removed] = False
         return evaluate_rankings(
             lambda user_index: told.ranker.score(user_index.numpy()),
             known.after(_most(shots)),
