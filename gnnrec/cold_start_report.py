@@ -136,7 +136,7 @@ def evaluate_cold_start(
 
 
 def few_shot_people(
-    state: RecommenderState, test: Dataset, *, shots: Sequence[int] = _SHOTS, k: int = 20, seed: int = 0
+    state: RecommenderState, test: Dataset, *, shots: Sequence[int] = _SHOTS, k: int = 20
 ) -> dict[int, Evaluation]:
     """Measures what people get who were never seen in training, after some of their interactions.
 
@@ -149,7 +149,6 @@ def few_shot_people(
             unknown items, and people without more than ``max(shots)`` pairs are left out; the log says how many remain.
         shots: Numbers of interactions.
         k: Length of the lists.
-        seed: Seed of the order of a person's interactions, where the log has no time.
 
     Returns:
         Number of interactions → ``recall@k`` and ``ndcg@k``.
@@ -167,7 +166,6 @@ def few_shot_people(
         *(events.user_index, item[events.item_index], events.timestamp, shape),
         of="user",
         more_than=_most(shots),
-        seed=seed,
     )
     _report_newcomers(known, "user")
 
@@ -196,7 +194,6 @@ def few_shot_items(
     shots: Sequence[int] = _SHOTS,
     candidates: Literal["all", "cold"] = "all",
     k: int = 20,
-    seed: int = 0,
     device: str = "cpu",
 ) -> dict[int, Evaluation]:
     """Measures how well items are recommended that training had no interactions of, after some through ``update``.
@@ -211,7 +208,6 @@ def few_shot_items(
         shots: Numbers of interactions.
         candidates: Rank ``all`` items, or only ``cold`` ones.
         k: Length of the lists.
-        seed: Seed of the order of an item's interactions, where the log has no time.
         device: Where media are encoded.
 
     Returns:
@@ -237,7 +233,6 @@ def few_shot_items(
         *(user[events.user_index], item[events.item_index], events.timestamp, shape),
         of="item",
         more_than=_most(shots),
-        seed=seed,
     )
     _report_newcomers(known, "item")
     hidden = sp.csr_matrix(enlarged(state.seen, shape) + known.first(_most(shots)))
