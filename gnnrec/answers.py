@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnrec.data.ids import IdMap, as_id_array, id_column
 from gnnrec.errors import ConfigError
-from gnnrec.selection.topk import forbid, top_k_of_scores
+from gnnrec.selection.topk import check_positive, forbid, top_k_of_scores
 
 __all__ = ["NewItems", "allowed_items", "ranked_frame"]
 
@@ -99,17 +99,16 @@ def ranked_frame(
     Raises:
         ConfigError: ``k`` is not a positive integer.
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k <= 0:
-        raise ConfigError(f"k must be a positive integer, got {k!r}")
+    k = check_positive("k", k)
     parts = []
     rows_at_once = max(1, _BLOCK_SCORES // max(1, len(items)))
     for start in range(0, len(queries), rows_at_once):
         rows = np.arange(start, min(start + rows_at_once, len(queries)))
         hidden = None if exclude is None else exclude[rows]
         if new is None:
-            scores, index = top_k_of_scores(score(rows), int(k), exclude=hidden, allowed=allowed)
+            scores, index = top_k_of_scores(score(rows), k, exclude=hidden, allowed=allowed)
         else:
-            scores, index = _top_k_with_share(forbid(score(rows), exclude=hidden, allowed=allowed), int(k), new)
+            scores, index = _top_k_with_share(forbid(score(rows), exclude=hidden, allowed=allowed), k, new)
         found = index.numpy() >= 0
         row, place = np.nonzero(found)
         parts.append((rows[row], index.numpy()[found], scores.numpy()[found], place + 1))

@@ -136,7 +136,7 @@ def evaluate_cold_start(
 
 
 def few_shot_people(
-    state: RecommenderState, test: Dataset, *, shots: Sequence[int] = _SHOTS, k: int = 20, seed: int = 0
+    state: RecommenderState, test: Dataset, *, shots: Sequence[int] = _SHOTS, k: int = 20
 ) -> dict[int, Evaluation]:
     """Measures what people get who were never seen in training, after some of their interactions.
 
@@ -149,7 +149,6 @@ def few_shot_people(
             unknown items, and people without more than ``max(shots)`` pairs are left out; the log says how many remain.
         shots: Numbers of interactions.
         k: Length of the lists.
-        seed: Seed of the order of a person's interactions, where the log has no time.
 
     Returns:
         Number of interactions → ``recall@k`` and ``ndcg@k``.
@@ -167,11 +166,8 @@ def few_shot_people(
         *(events.user_index, item[events.item_index], events.timestamp, shape),
         of="user",
         more_than=_most(shots),
-        seed=seed,
     )
     _report_newcomers(known, "user")
-    allowed = np.ones(len(state.items), dtype=np.bool_)
-    allowed[state.removed] = False
 
     def measure(count: int) -> Evaluation:
         in_order = "order" in state.ranker.capabilities
@@ -185,7 +181,7 @@ def few_shot_people(
             known.after(_most(shots)),
             mask=known.first(_most(shots)),
             metrics=(f"recall@{k}", f"ndcg@{k}"),
-            candidates=allowed,
+            candidates=state.offered,
         )
 
     return {count: measure(count) for count in shots}
@@ -198,7 +194,6 @@ def few_shot_items(
     shots: Sequence[int] = _SHOTS,
     candidates: Literal["all", "cold"] = "all",
     k: int = 20,
-    seed: int = 0,
     device: str = "cpu",
 ) -> dict[int, Evaluation]:
     """Measures how well items are recommended that training had no interactions of, after some through ``update``.
@@ -213,7 +208,6 @@ def few_shot_items(
         shots: Numbers of interactions.
         candidates: Rank ``all`` items, or only ``cold`` ones.
         k: Length of the lists.
-        seed: Seed of the order of an item's interactions, where the log has no time.
         device: Where media are encoded.
 
     Returns:
@@ -224,9 +218,8 @@ def few_shot_items(
         DataError: No item is left.
         UnsupportedError: None is, since the ranker cannot take in new items.
     """
-    if candidates not in ("all", "cold"):
-        raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, device=device)
+    ranked = held_out.candidates(candidates)
     grown, cold = held_out.state, held_out.cold[: len(held_out.state.items)]
     user, item = grown.users.find(test.users.ids), grown.items.find(test.items.ids)
     events = test.events
@@ -240,17 +233,15 @@ def few_shot_items(
         *(user[events.user_index], item[events.item_index], events.timestamp, shape),
         of="item",
         more_than=_most(shots),
-        seed=seed,
     )
     _report_newcomers(known, "item")
     hidden = sp.csr_matrix(enlarged(state.seen, shape) + known.first(_most(shots)))
+    allowed = grown.offered if ranked is None else grown.offered & cold
 
     def measure(count: int) -> Evaluation:
         first = known.place < count  # in the order in which they came
         events = grown.users.ids_of(known.user_index[first]), grown.items.ids_of(known.item_index[first])
         told = with_events(grown, *events) if count else grown
-        allowed = cold.copy() if candidates == "cold" else np.ones(shape[1], dtype=np.bool_)
-        allowed[state.removed] = False
         return evaluate_rankings(
             lambda user_index: told.ranker.score(user_index.numpy()),
             known.after(_most(shots)),

@@ -284,8 +284,7 @@ def _searchable(features: Mapping[str, Features]) -> dict[str, Features]:
 def _ranker_config(config: RecommenderConfig) -> Any:
     if config.ranker == "neural":
         return NeuralConfig(config.model, config.training, config.graph.similar_items, config.graph.item_graph)
-    # The options of any other ranker are the group of its name; popularity has none.
-    return getattr(config, config.ranker.replace("-", "_"), None)
+    return next(iter(config.ranker_options()), None)  # popularity has none
 
 
 def _catalogue(train: Dataset) -> Dataset:

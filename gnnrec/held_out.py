@@ -80,6 +80,16 @@ class HeldOut:
         known = self.state.train if mask == "train" else self.state.seen
         return enlarged(known, (len(self.users), len(self.items)))
 
+    def candidates(self, kind: str) -> NDArray[np.bool_] | None:
+        """Returns which items are ranked ``[num_items]``: the ``cold`` ones alone; ``None`` for ``all``.
+
+        Raises:
+            ConfigError: Another kind.
+        """
+        if kind not in ("all", "cold"):
+            raise ConfigError(f"candidates are 'all' or 'cold', not {kind!r}")
+        return self.cold if kind == "cold" else None
+
 
 def take_in(state: RecommenderState, test: Dataset, history: Dataset | None = None, *, device: str) -> HeldOut:
     """Attaches the items of a test set as ``add_items`` would, and folds people in by their histories or profiles."""
@@ -108,15 +118,13 @@ def evaluate_state(
         DataError: Something else than a data set.
     """
     require_datasets(test=test, history=history)
-    if candidates not in ("all", "cold"):
-        raise ConfigError(f"candidates are 'all' or 'cold', not {candidates!r}")
     held_out = take_in(state, test, history, device=device)
     return evaluate_rankings(
         held_out.score,
         held_out.pairs(test),
         mask=held_out.hidden(mask),
         metrics=metrics,
-        candidates=held_out.cold if candidates == "cold" else None,
+        candidates=held_out.candidates(candidates),
     )
 
 

@@ -94,6 +94,10 @@ class RecommenderConfig:
                 raise ConfigError(f"option {name!r} changes nothing with {why}; leave it out")
         return config
 
+    def ranker_options(self) -> list[Any]:
+        """Returns the groups of options that its ranker reads and no other."""
+        return [getattr(self, group) for group in _GROUPS_OF[self.ranker]]
+
     def idle_options(self) -> Mapping[str, str]:
         """Returns option → which other option makes that it changes nothing: what only another model reads."""
         idle = {

@@ -98,6 +98,13 @@ class RecommenderState:
         """``[num_items]``: distinct users of each item in training."""
         return np.bincount(self.train.indices, minlength=self.train.shape[1])
 
+    @property
+    def offered(self) -> NDArray[np.bool_]:
+        """``[num_items]``: which items were not removed."""
+        offered = np.ones(len(self.items), dtype=np.bool_)
+        offered[self.removed] = False
+        return offered
+
 
 def save_state(state: RecommenderState, path: str | Path, config: Mapping[str, Any]) -> None:
     """Writes a state as a checksummed folder, all at once or not at all.

@@ -440,7 +440,7 @@ def test_what_is_wrong_with_a_fit(
     ("arguments", "exit_code", "message"),
     [
         (["recommend", "{run}", "--user", "nobody"], 3, "'nobody'"),
-        (["recommend", "{run}", "--user", "u01", "-k", "0"], 2, "k must be a positive integer"),
+        (["recommend", "{run}", "--user", "u01", "-k", "0"], 2, "k must be at least 1, got 0"),
         (["recommend", "{run}", "--user", "u01", "--on-unknown", "shrug"], 2, "'shrug'"),
         (["recommend", "{run}", "--user", "u01", "--new-item-share", "2"], 2, "new_item_share"),
         (["recommend", "{run}", "--user", "u01", "--users", "x.csv"], 2, "exclude each other"),

@@ -228,7 +228,7 @@ class TestRecommend:
 
     @pytest.mark.parametrize("k", [0, -1, 2.5, True])
     def test_impossible_k(self, fitted, k):
-        with pytest.raises(gr.errors.ConfigError, match="positive integer"):
+        with pytest.raises(gr.errors.ConfigError, match="k must be"):
             fitted.recommend(fitted.state.users.ids[:1], k=k)
 
     def test_unknown_users(self, fitted):

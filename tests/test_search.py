@@ -448,7 +448,7 @@ class TestBadInput:
                 fitted.search("violin", within=no_name)
         with pytest.raises(UnknownIdError, match="nobody"):
             fitted.search("violin", user="nobody")
-        with pytest.raises(ConfigError, match="k must be a positive integer"):
+        with pytest.raises(ConfigError, match="k must be at least 1, got 0"):
             fitted.search("violin", k=0)
 
     def test_a_modality_of_the_users(self, media):

@@ -12,6 +12,7 @@ __all__ = [
     "place_matrix",
     "places_within",
     "relation_matrix",
+    "some_people",
     "without_places",
 ]
 
@@ -97,3 +98,11 @@ def only_items(matrix: sp.csr_matrix, keep: NDArray[np.bool_]) -> sp.csr_matrix:
     part.data[:] = keep[part.indices]
     part.eliminate_zeros()
     return part
+
+
+def some_people(matrix: sp.csr_matrix, most: int) -> NDArray[np.int64]:
+    """Returns users with an entry, ascending: all, or so many at random, the same ones each time."""
+    people = np.flatnonzero(np.diff(matrix.indptr))
+    if len(people) > most:
+        people = np.sort(np.random.default_rng(0).choice(people, most, replace=False))
+    return people

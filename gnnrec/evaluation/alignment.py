@@ -22,7 +22,7 @@ from gnnrec.evaluation.report import plot_embeddings
 
 __all__ = ["AlignmentReport", "PairAlignment", "alignment_report", "plot_modalities"]
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def alignment_report(
     retrieval = {}
     for query, target in permutations(unit, 2):
         if not (has[query] & has[target]).any():
-            _logger.warning("no owner has both %s and %s, so the pair is left out", query, target)
+            logger.warning("no owner has both %s and %s, so the pair is left out", query, target)
             continue
         retrieval[query, target] = _retrieval(unit[query], unit[target], has[query], has[target], temperature)
     if not retrieval:

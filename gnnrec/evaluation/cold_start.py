@@ -105,9 +105,8 @@ def arrivals(
     *,
     of: Literal["user", "item"],
     more_than: int,
-    seed: int = 0,
 ) -> Arrivals:
-    """Orders the distinct pairs of each newcomer by time; at random where there is no time, or the same.
+    """Orders the distinct pairs of each newcomer by time; at random, always alike, where there is no time, or the same.
 
     Args:
         user_index: ``[num_events]``.
@@ -116,9 +115,8 @@ def arrivals(
         shape: ``(num_users, num_items)``.
         of: Whether the newcomers are users or items.
         more_than: Newcomers without more pairs than this are left out.
-        seed: Seed of the random order.
     """
-    order = np.random.default_rng(seed).permutation(len(user_index))
+    order = np.random.default_rng(0).permutation(len(user_index))
     if timestamp is not None:
         order = order[np.argsort(timestamp[order], kind="stable")]
     pair = user_index[order] * shape[1] + item_index[order]

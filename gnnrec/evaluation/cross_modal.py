@@ -7,9 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
-from gnnrec.errors import ConfigError, DataError
+from gnnrec.errors import DataError
 from gnnrec.evaluation.directions import row_blocks, unit_rows
 from gnnrec.evaluation.significance import PairedBootstrap, paired_bootstrap
+from gnnrec.selection.topk import check_positive
 
 __all__ = ["CrossModalRetrieval", "cross_modal_retrieval"]
 
@@ -62,8 +63,7 @@ class CrossModalRetrieval:
         Raises:
             ConfigError: ``k`` is below 1.
         """
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, got {k}")
+        check_positive("k", k)
         return np.clip((k - self.num_better) / (self.num_tied + 1), 0, 1)
 
     def recall(self, k: int) -> float:

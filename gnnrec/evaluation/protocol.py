@@ -17,13 +17,13 @@ from torch import Tensor
 
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import METRICS, area_under_curve, parse_metric
-from gnnrec.selection.topk import forbid, top_k_of_scores
+from gnnrec.selection.topk import check_positive, forbid, top_k_of_scores
 
 __all__ = ["DEFAULT_METRICS", "Evaluation", "distinct_pairs", "evaluate_rankings", "find_hits"]
 
 DEFAULT_METRICS = ("recall@20", "ndcg@20")
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,7 @@ def evaluate_rankings(
     wanted = {name: parse_metric(name) for name in dict.fromkeys(metrics)}
     if not wanted:
         raise ConfigError("metrics: name at least one, such as 'recall@20'")
-    if block_size < 1:
-        raise ConfigError(f"block_size must be at least 1, got {block_size}")
+    check_positive("block_size", block_size)
     allowed = None if candidates is None else np.asarray(candidates)
     test, mask = _checked(test, mask, allowed)
     user_index = _users_with_tests(test, users)
@@ -162,14 +161,14 @@ def _checked(
         test.data[:] = allowed[test.indices]
         test.eliminate_zeros()
         if test.nnz < all_pairs:
-            _logger.info("%d of %d test pairs are of items that are no candidates", all_pairs - test.nnz, all_pairs)
+            logger.info("%d of %d test pairs are of items that are no candidates", all_pairs - test.nnz, all_pairs)
     if mask is None:
         return test, None
     if mask.shape != test.shape:
         raise DataError(f"mask has the shape {mask.shape}, test {test.shape}")
     mask = distinct_pairs(mask)
     if lost := test.multiply(mask).nnz:
-        _logger.warning("%d of %d test pairs are hidden by the mask, so they count as missed", lost, test.nnz)
+        logger.warning("%d of %d test pairs are hidden by the mask, so they count as missed", lost, test.nnz)
     return test, mask
 
 
@@ -190,7 +189,7 @@ def _users_with_tests(test: sp.csr_matrix, users: Tensor | NDArray[np.integer] |
     if len(chosen) and (chosen[0] < 0 or chosen[-1] >= test.shape[0]):
         raise DataError(f"users: indices run from 0 to {test.shape[0] - 1}, got {chosen[0]} … {chosen[-1]}")
     if skipped := int((~has_tests[chosen]).sum()):
-        _logger.info("%d of %d users have no test item and are skipped", skipped, len(chosen))
+        logger.info("%d of %d users have no test item and are skipped", skipped, len(chosen))
     return chosen[has_tests[chosen]]
 
 

@@ -31,7 +31,7 @@ __all__ = [
 
 _MAX_POINTS = 20_000  # more would only paint over each other
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def plot_training(history: pd.DataFrame | Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -257,7 +257,7 @@ def _principal_components(points: NDArray[np.float64]) -> tuple[NDArray[np.float
 def _spread(num_points: int) -> NDArray[np.int64]:
     """Returns the points to draw: all, or evenly spaced ones if there are too many."""
     if num_points > _MAX_POINTS:
-        _logger.info("drawing %d of %d points", _MAX_POINTS, num_points)
+        logger.info("drawing %d of %d points", _MAX_POINTS, num_points)
     return np.linspace(0, num_points - 1, min(num_points, _MAX_POINTS)).round().astype(np.int64)
 
 

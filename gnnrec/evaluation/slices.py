@@ -15,7 +15,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import recall
 from gnnrec.evaluation.protocol import Evaluation, distinct_pairs, find_hits
 
-__all__ = ["SliceBy", "harmonic_mean", "sliced"]
+__all__ = ["SliceBy", "harmonic_mean", "kept_places", "sliced"]
 
 SliceBy = Literal["item degree", "user history", "cold"]
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnnrec.data.pairs import only_items
+from gnnrec.data.pairs import only_items, some_people
 from gnnrec.evaluation.protocol import evaluate_rankings
 
 __all__ = ["ValidationPairs", "ranks_surely_better"]
@@ -56,6 +56,19 @@ class ValidationPairs:
         """Returns the same of rankings by any scores: ``user_index [block]`` → ``[block, num_items]``."""
         return evaluate_rankings(score, self.pairs, mask=self.mask, metrics=self.metrics).values
 
+    def per_user(
+        self, score: Callable[[Tensor], Tensor], metric: str, *, candidates: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Returns one metric of each user with pairs ``[num_with_pairs]``, of rankings by any scores.
+
+        Args:
+            score: As for :meth:`of_scores`.
+            metric: What to measure.
+            candidates: ``[num_items]`` which are ranked, and sought; all when not given.
+        """
+        found = evaluate_rankings(score, self.pairs, mask=self.mask, metrics=(metric,), candidates=candidates)
+        return found.per_user[metric]
+
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
         return replace(self, pairs=self.pairs[:, item_index], mask=self.mask[:, item_index], order=None)
@@ -87,11 +100,7 @@ class ValidationPairs:
 
     def _some_users(self, most: int, most_scores: int) -> NDArray[np.int64]:
         """Returns users with pairs, ascending: all, or some drawn at random, always the same."""
-        most = min(most, max(1, most_scores // self.pairs.shape[1]))
-        users = np.flatnonzero(np.diff(self.pairs.indptr))
-        if len(users) > most:
-            users = np.sort(np.random.default_rng(0).choice(users, most, replace=False))
-        return users
+        return some_people(self.pairs, min(most, max(1, most_scores // self.pairs.shape[1])))
 
 
 def ranks_surely_better(tried: NDArray[np.float64], than: NDArray[np.float64]) -> bool:

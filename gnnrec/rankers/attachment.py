@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrec.data.pairs import some_people
 from gnnrec.eigenvectors import eigenvectors
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.named_tensors import below
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.item_vectors import with_related
 from gnnrec.rankers.ridge import RidgeRegression
-from gnnrec.rankers.spread import score_spread, some_people
+from gnnrec.rankers.spread import score_spread
 
 __all__ = ["ContentAttachment", "ModalitySpace"]
 

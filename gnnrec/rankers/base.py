@@ -127,7 +127,8 @@ class Ranker(ABC):
         """Takes in new events without retraining.
 
         Args:
-            interactions: ``[num_users, num_items]`` all pairs, old and new, as histories; new users come last.
+            interactions: ``[num_users, num_items]`` all pairs, old and new, as histories; new users come last, and get
+                the scores that :meth:`fold_in` gives their histories from then on.
             changed_users: Users with new pairs, new users included.
         """
 

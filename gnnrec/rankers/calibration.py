@@ -1,6 +1,7 @@
 """Chooses on validation what training cannot tell: how popularity and content count, and what room new items get."""
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +16,13 @@ from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.linear_part import LinearPart
 
-__all__ = ["best_content_taste", "best_known_content_taste", "best_new_item_offset", "best_popularity_weight"]
+__all__ = [
+    "Predicted",
+    "best_content_taste",
+    "best_known_content_taste",
+    "best_new_item_offset",
+    "best_popularity_weight",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +33,23 @@ _SIMULATED_SHARE = 0.2  # of the known items play new ones
 _ENOUGH_PAIRS_ON_NEW_ITEMS = 100
 _ENOUGH_NEW_ITEMS = 0.05  # times as many as known ones
 _USUAL_LENGTH = 20  # of a list
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What the attachment says of items.
+
+    Attributes:
+        known: ``[num_known]`` items that training knew, all or some.
+        left_out: ``[num_known, dim]`` their vectors as they would be if they were new, each predicted without itself.
+        new: ``[num_new]`` items that it did not know.
+        placed: ``[num_new, dim]`` their vectors.
+    """
+
+    known: Tensor
+    left_out: Tensor
+    new: Tensor
+    placed: Tensor
 
 
 def best_popularity_weight(
@@ -61,11 +85,7 @@ def best_content_taste(
     user: Tensor,
     content: Tensor,
     interactions: sp.csr_matrix,
-    *,
-    known: Tensor,
-    left_out: Tensor,
-    new: Tensor,
-    placed: Tensor,
+    predicted: Predicted,
     select_by: str,
 ) -> float:
     """Returns how much the likeness of a new item's content to that of a history should count in its score.
@@ -79,19 +99,17 @@ def best_content_taste(
         user: ``[num_users, dim]``.
         content: ``[num_items, width]``.
         interactions: ``[num_users, num_items]`` training pairs.
-        known: ``[num_known]`` items with training interactions.
-        left_out: ``[num_known, dim]`` predictions for them, each without itself.
-        new: ``[num_new]`` items without.
-        placed: ``[num_new, dim]`` predictions for them.
+        predicted: What new items would be, or are.
         select_by: The metric to maximise.
     """
     people, validation = validation.for_settling()
     user, interactions = user[torch.from_numpy(people)], interactions[people]
-    if validation.among(new.numpy()).pairs.nnz >= _ENOUGH_PAIRS_ON_NEW_ITEMS:
-        groups = [(new, placed)]
+    if validation.among(predicted.new.numpy()).pairs.nnz >= _ENOUGH_PAIRS_ON_NEW_ITEMS:
+        groups = [(predicted.new, predicted.placed)]
     else:
-        folds = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
-        groups = [(known[fold], left_out[fold]) for fold in folds.tensor_split(round(1 / _SIMULATED_SHARE))]
+        shuffled = torch.randperm(len(predicted.known), generator=torch.Generator().manual_seed(0))
+        folds = shuffled.tensor_split(round(1 / _SIMULATED_SHARE))
+        groups = [(predicted.known[fold], predicted.left_out[fold]) for fold in folds]
     quality = dict.fromkeys(_CONTENT_TASTES, 0.0)
     for group, vectors in groups:
         plays_new = np.zeros(len(content), dtype=np.bool_)
@@ -158,11 +176,8 @@ def best_new_item_offset(
     user: Tensor,
     item: Tensor,
     content: Tensor,
+    predicted: Predicted,
     *,
-    known: Tensor,
-    left_out: Tensor,
-    new: Tensor,
-    placed: Tensor,
     linear: LinearPart | None,
     price: float,
     select_by: str,
@@ -180,20 +195,18 @@ def best_new_item_offset(
         item: ``[num_items, width + dim]``: the content as much as it counts, then the vector, whose last entry is the
             bias.
         content: ``[num_items, width]`` what tastes are the mean of.
-        known: ``[num_examples]`` items with training interactions, all or some.
-        left_out: ``[num_examples, width + dim]`` those as new items, each predicted without itself.
-        new: ``[num_new]`` items without.
-        placed: ``[num_new, width + dim]`` those, as predicted.
+        predicted: What new items would be, and are, as wide as ``item``.
         linear: What is added to the scores of known items, and of them alone.
         price: Share of the recall on known items that may be lost.
         select_by: The metric in whose first k places they lose it; 20 for one that has no k.
     """
+    new, placed = predicted.new, predicted.placed
     ranked, num_known = np.ones(len(item), dtype=np.bool_), len(item) - len(new)
     if len(new) < _ENOUGH_NEW_ITEMS * num_known:
         ranked[new.numpy()] = False
-        generator = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(known), generator=generator)[: round(_SIMULATED_SHARE * num_known)]
-        new, placed = known[chosen], left_out[chosen]
+        shuffled = torch.randperm(len(predicted.known), generator=torch.Generator().manual_seed(0))
+        chosen = shuffled[: round(_SIMULATED_SHARE * num_known)]
+        new, placed = predicted.known[chosen], predicted.left_out[chosen]
     is_new = np.zeros(len(item), dtype=np.bool_)
     is_new[new.numpy()] = True
     people, validation = validation.of_items(ranked).for_settling()

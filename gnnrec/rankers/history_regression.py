@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.data.pairs import some_people
 from gnnrec.evaluation.cold_start import arrivals
-from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
 from gnnrec.named_tensors import below
 from gnnrec.rankers.fold_in import fold_in_by_propagation, tastes_of_histories
@@ -58,9 +58,7 @@ class HistoryRegression:
             interactions: ``[num_users, num_items]`` training pairs.
             direction: ``[num_items, width]`` item vectors without their biases.
         """
-        people = np.flatnonzero(np.diff(interactions.indptr))
-        if len(people) > _MOST_PEOPLE:
-            people = np.sort(np.random.default_rng(0).choice(people, _MOST_PEOPLE, replace=False))
+        people = some_people(interactions, _MOST_PEOPLE)
         target = serving.user[torch.from_numpy(people), : direction.shape[1]]
         tastes = _tastes(serving, interactions[people], direction)
         regression, _ = RidgeRegression.fit(tastes, target)
@@ -114,11 +112,7 @@ class HistoryRegression:
         histories = [arriving.first_in_order(count) for count in _FEW_EVENTS]
 
         def measured(tried: Self, known: sp.csr_matrix) -> NDArray[np.float64]:
-            def score(rows: Tensor) -> Tensor:
-                return fold_in(tried, known[rows.numpy()])
-
-            found = evaluate_rankings(score, validation.pairs, mask=validation.mask, metrics=(select_by,))
-            return found.per_user[select_by]
+            return validation.per_user(lambda rows: fold_in(tried, known[rows.numpy()]), select_by)
 
         qualities = {
             prior: np.mean([measured(replace(self, prior=prior), known) for known in histories], axis=0)

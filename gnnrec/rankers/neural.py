@@ -21,7 +21,6 @@ from gnnrec.named_tensors import below
 from gnnrec.nn.architectures import build_model
 from gnnrec.nn.decode import DECODERS
 from gnnrec.nn.message_graph import GraphShape
-from gnnrec.nn.model import GraphModel
 from gnnrec.nn.model_config import SETTLED_AFTER_TRAINING
 from gnnrec.nn.sequence import Histories
 from gnnrec.rankers.attachment import ContentAttachment
@@ -32,7 +31,7 @@ from gnnrec.rankers.item_events import tell_new_items
 from gnnrec.rankers.item_vectors import other_ends, unit_vectors
 from gnnrec.rankers.linear_part import LinearPart
 from gnnrec.rankers.neural_config import NeuralConfig
-from gnnrec.rankers.neural_fit import train_and_settle
+from gnnrec.rankers.neural_fit import Learned, train_and_settle
 from gnnrec.rankers.serving import ServingTensors
 from gnnrec.rankers.settling import as_new_items
 from gnnrec.training.loop import TrainingResult
@@ -40,7 +39,7 @@ from gnnrec.training.loop import TrainingResult
 __all__ = ["NeuralRanker"]
 
 
-class NeuralRanker(Ranker):
+class NeuralRanker(Learned, Ranker):
     """A trained :class:`~gnnrec.nn.model.GraphModel`, ready to answer.
 
     A new event of a known user changes that user's row only: ``user = decode(base + row of the adjacency @ messages)``
@@ -48,37 +47,10 @@ class NeuralRanker(Ranker):
     to a history is predicted from the history. A new item hears from its media, from those of related items, from its
     neighbours by content, and later from the people who choose it. No other item hears from it, so the answers for
     known items stay as they were.
-
-    Args:
-        model: The trained model.
-        serving: Its embeddings.
-        config: Options.
-        shape: Of the training graph.
-        attachment: What places new items, where the model leaves that to regression.
-        newcomers: From the history of a new person to a vector, likewise.
-        linear: What is added to the products of the vectors.
     """
 
     name: ClassVar[str] = "neural"
     trains: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        model: GraphModel,
-        serving: ServingTensors,
-        config: NeuralConfig,
-        shape: GraphShape,
-        attachment: ContentAttachment | None = None,
-        newcomers: HistoryRegression | None = None,
-        linear: LinearPart | None = None,
-    ) -> None:
-        self.model = model
-        self.serving = serving
-        self.config = config
-        self.shape = shape
-        self.attachment = attachment
-        self.newcomers = newcomers
-        self.linear = linear
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -120,12 +92,6 @@ class NeuralRanker(Ranker):
             chosen["sequence_encoder"] = ranker.config.model.sequence_encoder
         result = replace(result, chosen={option: value for option, value in chosen.items() if value is not None})
         return ranker, result
-
-    def score(self, user_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items for known users."""
-        rows = torch.from_numpy(user_index)
-        scores = self.serving.score(self.serving.user[rows], self.serving.user_taste[rows])
-        return scores if self.linear is None else self.linear.add_to(scores, users=user_index)
 
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items for new people; the average person's scores for an empty history."""
@@ -180,7 +146,7 @@ class NeuralRanker(Ranker):
         linear = None if self.linear is None else self.linear.update(interactions, changed_users)
         if self.attachment is not None:
             serving = tell_new_items(serving, without_places(interactions), self._without_bias().shape[1])
-        return self._with(serving=serving, linear=linear)
+        return replace(self, serving=serving, linear=linear)
 
     @torch.no_grad()
     def attach(
@@ -222,7 +188,7 @@ class NeuralRanker(Ranker):
             }
             new = self.model.new_items(sent, heard)
         weight = self.config.model.content_taste or 0.0
-        return self._with(serving=serving.with_new_items(new, sent, content, weight))
+        return replace(self, serving=serving.with_new_items(new, sent, content, weight))
 
     def state(self) -> RankerState:
         """Returns weights, embeddings and options."""
@@ -266,9 +232,6 @@ class NeuralRanker(Ranker):
             linear = LinearPart.from_state(RankerState(below("linear.", state.tensors), state.facts["linear"]))
         return cls(model.eval(), serving, config, shape, attachment, newcomers, linear)
 
-    def _with(self, **changed: Any) -> Self:
-        return type(self)(**{**vars(self), **changed})
-
     def _with_prior(self, interactions: sp.csr_matrix, validation: ValidationPairs | None) -> Self:
         """Lets the average person count in new ones as the options say, or as validation does."""
         if self.newcomers is None:
@@ -281,11 +244,11 @@ class NeuralRanker(Ranker):
         elif validation is not None:
             newcomers = newcomers.with_best_prior(
                 validation,
-                lambda tried, histories: self._with(newcomers=tried).fold_in(histories),
+                lambda tried, histories: replace(self, newcomers=tried).fold_in(histories),
                 self.config.training.select_by,
             )
         config = replace(self.config, model=replace(model, new_user_prior=newcomers.prior))
-        return self._with(newcomers=newcomers, config=config)
+        return replace(self, newcomers=newcomers, config=config)
 
     @property
     def relations(self) -> Mapping[str, bool]:

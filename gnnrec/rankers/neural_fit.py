@@ -10,9 +10,7 @@ from torch import Tensor
 
 from gnnrec.config import suggest
 from gnnrec.errors import ConfigError
-from gnnrec.evaluation.protocol import evaluate_rankings
 from gnnrec.evaluation.validation import ValidationPairs, ranks_surely_better
-from gnnrec.graph.build import given_item_relations
 from gnnrec.nn.architectures import architecture, build_model
 from gnnrec.nn.message_graph import GraphShape, MessageGraph
 from gnnrec.nn.model import GraphModel
@@ -21,7 +19,8 @@ from gnnrec.nn.warm_start import carry_over
 from gnnrec.rankers.attachment import ContentAttachment
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.history_regression import HistoryRegression
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
+from gnnrec.rankers.linear_choice import best_linear_part
+from gnnrec.rankers.linear_part import LinearPart, check_linear_part
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.rankers.serving import ServingTensors, serving_tensors
 from gnnrec.rankers.settling import place_new_items, weigh_popularity
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 _TRIED: SequenceEncoderName = "gru"  # by sequence_encoder="auto"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Learned:
     """What a fit learned: what :class:`~gnnrec.rankers.neural.NeuralRanker` is made of.
 
@@ -45,7 +44,7 @@ class Learned:
         config: Options, with what was chosen for those that were left open.
         shape: Of the training graph.
         attachment: What places new items; ``None`` where the model itself does.
-        newcomers: What places new people; likewise.
+        newcomers: From the history of a new person to a vector; likewise.
         linear: What is added to the products of the vectors.
     """
 
@@ -53,9 +52,15 @@ class Learned:
     serving: ServingTensors
     config: NeuralConfig
     shape: GraphShape
-    attachment: ContentAttachment | None
-    newcomers: HistoryRegression | None
-    linear: LinearPart | None
+    attachment: ContentAttachment | None = None
+    newcomers: HistoryRegression | None = None
+    linear: LinearPart | None = None
+
+    def score(self, user_index: NDArray[np.int64]) -> Tensor:
+        """Scores all items for known users: ``[num_users_given, num_items]``."""
+        rows = torch.from_numpy(user_index)
+        scores = self.serving.score(self.serving.user[rows], self.serving.user_taste[rows])
+        return scores if self.linear is None else self.linear.add_to(scores, users=user_index)
 
 
 def train_and_settle(
@@ -100,14 +105,7 @@ def _with_encoder(name: SequenceEncoderName, config: NeuralConfig) -> NeuralConf
 
 def _quality(learned: Learned, validation: ValidationPairs, select_by: str) -> NDArray[np.float64]:
     """Returns the metric of each person with validation pairs, of the scores that will be served."""
-    serving, linear = learned.serving, learned.linear
-
-    def score(user_index: Tensor) -> Tensor:
-        scores = serving.score(serving.user[user_index], serving.user_taste[user_index])
-        return scores if linear is None else linear.add_to(scores, users=user_index.numpy())
-
-    pairs, mask = validation.pairs, validation.mask
-    return evaluate_rankings(score, pairs, mask=mask, metrics=(select_by,)).per_user[select_by]
+    return validation.per_user(lambda rows: learned.score(rows.numpy()), select_by)
 
 
 def _train_and_settle(
@@ -115,7 +113,7 @@ def _train_and_settle(
 ) -> tuple[Learned, TrainingResult]:
     model, graph, result = _trained(task, config, before)
     if model.weighs_popularity:
-        config = weigh_popularity(model, graph, task.interactions, config, task.validation)
+        config = weigh_popularity(model, graph, task, config)
     serving = serving_tensors(model, graph, task.interactions)
     model = model.cpu()
     attachment = newcomers = None
@@ -138,16 +136,7 @@ def _train_and_settle(
     decay = None if linear is None else linear.decay
     config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay))
     if model.regresses_new_items:
-        attachment, serving, config = place_new_items(
-            model,
-            graph,
-            serving,
-            task.interactions,
-            given_item_relations(task.graph),
-            config,
-            task.validation,
-            linear,
-        )
+        attachment, serving, config = place_new_items(model, graph, serving, task, config, linear)
     return Learned(model, serving, config, graph.shape, attachment, newcomers, linear), result
 
 

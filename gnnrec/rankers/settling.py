@@ -1,19 +1,19 @@
 """Settles after training what it could not tell: how much popularity and content count, and what new items are like."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from gnnrec.data.pairs import items_with_pairs
-from gnnrec.evaluation.validation import ValidationPairs
+from gnnrec.graph.build import given_item_relations
 from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model import GraphModel, NewItems
 from gnnrec.rankers.attachment import ContentAttachment
+from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.calibration import (
+    Predicted,
     best_content_taste,
     best_known_content_taste,
     best_new_item_offset,
@@ -29,23 +29,16 @@ __all__ = ["as_new_items", "place_new_items", "weigh_popularity"]
 
 
 @torch.no_grad()
-def weigh_popularity(
-    model: GraphModel,
-    graph: MessageGraph,
-    interactions: sp.csr_matrix,
-    config: NeuralConfig,
-    validation: ValidationPairs | None,
-) -> NeuralConfig:
+def weigh_popularity(model: GraphModel, graph: MessageGraph, task: RankingTask, config: NeuralConfig) -> NeuralConfig:
     """Makes popularity count as the options say, or as validation does; returns the options with what was chosen."""
     weight = config.model.popularity_weight
     if weight is None:
         weight = 1.0
-        if validation is not None:
+        if task.validation is not None:
             embeddings = model(graph)
             user = model.users_today(embeddings.user, embeddings.item, graph.histories)
-            weight = best_popularity_weight(
-                validation, user, embeddings.item, items_with_pairs(interactions), config.training.select_by
-            )
+            known = items_with_pairs(task.interactions)
+            weight = best_popularity_weight(task.validation, user, embeddings.item, known, config.training.select_by)
     model.weigh_popularity(weight)
     return replace(config, model=replace(config.model, popularity_weight=weight))
 
@@ -54,14 +47,12 @@ def place_new_items(
     model: GraphModel,
     graph: MessageGraph,
     serving: ServingTensors,
-    interactions: sp.csr_matrix,
-    relations: Mapping[str, sp.csr_matrix],
+    task: RankingTask,
     config: NeuralConfig,
-    validation: ValidationPairs | None,
     linear: LinearPart | None,
 ) -> tuple[ContentAttachment, ServingTensors, NeuralConfig]:
     """Learns to place new items, places those that are in the catalogue already, and says how far they are moved."""
-    degree = serving.item_degree
+    degree, relations = serving.item_degree, given_item_relations(task.graph)
     unit_dict = unit_vectors(
         {name: graph.x_dict[name].cpu() for name in graph.shape.item_modalities},
         {name: graph.owner_dict[name].cpu() for name in graph.shape.item_modalities},
@@ -78,14 +69,14 @@ def place_new_items(
     )
     unit_dict = attachment.hear_related(unit_dict, relations, unit_dict)
     width = serving.item.shape[1]
-    attachment = attachment.learn_tastes(unit_dict, interactions, serving.user, left_out[:, :width])
+    attachment = attachment.learn_tastes(unit_dict, task.interactions, serving.user, left_out[:, :width])
     of_unknown = {name: unit[unknown] for name, unit in unit_dict.items()}
     placed = attachment(of_unknown, len(unknown), serving.item_propagated)
-    predicted = _Predicted(examples, left_out[:, :width], unknown, placed[:, :width])
+    predicted = Predicted(examples, left_out[:, :width], unknown, placed[:, :width])
     content = attachment.content(unit_dict, len(degree))
-    serving, config = _weigh_content(serving, content, interactions, predicted, config, validation, linear)
+    serving, config = _weigh_content(serving, content, task, predicted, config, linear)
     if config.model.new_item_offset is None:
-        config = _move_new_items(model, serving, predicted, config, validation, linear)
+        config = _move_new_items(model, serving, task, predicted, config, linear)
     new = as_new_items(placed, serving, config)
     serving = replace(
         serving,
@@ -95,51 +86,23 @@ def place_new_items(
     return attachment, serving, config
 
 
-@dataclass(frozen=True, eq=False)
-class _Predicted:
-    """What the attachment says of items.
-
-    Attributes:
-        known: ``[num_known]`` items that training knew.
-        left_out: ``[num_known, dim]`` their vectors as they would be if they were new.
-        new: ``[num_new]`` items that it did not know.
-        placed: ``[num_new, dim]`` their vectors.
-    """
-
-    known: Tensor
-    left_out: Tensor
-    new: Tensor
-    placed: Tensor
-
-
 def _weigh_content(
     serving: ServingTensors,
     content: Tensor,
-    interactions: sp.csr_matrix,
-    predicted: _Predicted,
+    task: RankingTask,
+    predicted: Predicted,
     config: NeuralConfig,
-    validation: ValidationPairs | None,
     linear: LinearPart | None,
 ) -> tuple[ServingTensors, NeuralConfig]:
     """Lets the likeness of content ``[num_items, width]`` to histories count as the options or validation say."""
-    known = serving.item_degree > 0
-    tastes = content_tastes(interactions, content)
-    nobody = torch.from_numpy(np.diff(interactions.indptr) == 0)
+    known, validation = serving.item_degree > 0, task.validation
+    tastes = content_tastes(task.interactions, content)
+    nobody = torch.from_numpy(np.diff(task.interactions.indptr) == 0)
     tastes[nobody] = tastes[~nobody].mean(dim=0)  # who has chosen nothing has the taste of the average person
     of_new, of_known = config.model.content_taste, config.model.known_content_taste
     select_by = config.training.select_by
     if of_new is None and validation is not None:
-        of_new = best_content_taste(
-            validation,
-            serving.user,
-            content,
-            interactions,
-            known=predicted.known,
-            left_out=predicted.left_out,
-            new=predicted.new,
-            placed=predicted.placed,
-            select_by=select_by,
-        )
+        of_new = best_content_taste(validation, serving.user, content, task.interactions, predicted, select_by)
     if of_known is None and validation is not None:
         of_known = best_known_content_taste(
             validation, serving.user, serving.item, tastes, content, known, linear=linear, select_by=select_by
@@ -155,25 +118,27 @@ def _weigh_content(
 def _move_new_items(
     model: GraphModel,
     serving: ServingTensors,
-    predicted: _Predicted,
+    task: RankingTask,
+    predicted: Predicted,
     config: NeuralConfig,
-    validation: ValidationPairs | None,
     linear: LinearPart | None,
 ) -> NeuralConfig:
     """Chooses how far new items are moved up or down, beside known ones that are scored as they will be."""
-    if not model.has_item_bias or validation is None:
+    if not model.has_item_bias or task.validation is None:
         return replace(config, model=replace(config.model, new_item_offset=0.0))
     content, of_new = serving.item_content, config.model.content_taste or 0.0
     of_known = serving.content_weight * (serving.item_degree > 0)
+    described = replace(
+        predicted,
+        left_out=torch.cat([of_new * content[predicted.known], predicted.left_out], dim=1),
+        placed=torch.cat([of_new * content[predicted.new], predicted.placed], dim=1),
+    )
     offset = best_new_item_offset(
-        validation,
+        task.validation,
         serving.user,
         torch.cat([of_known[:, None] * content, serving.item], dim=1),
         content,
-        known=predicted.known,
-        left_out=torch.cat([of_new * content[predicted.known], predicted.left_out], dim=1),
-        new=predicted.new,
-        placed=torch.cat([of_new * content[predicted.new], predicted.placed], dim=1),
+        described,
         linear=linear,
         price=config.model.new_item_price,
         select_by=config.training.select_by,

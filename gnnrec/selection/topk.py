@@ -19,7 +19,7 @@ from gnnrec.errors import ConfigError, DataError
 from gnnrec.selection.pruning import Sample, best_above_guess, refuse_nan
 from gnnrec.selection.rows import select
 
-__all__ = ["forbid", "top_k", "top_k_of_scores"]
+__all__ = ["check_positive", "forbid", "top_k", "top_k_of_scores"]
 
 # Scores held at once: on a CPU what stays in the cache, on an accelerator what keeps it busy.
 _CPU_BLOCK, _ACCELERATOR_BLOCK = 2**20, 2**27
@@ -208,6 +208,11 @@ def _default_rows(device: torch.device, num_items: int) -> int:
 
 
 def check_positive(name: str, value: int) -> int:
+    """Returns a number that is to be a positive integer, whatever type of integer it is.
+
+    Raises:
+        ConfigError: It is no integer, or below 1; ``name`` says of what.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ConfigError(f"{name} must be an integer, got {value!r}")
     if value < 1:

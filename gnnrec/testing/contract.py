@@ -53,7 +53,10 @@ def check_ranker(ranker: type[Ranker], config: Any, *, learns_taste: bool = True
 
     grown = sp.vstack([planted.train, planted.train[:1]], format="csr")
     updated = fitted.update(grown, np.array([num_users]))
-    _check(updated.score(np.array([num_users])).shape == (1, num_items), "update takes in a new user")
+    newcomer = updated.score(np.array([num_users]))
+    _check(newcomer.shape == (1, num_items), "update takes in a new user")
+    by_history = updated.fold_in(grown[num_users:])
+    _check(torch.allclose(newcomer, by_history, atol=1e-5), "a new user of update gets what fold-in gives a stranger")
     _check(torch.equal(fitted.score(everybody), scores), "update leaves the ranker itself as it was")
     _check_attach(fitted, planted.features)
     _check_profiles(fitted, empty)

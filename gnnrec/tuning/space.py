@@ -84,10 +84,8 @@ def at_point(config: RecommenderConfig, point: Mapping[str, Any]) -> Recommender
 
 def _groups(config: RecommenderConfig) -> list[Any]:
     """Returns the groups of options that the ranker reads."""
-    if config.ranker == "neural":
-        return [config.features, config.graph, config.model, config.training]
-    group = getattr(config, config.ranker.replace("-", "_"), None)
-    return [] if group is None else [group]
+    shared = [config.features, config.graph] if config.ranker == "neural" else []
+    return [*shared, *config.ranker_options()]
 
 
 def _values(config: RecommenderConfig) -> dict[str, Any]:

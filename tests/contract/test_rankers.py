@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from gnnrec.presets import PRESETS, RecommenderConfig
@@ -118,6 +119,11 @@ class IgnoresNewUsers(ItemKnnRanker):
         return super().score(user_index[user_index < self.interactions.shape[0]])
 
 
+class LosesTheHistoriesOfNewUsers(ItemKnnRanker):
+    def update(self, interactions, changed_users):
+        return super().update(sp.csr_matrix(interactions.shape, dtype=np.float32), changed_users)
+
+
 class OneRowForAll(ItemKnnRanker):
     def similar(self, item_index):
         return super().similar(item_index)[:1]
@@ -138,6 +144,7 @@ class PromisesToAttach(ItemKnnRanker):
         (FoldsInByPopularity, "fold-in follows the planted taste"),
         (ChangesItself, "leaves the ranker itself"),
         (IgnoresNewUsers, "takes in a new user"),
+        (LosesTheHistoriesOfNewUsers, "what fold-in gives a stranger"),
         (OneRowForAll, "one row per item"),
         (PromisesToAttach, "declares 'attach'"),
     ],
@@ -155,7 +162,7 @@ def test_a_ranker_that_ignores_its_users_is_found() -> None:
 class MovesKnownItems(NeuralRanker):
     def attach(self, added, known, num_added, relations):
         attached = super().attach(added, known, num_added, relations)
-        return attached._with(serving=replace(attached.serving, user=attached.serving.user * 1.01))
+        return replace(attached, serving=replace(attached.serving, user=attached.serving.user * 1.01))
 
 
 class AttachesNothing(NeuralRanker):

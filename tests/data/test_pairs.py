@@ -1,8 +1,9 @@
 import numpy as np
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnrec.data.pairs import place_matrix, places_within, relation_matrix
+from gnnrec.data.pairs import place_matrix, places_within, relation_matrix, some_people
 
 EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=30)
 
@@ -31,3 +32,14 @@ def test_a_relation_joins_both_ways_and_nothing_by_loops_or_weights_of_0() -> No
     joined = relation_matrix(source, target, weight, 3)
     np.testing.assert_array_equal(joined.toarray(), [[0, 3, 0], [3, 0, 0], [0, 0, 0]])
     assert joined.nnz == 2
+
+
+def test_people_without_a_history_are_never_among_some() -> None:
+    interactions = sp.csr_matrix((np.arange(100) % 3 > 0).astype(np.float32)[:, None])
+    with_history = np.flatnonzero(np.arange(100) % 3)
+    assert some_people(interactions, 100).tolist() == with_history.tolist()
+    few = some_people(interactions, 10)
+    assert len(np.unique(few)) == 10
+    assert (np.diff(few) > 0).all()
+    assert np.isin(few, with_history).all()
+    assert some_people(interactions, 10).tolist() == few.tolist()

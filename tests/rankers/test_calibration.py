@@ -9,6 +9,7 @@ from gnnrec.evaluation import validation as validation_module
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers import calibration as calibration_module
 from gnnrec.rankers.calibration import (
+    Predicted,
     best_content_taste,
     best_known_content_taste,
     best_new_item_offset,
@@ -20,7 +21,11 @@ from gnnrec.rankers.linear_part import LinearPart
 NUM = 50
 ALL = np.ones(NUM, dtype=np.bool_)
 NO_CONTENT = torch.zeros(NUM, 0)
-ALL_KNOWN = {"known": torch.arange(NUM), "new": torch.arange(0), "placed": torch.zeros(0, NUM + 1)}
+
+
+def all_known(left_out: torch.Tensor) -> Predicted:
+    """No item is new, and these are what would be predicted of them."""
+    return Predicted(known=torch.arange(NUM), left_out=left_out, new=torch.arange(0), placed=left_out[:0])
 
 
 @pytest.fixture
@@ -54,11 +59,11 @@ def test_new_items_get_as_much_room_as_the_price_allows(validation: ValidationPa
     """Known items score 1 for their user; a new one scores its offset for everybody, so from 1 on it hides them."""
     user = torch.cat([torch.eye(NUM), torch.ones(NUM, 1)], dim=1)
     item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
-    left_out = torch.zeros(NUM, NUM + 1)
+    predicted = all_known(torch.zeros(NUM, NUM + 1))
 
     def offset(price: float, linear: LinearPart | None = None) -> float:
         how = {"linear": linear, "price": price, "select_by": "recall@1"}
-        return best_new_item_offset(validation, user, item, NO_CONTENT, left_out=left_out, **ALL_KNOWN, **how)
+        return best_new_item_offset(validation, user, item, NO_CONTENT, predicted, **how)
 
     assert offset(0.02) < 1
     assert offset(1.0) == pytest.approx(2)  # 1 beyond the last limit
@@ -71,12 +76,12 @@ def test_the_room_grows_with_the_price(validation: ValidationPairs) -> None:
     """The item that a person wants scores as much as the person's number says."""
     user = torch.cat([torch.diag(torch.arange(NUM) / NUM + 1), torch.ones(NUM, 1)], dim=1)
     item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
-    left_out = torch.zeros(NUM, NUM + 1)
+    predicted = all_known(torch.zeros(NUM, NUM + 1))
     playing = torch.randperm(NUM, generator=torch.Generator().manual_seed(0))[:10]
     scores = (torch.arange(NUM) / NUM + 1)[[one for one in range(NUM) if one not in set(playing.tolist())]]
     for price in (0.1, 0.5):
         how = {"linear": None, "price": price, "select_by": "recall@1"}
-        offset = best_new_item_offset(validation, user, item, NO_CONTENT, left_out=left_out, **ALL_KNOWN, **how)
+        offset = best_new_item_offset(validation, user, item, NO_CONTENT, predicted, **how)
         assert (scores <= offset).sum() == price * 40
 
 
@@ -90,7 +95,7 @@ def test_nobody_has_chosen_an_item_that_plays_new(validation: ValidationPairs) -
     chosen[:, playing] = 1
     hidden = replace(validation, mask=sp.csr_matrix(chosen))
     how = {"linear": None, "price": 0.0, "select_by": "recall@1"}
-    offset = best_new_item_offset(hidden, user, item, content, left_out=left_out, **ALL_KNOWN, **how)
+    offset = best_new_item_offset(hidden, user, item, content, all_known(left_out), **how)
     assert offset == pytest.approx(1, abs=1e-5)  # what known items lead by, with no taste and no item hidden
 
 
@@ -105,19 +110,9 @@ def test_new_items_of_the_catalogue_compete_where_there_are_enough_of_them(
     item = torch.cat([torch.eye(NUM), bias[:, None]], dim=1)
     placed = torch.zeros(num_new, NUM + 1)
     placed[:, -1] = -5
-    offset = best_new_item_offset(
-        validation,
-        user,
-        item,
-        NO_CONTENT,
-        known=known,
-        left_out=torch.zeros(len(known), NUM + 1),
-        new=new,
-        placed=placed,
-        linear=None,
-        price=0.02,
-        select_by="recall@1",
-    )
+    predicted = Predicted(known=known, left_out=torch.zeros(len(known), NUM + 1), new=new, placed=placed)
+    how = {"linear": None, "price": 0.02, "select_by": "recall@1"}
+    offset = best_new_item_offset(validation, user, item, NO_CONTENT, predicted, **how)
     assert offset == pytest.approx(1 if num_new == 2 else 6, abs=1e-4)
 
 
@@ -163,11 +158,8 @@ def test_content_counts_where_it_tells_what_vectors_do_not(told: str) -> None:
         told_by_vectors,
         content,
         had,
-        known=torch.arange(NUM),
-        left_out=0.1 * vectors,
-        new=torch.arange(0),
-        placed=torch.zeros(0, NUM // 2),
-        select_by="recall@1",
+        all_known(0.1 * vectors),
+        "recall@1",
     )
     assert (weight > 0) == (told == "by content")
 
@@ -183,11 +175,8 @@ def test_what_people_had_of_items_that_play_new_is_no_part_of_their_taste(monkey
         torch.eye(half),
         torch.eye(half).repeat_interleave(2, 0),
         had,
-        known=torch.arange(NUM),
-        left_out=torch.from_numpy(np.random.default_rng(0).normal(size=(NUM, half))).float(),
-        new=torch.arange(0),
-        placed=torch.zeros(0, half),
-        select_by="recall@1",
+        all_known(torch.from_numpy(np.random.default_rng(0).normal(size=(NUM, half))).float()),
+        "recall@1",
     )
     assert weight == 0
 
@@ -249,16 +238,19 @@ def test_pairs_on_new_items_tell_how_content_counts_if_there_are_enough(
         (np.ones(NUM, np.float32), (np.tile(people, 2), np.arange(half, 3 * half))), (half, 3 * half)
     )
     eye = torch.eye(half)
+    predicted = Predicted(
+        known=torch.arange(2 * half),
+        left_out=torch.zeros(2 * half, half),
+        new=torch.arange(2 * half, 3 * half),
+        placed=0.05 * eye,
+    )
     weight = best_content_taste(
         ValidationPairs(wanted, had, ("recall@1",)),
         eye,
         torch.cat([eye, eye, eye.roll(1, dims=0)]),
         had,
-        known=torch.arange(2 * half),
-        left_out=torch.zeros(2 * half, half),
-        new=torch.arange(2 * half, 3 * half),
-        placed=0.05 * eye,
-        select_by="recall@1",
+        predicted,
+        "recall@1",
     )
     assert (weight == 0) == enough
 
@@ -277,10 +269,9 @@ def test_a_sample_of_the_known_items_plays_new_beside_all_of_them(validation: Va
     """Predictions of a few are enough, but the others are in the list, and a fifth of all competes with it."""
     user = torch.cat([torch.diag(torch.arange(NUM) / NUM + 1), torch.ones(NUM, 1)], dim=1)
     item = torch.cat([torch.eye(NUM), torch.zeros(NUM, 1)], dim=1)
-    how = {"linear": None, "price": 0.5, "select_by": "recall@1", "new": torch.arange(0), "placed": item[:0]}
-    examples = torch.arange(10)  # with the lowest scores
-    offset = best_new_item_offset(
-        validation, user, item, NO_CONTENT, known=examples, left_out=torch.zeros(10, NUM + 1), **how
-    )
+    how = {"linear": None, "price": 0.5, "select_by": "recall@1"}
+    predicted = all_known(torch.zeros(10, NUM + 1))
+    examples = replace(predicted, known=torch.arange(10))  # with the lowest scores
+    offset = best_new_item_offset(validation, user, item, NO_CONTENT, examples, **how)
     scores = (torch.arange(NUM) / NUM + 1)[10:]
     assert (scores <= offset).sum() == 20

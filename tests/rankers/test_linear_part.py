@@ -15,7 +15,8 @@ from gnnrec.rankers import EaseRanker, GraphFilterRanker
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
-from gnnrec.rankers.linear_part import LinearPart, best_linear_part, check_linear_part
+from gnnrec.rankers.linear_choice import best_linear_part
+from gnnrec.rankers.linear_part import LinearPart, check_linear_part
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
 from gnnrec.testing import PlantedGraph
@@ -110,7 +111,7 @@ def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: p
     assert best_linear_part("auto", 0.8, None, task, user, item, "recall@1")[1] == max(
         recall, key=lambda kind: recall[kind]
     )
-    monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
+    monkeypatch.setattr("gnnrec.rankers.linear_choice._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
     assert best_linear_part("auto", None, None, task, user, item, "recall@1")[1] == "random-walk"
 
 
@@ -119,7 +120,7 @@ def test_the_graph_filter_is_taken_where_popular_items_lead_a_walk_astray(
     task: RankingTask, crowd: int, best: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three of ten people have each item of the crowd, and nobody else wants it. Without one, the walk does as well."""
-    monkeypatch.setattr("gnnrec.rankers.linear_part._MOST_ITEMS_FOR_EASE", 0)
+    monkeypatch.setattr("gnnrec.rankers.linear_choice._MOST_ITEMS_FOR_EASE", 0)
     assert task.validation is not None
     popular = (np.random.default_rng(5).random((NUM_USERS, crowd)) < 0.3).astype(np.float32)
     train = sp.hstack([task.interactions, popular], format="csr")
@@ -299,7 +300,7 @@ def test_new_events_and_new_people_reach_the_linear_part(ranker: NeuralRanker, p
 
 def without_linear_part(ranker: NeuralRanker) -> NeuralRanker:
     """The same without its linear part."""
-    return NeuralRanker(ranker.model, ranker.serving, ranker.config, ranker.shape, ranker.attachment, ranker.newcomers)
+    return replace(ranker, linear=None)
 
 
 def test_items_added_later_are_scored_by_their_vectors(ranker: NeuralRanker, planted: PlantedGraph) -> None:

@@ -16,7 +16,7 @@ from gnnrec.nn.message_graph import MessageGraph
 from gnnrec.nn.model_config import ModelConfig
 from gnnrec.rankers import settling
 from gnnrec.rankers.base import RankerState, RankingTask
-from gnnrec.rankers.calibration import best_new_item_offset
+from gnnrec.rankers.calibration import Predicted, best_new_item_offset
 from gnnrec.rankers.fold_in import fold_in_by_least_squares
 from gnnrec.rankers.neural import NeuralRanker
 from gnnrec.rankers.neural_config import NeuralConfig
@@ -371,9 +371,11 @@ def test_the_offset_is_settled_with_everything_that_scores_hold(
 ) -> None:
     measured: dict[str, Any] = {}
 
-    def offset(validation: ValidationPairs, user: Tensor, item: Tensor, content: Tensor, **how: Any) -> float:
-        measured.update(how, user=user, item=item, content=content)
-        return best_new_item_offset(validation, user, item, content, **how)
+    def offset(
+        validation: ValidationPairs, user: Tensor, item: Tensor, content: Tensor, told: Predicted, **how: Any
+    ) -> float:
+        measured.update(how, user=user, item=item, content=content, **vars(told))
+        return best_new_item_offset(validation, user, item, content, told, **how)
 
     monkeypatch.setattr(settling, "best_new_item_offset", offset)
     options = {"content_taste": 0.7, "known_content_taste": 0.2, "new_item_price": 0.3}

@@ -213,6 +213,18 @@ def test_labels_of_every_kind_are_learned_from() -> None:
     assert not torch.equal(space.tensors()[name], other.tensors()[name])
 
 
+def test_a_number_that_all_share_is_known_whatever_it_is() -> None:
+    """Its deviation is 0: it is what everybody is predicted to have, and not unknown."""
+    features = shop(90)
+    config = replace(SHORT, objectives={"infonce": 1.0, "multi-task": 0.5})
+    three, seven, unknown = (
+        AlignedSpace.fit(features, config, labels={"rating": np.full(90, rating)}).project("plot", np.eye(20))
+        for rating in (3.0, 7.0, np.nan)
+    )
+    assert torch.equal(three, seven)
+    assert not torch.equal(three, unknown)
+
+
 def test_options_come_back_from_plain_values() -> None:
     config = AlignmentConfig({"distance": 2.0}, dim=16, start="random")
     assert from_dict(AlignmentConfig, to_dict(config)) == config
