@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gnnrec.evaluation import paired_bootstrap
 from gnnrec.evaluation.drawing import cycle
 from harness import markdown
+from harness.options import check_options
 from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     rows = read_rows(chosen.results, COLD_START)
+    check_options(rows)
     rows[_AREA] = [_area(known, new) for known, new in rows[[*TRADE_OFF]].itertuples(index=False)]
     sections = [_INTRODUCTION]
     traded = sorted(
@@ -99,9 +101,6 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
     """Returns one line per model or variant, each compared with the default model, or with the one unchanged."""
     reference = "gnnrec" if by == "model" else ""
     groups = rows.groupby(by, sort=False)
-    if (mixed := groups[["config", "hyperparameters"]].nunique().max(axis=1) > 1).any():
-        names = ", ".join(mixed.index[mixed])
-        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {names}")
     columns = [*_FIGURES, _CHOICE]
     summary = groups[columns].mean().join(groups[columns].std(ddof=1).add_suffix(" sd"))
     summary = summary.sort_values(_FIGURES[2], ascending=False, kind="stable")

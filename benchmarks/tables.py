@@ -15,6 +15,7 @@ import pandas as pd
 
 from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
+from harness.options import check_options, other_grids, outdated_options
 from harness.overview import beside_published, variants_of_all, worth_of_media
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
@@ -30,17 +31,7 @@ from harness.rows import (
     read_test_readings,
     test_column,
 )
-from harness.summary import (
-    against_best_other,
-    check_options,
-    compared_on_rare,
-    headline,
-    other_grids,
-    outdated_options,
-    per_user,
-    slice_table,
-    summarise,
-)
+from harness.summary import against_best_other, compared_on_rare, headline, per_user, slice_table, summarise
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -80,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     rows, readings = read_rows(chosen.results), read_test_readings(chosen.results)
+    check_options(rows)
     sections = [_INTRODUCTION]
     for name, benchmark in BENCHMARKS.items():
         of_dataset = rows[rows["dataset"] == name]
@@ -191,7 +183,6 @@ def _chosen(rows: pd.DataFrame) -> str:
 
 
 def _variants(model: str, rows: pd.DataFrame) -> str:
-    check_options(rows)
     summary = summarise(rows, by="variant")
     column, mask = headline(summary), _masks(summary)[-1]
     whole = rows[rows["variant"] == ""]
