@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.evaluation import paired_bootstrap
 from gnnrec.evaluation.drawing import cycle
 from harness import markdown
 from harness.options import check_options
 from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
-from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, read_rows, view_column
+from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, per_user_column, read_rows, view_column
+from harness.summary import compared_by_user
 from tables import DOCS, failed, since_changed, surroundings
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
@@ -112,8 +112,9 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
             if name == reference or reference not in summary.index:
                 cells.append("")
                 continue
-            pair = [_per_user(rows[rows[by] == one], view) for one in (reference, name)]
-            cells.append(markdown.compared(paired_bootstrap(*pair)))
+            usual, changed = (rows[rows[by] == one] for one in (reference, name))
+            column = per_user_column(view_column("test", "recall@20", view))
+            cells.append(markdown.compared(compared_by_user(usual, changed, column)))
         lines.append(cells)
     header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
     header += ["warm recall@20", "harmonic", "area", "validation recall@20 among all"]
@@ -151,11 +152,6 @@ def _area(known: NDArray[np.float32] | None, new: NDArray[np.float32] | None) ->
     if known is None or new is None:
         return np.nan
     return float(-np.trapezoid(new, known) + known[-1] * new[-1])  # on: nothing is left to find of new items
-
-
-def _per_user(rows: pd.DataFrame, view: str) -> NDArray[np.float64]:
-    values = rows[f"{view_column('test', 'recall@20', view)}, per user"]
-    return np.stack(values.to_list()).astype(np.float64).mean(axis=0)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import gnnrec as gr
-from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
 from harness import markdown, run
 from harness.options import check_options
 from harness.pictures import draw_robustness
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
-from harness.rows import RESULTS, ROBUSTNESS, Fit, read_rows, view_column
+from harness.rows import RESULTS, ROBUSTNESS, Fit, per_user_column, read_rows, view_column
+from harness.summary import compared_by_user
 from tables import DOCS, failed, since_changed, surroundings
 
 DATASETS = ("ml-100k-multimodal", "tiktok")
@@ -157,15 +155,9 @@ def _noise_against_without(rows: pd.DataFrame) -> str:
         if len(seeds):
             lines.append([modality, len(seeds)])
             for column in VIEWS.values():
-                lines[-1].append(markdown.compared(_compared(noise.loc[seeds], without.loc[seeds], column)))
+                compared = compared_by_user(noise.loc[seeds], without.loc[seeds], per_user_column(column))
+                lines[-1].append(markdown.compared(compared))
     return "Noise against without:\n\n" + markdown.table(["modality", "seeds", *VIEWS], lines) if lines else ""
-
-
-def _compared(first: pd.DataFrame, second: pd.DataFrame, column: str) -> PairedBootstrap:
-    def per_user(rows: pd.DataFrame) -> NDArray[np.float64]:
-        return np.stack(rows[f"{column}, per user"].to_list()).astype(np.float64).mean(axis=0)
-
-    return paired_bootstrap(per_user(first), per_user(second))
 
 
 def _percent(change: float | None) -> str:

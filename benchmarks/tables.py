@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
 from harness.options import check_options, other_grids, outdated_options
 from harness.overview import beside_published, variants_of_all, worth_of_media
@@ -27,11 +26,12 @@ from harness.rows import (
     RESULTS,
     TEST_METRICS,
     cold_column,
+    per_user_column,
     read_rows,
     read_test_readings,
     test_column,
 )
-from harness.summary import against_best_other, compared_on_rare, headline, per_user, slice_table, summarise
+from harness.summary import against_best_other, compared_by_user, headline, slice_table, summarise
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -186,16 +186,16 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     summary = summarise(rows, by="variant")
     column, mask = headline(summary), _masks(summary)[-1]
     whole = rows[rows["variant"] == ""]
+    comparisons = (per_user_column(test_column("recall@20", mask)), RARE_PER_USER, AMONG_RARE_PER_USER)
     lines = []
     for variant, line in summary.iterrows():
-        compared, on_rare = None, [None, None]
+        compared = [None] * len(comparisons)
         if variant and len(whole):
             seeds = set(whole["seed"]) & set(rows.loc[rows["variant"] == variant, "seed"])
             of_seeds = rows[rows["seed"].isin(seeds)]
             changed, usual = (of_seeds[of_seeds["variant"] == name] for name in (variant, ""))
             if seeds:
-                compared = paired_bootstrap(per_user(changed, mask), per_user(usual, mask))
-                on_rare = [compared_on_rare(changed, usual, one) for one in (RARE_PER_USER, AMONG_RARE_PER_USER)]
+                compared = [compared_by_user(changed, usual, one) for one in comparisons]
         ndcg = column.replace("recall", "ndcg")
         lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
         lines[-1] += [
@@ -204,7 +204,7 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
             markdown.mean(line, cold_column("recall@20")),
         ]
         options = rows.loc[rows["variant"] == variant, "options"].iloc[0]
-        lines[-1] += [*map(markdown.compared, [compared, *on_rare]), markdown.plain(options)]
+        lines[-1] += [*map(markdown.compared, compared), markdown.plain(options)]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
     header += [f"recall@20 against `{model}`", "the same on rare items", "rare ones ranked among such only", "options"]
     note = f"**Variants of `{model}`** (test, {mask} masked; an item of at most {RARE} training events is rare)\n\n"

@@ -47,34 +47,24 @@ def headline(summary: pd.DataFrame) -> str:
     return strict if summary[strict].notna().any() else test_column("recall@20", "train")
 
 
-def per_user(rows: pd.DataFrame, mask: str, metric: str = "recall@20") -> NDArray[np.float64]:
-    """Returns each test user's value, averaged over the seeds of one model: ``[num_users]``."""
-    return np.stack(rows[per_user_column(metric, mask)].to_list()).astype(np.float64).mean(axis=0)
+def per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Returns each user's value, averaged over the seeds of one model: ``[num_users]``."""
+    return np.stack(rows[column].to_list()).astype(np.float64).mean(axis=0)
 
 
-def rare_per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64] | None:
-    """Returns each user's recall@20 of rare test items, averaged over seeds ``[num_users_with_such]``.
+def compared_by_user(rows: pd.DataFrame, beside: pd.DataFrame, column: str) -> PairedBootstrap | None:
+    """Compares two models on a column of values per user, each averaged over its seeds.
 
-    ``None`` if a row lacks it: the test set has no such items, or the row is older than the column.
-
-    Args:
-        rows: The rows that went well, of one model.
-        column: ``RARE_PER_USER`` or ``AMONG_RARE_PER_USER``.
-    """
-    values = rows[column] if column in rows else pd.Series([None])
-    return None if values.isna().any() else np.stack(values.to_list()).astype(np.float64).mean(axis=0)
-
-
-def compared_on_rare(rows: pd.DataFrame, beside: pd.DataFrame, column: str) -> PairedBootstrap | None:
-    """Compares two models on rare test items, paired by user; ``None`` where a row lacks the column.
+    ``None`` where a row lacks them: no user has such test pairs, or the row is older than the column.
 
     Args:
         rows: The rows that went well, of one model.
         beside: Those of the other.
-        column: As for :func:`rare_per_user`.
+        column: Such as :func:`harness.rows.per_user_column` names.
     """
-    first, second = rare_per_user(rows, column), rare_per_user(beside, column)
-    return None if first is None or second is None else paired_bootstrap(first, second)
+    if rows[column].isna().any() or beside[column].isna().any():
+        return None
+    return paired_bootstrap(per_user(rows, column), per_user(beside, column))
 
 
 def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) -> dict[str, PairedBootstrap]:
@@ -87,7 +77,8 @@ def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) ->
     """
     if len(ranking) < 2:
         return {}
-    values = {model: per_user(rows[rows["model"] == model], mask) for model in ranking}
+    column = per_user_column(test_column("recall@20", mask))
+    values = {model: per_user(rows[rows["model"] == model], column) for model in ranking}
     rivals = {model: ranking[0] if model != ranking[0] else ranking[1] for model in ranking}
     return {model: paired_bootstrap(values[model], values[rival]) for model, rival in rivals.items()}
 
