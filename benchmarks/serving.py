@@ -8,7 +8,6 @@ are.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 
 import gnnrec as gr
 from harness.machine import machine
+from harness.results import write_results
 
 _REPEATS = 5
 _NEW_ITEMS, _EVENTS = 1_000, 1_000
@@ -107,8 +107,7 @@ def main() -> None:
         "repeats": _REPEATS,
         "times": times,
     }
-    path = Path(__file__).parent / "results" / "serving.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_results(Path(__file__).parent / "results" / "serving.json", result)
 
 
 if __name__ == "__main__":
