@@ -15,8 +15,6 @@ Needs Linux, gnnrec with the extra ``plot``, and the data sets below GNNREC_DATA
 
 import argparse
 import json
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,5 +169,4 @@ def _measure(results: Path, fit: Fit, options: dict[str, Any], device: str) -> N
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the running fit along
-    main()
+    run.as_command(main)
