@@ -40,10 +40,10 @@ from harness.alignment import (
     taken,
 )
 from harness.machine import machine
+from harness.pages import DOCS
 from harness.pictures import draw_directions, draw_spaces
 from harness.results import read_results, write_results
 from harness.rows import RESULTS, Fit, log_test_reading
-from tables import DOCS
 
 Entries = Mapping[str, Mapping[str, Any]]
 

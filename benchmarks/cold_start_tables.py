@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from gnnrec.evaluation.drawing import cycle
 from harness import markdown
 from harness.options import check_options
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
 from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, per_user_column, read_rows, view_column
 from harness.summary import compared_by_user
-from tables import DOCS, failed, since_changed, surroundings
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
 _AREA = "area under the curve"

@@ -29,10 +29,10 @@ from gnnrec.fitting import resolve_device
 from gnnrec.state import RecommenderState
 from harness import markdown
 from harness.machine import machine
+from harness.pages import DOCS
 from harness.plan import BENCHMARKS
 from harness.results import read_results, write_results
 from harness.rows import RESULTS
-from tables import DOCS
 
 DATASETS = ("ml-100k-multimodal", "ml-1m", "tiktok")
 FEW_SHOT = "ml-100k-multimodal"

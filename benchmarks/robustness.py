@@ -24,12 +24,12 @@ import pandas as pd
 import gnnrec as gr
 from harness import markdown, run
 from harness.options import check_options
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_robustness
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
 from harness.rows import RESULTS, ROBUSTNESS, Fit, per_user_column, read_rows, view_column
 from harness.summary import compared_by_user
-from tables import DOCS, failed, since_changed, surroundings
 
 DATASETS = ("ml-100k-multimodal", "tiktok")
 KINDS = ("missing", "noise")

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from harness import markdown
-from harness.options import check_options, other_grids, outdated_options
+from harness.options import check_options, other_grids
 from harness.overview import beside_published, variants_of_all, worth_of_media
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
@@ -32,8 +33,6 @@ from harness.rows import (
     test_column,
 )
 from harness.summary import against_best_other, compared_by_user, headline, slice_table, summarise
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 _INTRODUCTION = """# Benchmarks
 
@@ -211,16 +210,6 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
     return note + markdown.table(header, lines)
 
 
-def failed(rows: pd.DataFrame) -> str:
-    """Returns the fits that went wrong, with their reasons."""
-    groups = rows.groupby(["model", "variant", "reason"], sort=True)["seed"].agg(lambda seeds: sorted(set(seeds)))
-    lines = [
-        [f"`{model}`" + (f" {variant}" if variant else ""), ", ".join(map(str, seeds)), markdown.plain(reason)]
-        for (model, variant, reason), seeds in groups.items()
-    ]
-    return "**Not measured**\n\n" + markdown.table(["model", "seeds", "reason"], lines)
-
-
 def _models(rows: pd.DataFrame) -> str:
     lines = []
     for model, of_model in rows.groupby("model"):
@@ -243,28 +232,6 @@ def _readings(readings: pd.DataFrame) -> str:
     )
 
 
-def since_changed(rows: pd.DataFrame) -> str:
-    """Returns which presets were measured with other options than they have now, if any; ``rows`` hold no variants."""
-    outdated = [
-        f"`{model}` ({', '.join(f'{name} {then}, now {now}' for name, (then, now) in sorted(options.items()))})"
-        for model, options in outdated_options(rows).items()
-    ]
-    return f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
-
-
-def surroundings(rows: pd.DataFrame) -> str:
-    """Returns where and with what the rows were measured."""
-    known = rows.dropna(subset=["machine"])
-    machines = known[["machine", "cores", "threads", "device"]].drop_duplicates().itertuples(index=False)
-    texts = [f"- {row.machine}, {row.cores:.0f} cores, {_threads(row.threads)}{_gpu(row.device)}" for row in machines]
-    versions = [json.loads(text) for text in known["versions"].dropna().unique()]
-    names = ("gnnrec", "python", "numpy", "scipy", "torch", "torch-geometric")
-    found = {name: sorted({one[name] for one in versions if name in one}) for name in names}
-    software = ", ".join(f"{name} {' and '.join(values)}" for name, values in found.items() if values)
-    dates = f"{known['date'].min()} to {known['date'].max()}" if len(known) else "never"
-    return "## Machines and versions\n\n" + "\n".join([*texts, f"- {software}", f"- measured {dates}"]) + "\n"
-
-
 def _masks(summary: pd.DataFrame) -> list[str]:
     return [mask for mask in MASKS if summary[test_column("recall@20", mask)].notna().any()]
 
@@ -276,16 +243,8 @@ def _masks_agree(summary: pd.DataFrame) -> bool:
 
 def _device(line: pd.Series) -> str:
     if line["device"] == "cpu":
-        return f"CPU, {_threads(line['threads'])}"
+        return f"CPU, {markdown.threads(line['threads'])}"
     return f"{line['device']}, {line['peak_device_memory_gib']:.2f} GiB"
-
-
-def _threads(number: float) -> str:
-    return "1 thread" if number == 1 else f"{number:.0f} threads"
-
-
-def _gpu(device: str) -> str:
-    return "" if device == "cpu" else f", {device}"
 
 
 def _tried(rows: pd.DataFrame) -> str:
