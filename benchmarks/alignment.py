@@ -4,11 +4,11 @@
     python benchmarks/alignment.py --dataset stamps --seeds 0 1
     python benchmarks/alignment.py --draw
 
-``BENCHMARKS`` in ``benchmarks/harness/alignment.py`` declares the data sets, their splits and the spaces: no alignment,
-the closed-form start alone, each objective, and combinations. Results lie in ``benchmarks/results/alignment``, a file
-per data set; a space that is there is not measured again, so remove its entry when it has changed. The page
-``docs/benchmarks-alignment.md`` and its pictures are written from them after each run; ``--draw`` does nothing else.
-The maps of a data set are drawn when its default is measured.
+``BENCHMARKS`` in ``benchmarks/harness/alignment_plan.py`` declares the data sets, their splits and the spaces: no
+alignment, the closed-form start alone, each objective, and combinations. Results lie in
+``benchmarks/results/alignment``, a file per data set; a space that is there is not measured again, so remove its entry
+when it has changed. The page ``docs/benchmarks-alignment.md`` and its pictures are written from them after each run;
+``--draw`` does nothing else. The maps of a data set are drawn when its default is measured.
 
 Needs gnnrec with the extras ``offline``, ``audio``, ``voice`` and ``plot``, and the data sets below GNNREC_DATA_DIR.
 """
@@ -26,19 +26,8 @@ import torch
 
 from gnnrec.evaluation import PairedBootstrap, plot_modalities
 from harness import markdown
-from harness.alignment import (
-    BENCHMARKS,
-    CLOSED_FORM,
-    DEFAULT,
-    NONE,
-    AlignmentBenchmark,
-    K,
-    Media,
-    Space,
-    aligned_vectors,
-    measure,
-    taken,
-)
+from harness.alignment import K, Media, aligned_vectors, measure, taken
+from harness.alignment_plan import BENCHMARKS, CLOSED_FORM, DEFAULT, NONE, AlignmentBenchmark, Space
 from harness.machine import machine
 from harness.pages import DOCS
 from harness.pictures import draw_directions, draw_spaces
