@@ -15,7 +15,6 @@ Results go to ``benchmarks/results/accelerator.json``, with the name of the devi
 """
 
 import argparse
-import json
 import platform
 import statistics
 from importlib.metadata import version
@@ -28,6 +27,7 @@ import torch
 
 import gnnrec as gr
 from harness import markdown
+from harness.results import read_results, write_results
 from speed import propagation
 
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="none: write the page only")
     parser.add_argument("--pairs", type=int, nargs="+", default=[1_000_000, 10_000_000], help="of propagation")
     chosen = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results = read_results(RESULTS)
     if chosen.parts and not torch.cuda.is_available():
         raise SystemExit("torch finds no CUDA device here; benchmarks/speed.py measures the processor")
     measures = {
@@ -119,7 +119,7 @@ def main() -> None:
         results[part] = measures[part]()
         results["device"] = f"{torch.cuda.get_device_name(chosen.device)}, {platform.machine()}"
         results["versions"] = {name: version(name) for name in ("gnnrec", "torch")}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_results(RESULTS, results)
     PAGE.write_text(page(results), encoding="utf-8")
 
 

@@ -4,11 +4,11 @@
     python benchmarks/alignment.py --dataset stamps --seeds 0 1
     python benchmarks/alignment.py --draw
 
-``BENCHMARKS`` in ``benchmarks/harness/alignment.py`` declares the data sets, their splits and the spaces: no alignment,
-the closed-form start alone, each objective, and combinations. Results lie in ``benchmarks/results/alignment``, a file
-per data set; a space that is there is not measured again, so remove its entry when it has changed. The page
-``docs/benchmarks-alignment.md`` and its pictures are written from them after each run; ``--draw`` does nothing else.
-The maps of a data set are drawn when its default is measured.
+``BENCHMARKS`` in ``benchmarks/harness/alignment_plan.py`` declares the data sets, their splits and the spaces: no
+alignment, the closed-form start alone, each objective, and combinations. Results lie in
+``benchmarks/results/alignment``, a file per data set; a space that is there is not measured again, so remove its entry
+when it has changed. The page ``docs/benchmarks-alignment.md`` and its pictures are written from them after each run;
+``--draw`` does nothing else. The maps of a data set are drawn when its default is measured.
 
 Needs gnnrec with the extras ``offline``, ``audio``, ``voice`` and ``plot``, and the data sets below GNNREC_DATA_DIR.
 """
@@ -26,23 +26,13 @@ import torch
 
 from gnnrec.evaluation import PairedBootstrap, plot_modalities
 from harness import markdown
-from harness.alignment import (
-    BENCHMARKS,
-    CLOSED_FORM,
-    DEFAULT,
-    NONE,
-    AlignmentBenchmark,
-    K,
-    Media,
-    Space,
-    aligned_vectors,
-    measure,
-    taken,
-)
+from harness.alignment import K, Media, aligned_vectors, measure, taken
+from harness.alignment_plan import BENCHMARKS, CLOSED_FORM, DEFAULT, NONE, AlignmentBenchmark, Space
 from harness.machine import machine
+from harness.pages import DOCS
 from harness.pictures import draw_directions, draw_spaces
+from harness.results import read_results, write_results
 from harness.rows import RESULTS, Fit, log_test_reading
-from tables import DOCS
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -107,19 +97,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure_dataset(name: str, chosen: argparse.Namespace) -> None:
     """Measures the spaces of a data set that have no result yet."""
-    benchmark, media = BENCHMARKS[name], None
+    benchmark, media, path = BENCHMARKS[name], None, _path(chosen.results, name)
     for space in benchmark.spaces:
-        entries = stored(chosen.results, name)  # read anew each time: another run may have added something
+        entries = read_results(path)  # read anew each time: another run may have added something
         if space.name in entries or (chosen.space and space.name not in chosen.space):
             continue
         media = media or Media.encode(benchmark)
         log_test_reading(chosen.results, Fit(name, "alignment", 0, space.name), {})
         found = measure(media, space, chosen.seeds) | _surroundings()
-        path = _path(chosen.results, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({**stored(chosen.results, name), space.name: found}, indent=1) + "\n", encoding="utf-8"
-        )
+        write_results(path, {**read_results(path), space.name: found})
         print(f"{name} · {space.name}: {found['seconds']:.1f} s a seed", flush=True)
         if space.name == DEFAULT:
             draw_maps(name, media, space, chosen.docs)
@@ -137,17 +123,11 @@ def draw_maps(name: str, media: Media, space: Space, docs: Path) -> None:
         plot_modalities(vectors, docs / f"images/alignment-map-{name}-{when}.png", title=title)
 
 
-def stored(results: Path, name: str) -> dict[str, Any]:
-    """Returns the results of a data set: name of the space → figures."""
-    path = _path(results, name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def page(results: Path, docs: Path) -> str:
     """Returns the page of all results, and draws their pictures."""
     parts, software = [_INTRODUCTION], set()
     for name, benchmark in BENCHMARKS.items():
-        if entries := stored(results, name):
+        if entries := read_results(_path(results, name)):
             entries = {space.name: entries[space.name] for space in benchmark.spaces if space.name in entries}
             parts += section(name, benchmark, entries, docs)
             software |= {(one["machine"], one["versions"]) for one in entries.values()}

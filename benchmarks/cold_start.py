@@ -13,8 +13,6 @@ part among all items. Processes, rows, variants and seeds are those of ``benchma
 Needs Linux, gnnrec, and the data sets below GNNREC_DATA_DIR.
 """
 
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +25,8 @@ MODELS = ("gnnrec", "content-knn", "dropoutnet", "clcrec", "generative", "vbpr",
 
 def main(arguments: list[str] | None = None) -> None:
     chosen = run.fit_parser(__doc__, BENCHMARKS).parse_args(arguments)
-    options = dict(chosen.option)
-    if options and not chosen.name:
-        raise SystemExit("--option changes the model: say by --name what the changed one is called")
-    for dataset in chosen.dataset:
-        if BENCHMARKS[dataset].raw_media and (trouble := run.in_own_process(None, _encode, dataset, chosen.device)):
-            raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
-        for model in chosen.model or MODELS:
-            for seed in chosen.seeds:
-                run.run_fit(chosen, Fit(dataset, model, seed, chosen.name), options, _measure, COLD_START)
+    variants = run.asked_variants(chosen, chosen.model or MODELS)
+    run.run_all(chosen, variants, BENCHMARKS, _encode, _measure, COLD_START)
 
 
 def _measure(results: Path, fit: Fit, options: dict[str, Any], device: str) -> None:
@@ -51,5 +42,4 @@ def _encode(dataset: str, device: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the running fit along
-    main()
+    run.as_command(main)

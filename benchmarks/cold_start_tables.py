@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.evaluation import paired_bootstrap
 from gnnrec.evaluation.drawing import cycle
 from harness import markdown
+from harness.options import check_options
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_trade_offs
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
-from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, read_rows, view_column
-from tables import DOCS, failed, since_changed, surroundings
+from harness.rows import COLD_START, HARMONIC_MEAN, RESULTS, TRADE_OFF, VIEWS, per_user_column, read_rows, view_column
+from harness.summary import compared_by_user
 
 _FIGURES = [view_column("test", metric, view) for view in VIEWS[1:] for metric in ("recall@20", "ndcg@20")]
 _AREA = "area under the curve"
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     rows = read_rows(chosen.results, COLD_START)
+    check_options(rows)
     rows[_AREA] = [_area(known, new) for known, new in rows[[*TRADE_OFF]].itertuples(index=False)]
     sections = [_INTRODUCTION]
     traded = sorted(
@@ -99,9 +101,6 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
     """Returns one line per model or variant, each compared with the default model, or with the one unchanged."""
     reference = "gnnrec" if by == "model" else ""
     groups = rows.groupby(by, sort=False)
-    if (mixed := groups[["config", "hyperparameters"]].nunique().max(axis=1) > 1).any():
-        names = ", ".join(mixed.index[mixed])
-        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {names}")
     columns = [*_FIGURES, _CHOICE]
     summary = groups[columns].mean().join(groups[columns].std(ddof=1).add_suffix(" sd"))
     summary = summary.sort_values(_FIGURES[2], ascending=False, kind="stable")
@@ -113,8 +112,9 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
             if name == reference or reference not in summary.index:
                 cells.append("")
                 continue
-            pair = [_per_user(rows[rows[by] == one], view) for one in (reference, name)]
-            cells.append(markdown.compared(paired_bootstrap(*pair)))
+            usual, changed = (rows[rows[by] == one] for one in (reference, name))
+            column = per_user_column(view_column("test", "recall@20", view))
+            cells.append(markdown.compared(compared_by_user(usual, changed, column)))
         lines.append(cells)
     header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
     header += ["warm recall@20", "harmonic", "area", "validation recall@20 among all"]
@@ -152,11 +152,6 @@ def _area(known: NDArray[np.float32] | None, new: NDArray[np.float32] | None) ->
     if known is None or new is None:
         return np.nan
     return float(-np.trapezoid(new, known) + known[-1] * new[-1])  # on: nothing is left to find of new items
-
-
-def _per_user(rows: pd.DataFrame, view: str) -> NDArray[np.float64]:
-    values = rows[f"{view_column('test', 'recall@20', view)}, per user"]
-    return np.stack(values.to_list()).astype(np.float64).mean(axis=0)
 
 
 if __name__ == "__main__":

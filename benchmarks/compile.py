@@ -23,6 +23,7 @@ from gnnrec.training.config import TrainingConfig
 from gnnrec.training.objective import Objective
 from gnnrec.training.steps import Step
 from harness.machine import machine
+from harness.results import write_results
 
 _STEPS, _WARM_UP, _BATCH = 20, 3, 2048
 
@@ -68,8 +69,7 @@ def main() -> None:
         "median_ratio_compiled_to_eager": statistics.median(compiled / eager for eager, compiled in pairs),
         "first_compiled_step_seconds": first,
     }
-    path = Path(__file__).parent / "results" / "compile.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_results(Path(__file__).parent / "results" / "compile.json", result)
     print(json.dumps(result, indent=1))
 
 

@@ -14,7 +14,6 @@ Needs gnnrec with the extra ``plot``, and the data sets below GNNREC_DATA_DIR.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +29,10 @@ from gnnrec.fitting import resolve_device
 from gnnrec.state import RecommenderState
 from harness import markdown
 from harness.machine import machine
+from harness.pages import DOCS
 from harness.plan import BENCHMARKS
+from harness.results import read_results, write_results
 from harness.rows import RESULTS
-from tables import DOCS
 
 DATASETS = ("ml-100k-multimodal", "ml-1m", "tiktok")
 FEW_SHOT = "ml-100k-multimodal"
@@ -73,12 +73,12 @@ def main(arguments: list[str] | None = None) -> None:
     path = chosen.results / "fold-in.json"
 
     def stored() -> dict[str, Any]:  # read anew each time: another run may have added something
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"fold-in": {}, "few-shot": {}}
+        return {"fold-in": {}, "few-shot": {}} | read_results(path)
 
     def keep(part: str, name: str, found: Mapping[str, Any]) -> None:
         results = stored()
         results[part][name] = {**found, **_surroundings(chosen.device)}
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_results(path, results)
         (chosen.docs / "fold-in.md").write_text(page(results), encoding="utf-8")
         print(f"{name}: done", flush=True)
 

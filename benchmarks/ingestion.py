@@ -11,7 +11,6 @@ Needs ``gnnrec[stream]`` and polars. A size needs about 120 bytes of disk per ro
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -28,10 +27,10 @@ import pyarrow.parquet as pq
 
 from harness import markdown
 from harness.machine import machine
+from harness.results import read_results, write_results
 
 RESULT = Path(__file__).parent / "results" / "ingestion.json"
 PAGE = Path(__file__).parents[1] / "docs" / "ingestion.md"
-_BEGIN, _END = "<!-- benchmarks/ingestion.py writes this table -->", "<!-- end of the table -->"
 
 _CHUNK = 1_000_000
 _FILE_ROWS = 10_000_000
@@ -173,16 +172,12 @@ def table(result: dict[str, Any]) -> str:
 
 def earlier() -> dict[int, dict[str, Any]]:
     """Returns what was measured before, by the number of rows."""
-    if not RESULT.exists():
-        return {}
-    return {size["rows"]: size for size in json.loads(RESULT.read_text(encoding="utf-8"))["sizes"]}
+    return {size["rows"]: size for size in read_results(RESULT).get("sizes", [])}
 
 
 def write_result(result: dict[str, Any]) -> None:
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    head, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    tail = rest.partition(_END)[2]
-    PAGE.write_text(f"{head}{_BEGIN}\n\n{table(result)}\n{_END}{tail}", encoding="utf-8")
+    write_results(RESULT, result)
+    markdown.put_between(PAGE, "benchmarks/ingestion.py", "table", table(result))
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ are not trained again. The test set is not read.
 
 import argparse
 import datetime
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +32,7 @@ from gnnrec.presets import PRESETS
 from gnnrec.training.negatives import UniformNegatives
 from harness import markdown
 from harness.machine import machine
+from harness.results import read_results, write_results
 
 PRESET = PRESETS["lightgcn"]
 METRIC = "recall@20"
@@ -106,7 +106,7 @@ def main() -> None:
     train, _, _ = gr.datasets.load(arguments.dataset).split(gr.split.column("x_label"))
     train, valid = holdout(train, fraction=0.1, seed=0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = read_results(RESULTS)
     result = results.setdefault(arguments.dataset, {"curves": {"gnnrec": {}, "pyg": {}}})
     curves: dict[str, dict[str, list[float]]] = result["curves"]
     for seed in arguments.seeds:
@@ -124,7 +124,7 @@ def main() -> None:
                 "machine": f"{machine()}, {device}",
                 "versions": {name: version(name) for name in ("gnnrec", "torch", "torch-geometric")},
             }
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            write_results(RESULTS, results)
             write_page(results)
 
 

@@ -20,8 +20,6 @@ Needs Linux, gnnrec, the data sets below GNNREC_DATA_DIR, and for the peers
 
 import argparse
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +30,9 @@ from harness.rows import QUALITY, Fit
 
 def main(arguments: list[str] | None = None) -> None:
     chosen = _parse(arguments)
-    options = dict(chosen.option)
-    if options and not chosen.name:
-        raise SystemExit("--option changes the model: say by --name what the changed one is called")
-    for dataset in chosen.dataset:
-        if BENCHMARKS[dataset].raw_media and (trouble := run.in_own_process(None, _encode, dataset, chosen.device)):
-            raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
-        variants = [(model, chosen.name, options) for model in chosen.model]
-        variants += [("gnnrec", name, dict(options)) for name, options in chosen.variants.items()]
-        for model, name, changed in variants:
-            for seed in chosen.seeds:
-                run.run_fit(chosen, Fit(dataset, model, seed, name), changed, _measure, QUALITY)
+    variants = run.asked_variants(chosen, chosen.model)
+    variants += [("gnnrec", name, dict(options)) for name, options in chosen.variants.items()]
+    run.run_all(chosen, variants, BENCHMARKS, _encode, _measure, QUALITY)
 
 
 def _measure(results: Path, fit: Fit, options: dict[str, Any], device: str) -> None:
@@ -79,5 +69,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the running fit along
-    main()
+    run.as_command(main)

@@ -13,7 +13,6 @@ Needs ``pip install implicit`` and ``gnnrec[ann]``.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -31,6 +30,7 @@ import scipy.sparse as sp
 
 from harness import markdown
 from harness.machine import machine
+from harness.results import read_results, write_results
 
 _DIM, _K = 64, 100
 _ITEMS, _USERS, _FLAT_USERS = 100_000, 1_024, 64  # faiss is so slow that fewer users tell enough
@@ -280,7 +280,7 @@ def main() -> None:
     if "exact" in asked.parts:
         parts |= {f"exact, {threads} threads": partial(ranked_exactly, threads) for threads in asked.threads}
     parts |= {kind: partial(ranked_nearly_alone, kind) for kind in _ANN_ITEMS if kind in asked.parts}
-    results = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {}
+    results = read_results(_RESULTS)
     for name, measure in parts.items():
         results[name] = {
             "machine": machine(),
@@ -288,7 +288,7 @@ def main() -> None:
             "versions": {name: version(name) for name in ("gnnrec", "torch", "numpy", "faiss-cpu", "implicit")},
             "rows": measure(),
         }
-        _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_results(_RESULTS, results)
         write_tables(results)
         print(f"{name}: done", flush=True)
 

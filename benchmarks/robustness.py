@@ -15,24 +15,21 @@ Needs Linux, gnnrec with the extra ``plot``, and the data sets below GNNREC_DATA
 
 import argparse
 import json
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import gnnrec as gr
-from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
 from harness import markdown, run
+from harness.options import check_options
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_robustness
 from harness.plan import COLD_START as BENCHMARKS
 from harness.plan import Benchmark
-from harness.rows import RESULTS, ROBUSTNESS, Fit, read_rows, view_column
-from tables import DOCS, failed, since_changed, surroundings
+from harness.rows import RESULTS, ROBUSTNESS, Fit, per_user_column, read_rows, view_column
+from harness.summary import compared_by_user
 
 DATASETS = ("ml-100k-multimodal", "tiktok")
 KINDS = ("missing", "noise")
@@ -101,6 +98,7 @@ def damages(
 def write_page(results: Path, docs: Path) -> None:
     """Writes ``robustness.md``, and a picture of each data set that has rows."""
     rows = read_rows(results, ROBUSTNESS)
+    check_options(rows)
     sections = [_INTRODUCTION]
     for name in DATASETS:
         of_dataset = rows[rows["dataset"] == name]
@@ -110,15 +108,9 @@ def write_page(results: Path, docs: Path) -> None:
 
 
 def section(name: str, benchmark: Benchmark, rows: pd.DataFrame, docs: Path) -> str:
-    """Returns the section of one data set, and draws its picture.
-
-    Raises:
-        ValueError: The model was fitted with different options.
-    """
+    """Returns the section of one data set, and draws its picture."""
     went_well, went_wrong = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
     parts = [f"## {benchmark.title}\n", f"[{name}](../datasets/{name}.md). Split: {benchmark.split}.\n"]
-    if went_well["config"].nunique() > 1:
-        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {name}")
     went_well = _with_damage(went_well)
     if (went_well["share"] == 0).any():
         picture = f"images/robustness-{name}.png"
@@ -161,15 +153,9 @@ def _noise_against_without(rows: pd.DataFrame) -> str:
         if len(seeds):
             lines.append([modality, len(seeds)])
             for column in VIEWS.values():
-                lines[-1].append(markdown.compared(_compared(noise.loc[seeds], without.loc[seeds], column)))
+                compared = compared_by_user(noise.loc[seeds], without.loc[seeds], per_user_column(column))
+                lines[-1].append(markdown.compared(compared))
     return "Noise against without:\n\n" + markdown.table(["modality", "seeds", *VIEWS], lines) if lines else ""
-
-
-def _compared(first: pd.DataFrame, second: pd.DataFrame, column: str) -> PairedBootstrap:
-    def per_user(rows: pd.DataFrame) -> NDArray[np.float64]:
-        return np.stack(rows[f"{column}, per user"].to_list()).astype(np.float64).mean(axis=0)
-
-    return paired_bootstrap(per_user(first), per_user(second))
 
 
 def _percent(change: float | None) -> str:
@@ -183,5 +169,4 @@ def _measure(results: Path, fit: Fit, options: dict[str, Any], device: str) -> N
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the running fit along
-    main()
+    run.as_command(main)

@@ -32,6 +32,7 @@ import gnnrec as gr
 from gnnrec.evaluation import evaluate_rankings
 from harness import markdown
 from harness.machine import machine
+from harness.results import read_results, write_results
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-scale.md"
@@ -259,7 +260,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
-    rows = {row["events"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    rows = {row["events"]: row for row in read_results(RESULTS)}
     for num_events in chosen.pairs:
         part = RESULTS.with_suffix(".part")
         process = multiprocessing.get_context("spawn").Process(
@@ -273,7 +274,7 @@ def main() -> None:
         part.unlink()
         rows[row["events"]] = row
         print(json.dumps(row), flush=True)
-        RESULTS.write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n", encoding="utf-8")
+        write_results(RESULTS, [rows[key] for key in sorted(rows)])
     write_page([rows[key] for key in sorted(rows)])
 
 

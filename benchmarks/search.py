@@ -8,7 +8,6 @@ The effort of an approximate index is doubled until it finds 95 % of the ten bes
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ import torch
 from gnnrec.retrieval import ItemIndex, top_k
 from harness import markdown
 from harness.machine import machine
+from harness.results import write_results
 
 _RESULTS = Path(__file__).parent / "results" / "search.json"
 _PAGE = Path(__file__).parents[1] / "docs" / "search.md"
@@ -111,7 +111,7 @@ def main() -> None:
         "repeats": _REPEATS,
         "times": times,
     }
-    _RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_results(_RESULTS, result)
     markdown.put_between(_PAGE, "benchmarks/search.py", "times", times_table(result))
 
 

@@ -8,7 +8,7 @@ are.
 """
 
 import argparse
-import json
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +22,7 @@ import torch
 
 import gnnrec as gr
 from harness.machine import machine
+from harness.results import write_results
 
 _REPEATS = 5
 _NEW_ITEMS, _EVENTS = 1_000, 1_000
@@ -62,8 +63,7 @@ def timed(fitted: gr.Recommender, call: Callable[[gr.Recommender], Any]) -> dict
     """Calls several times, each time on the same fitted state; the first call warms up and does not count."""
     seconds = []
     for _ in range(_REPEATS + 1):
-        rec = gr.Recommender(config=fitted.config)
-        rec._state = fitted.state
+        rec = copy.copy(fitted)
         started = time.perf_counter()
         call(rec)
         seconds.append(time.perf_counter() - started)
@@ -107,8 +107,7 @@ def main() -> None:
         "repeats": _REPEATS,
         "times": times,
     }
-    path = Path(__file__).parent / "results" / "serving.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_results(Path(__file__).parent / "results" / "serving.json", result)
 
 
 if __name__ == "__main__":

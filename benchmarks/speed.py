@@ -21,7 +21,6 @@ Needs the data set TikTok below GNNREC_DATA_DIR, but for ``propagation``.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -46,6 +45,7 @@ from gnnrec.training.kept_memory import keep_freed_memory
 from gnnrec.training.loop import train as train_model
 from harness import markdown
 from harness.machine import machine
+from harness.results import read_results, write_results
 from harness.task import FitTask
 from peers.factors import inner_products
 from peers.pyg_models import normalised_adjacency
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = read_results(RESULTS)
     measures: Mapping[str, Callable[[], Any]] = {
         "propagation": lambda: [propagation(num_pairs) for num_pairs in _PAIRS],
         "epoch": epoch,
@@ -301,7 +301,7 @@ def main() -> None:
         results[part] = measures[part]()
         versions = {name: version(name) for name in ("gnnrec", "torch", "torch-geometric", "numpy")}
         results.setdefault("measured", {})[part] = {"machine": machine(chosen.threads), "versions": versions}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_results(RESULTS, results)
         write_page(results)
         print(PAGE.read_text())
 

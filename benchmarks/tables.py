@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
+from harness.options import check_options, other_grids
 from harness.overview import beside_published, variants_of_all, worth_of_media
+from harness.pages import DOCS, failed, since_changed, surroundings
 from harness.pictures import draw_quality
 from harness.plan import BENCHMARKS, Benchmark
 from harness.rows import (
@@ -26,23 +27,12 @@ from harness.rows import (
     RESULTS,
     TEST_METRICS,
     cold_column,
+    per_user_column,
     read_rows,
     read_test_readings,
     test_column,
 )
-from harness.summary import (
-    against_best_other,
-    check_options,
-    compared_on_rare,
-    headline,
-    other_grids,
-    outdated_options,
-    per_user,
-    slice_table,
-    summarise,
-)
-
-DOCS = Path(__file__).parents[1] / "docs"
+from harness.summary import against_best_other, compared_by_user, headline, slice_table, summarise
 
 _INTRODUCTION = """# Benchmarks
 
@@ -80,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     chosen = parser.parse_args(arguments)
     rows, readings = read_rows(chosen.results), read_test_readings(chosen.results)
+    check_options(rows)
     sections = [_INTRODUCTION]
     for name, benchmark in BENCHMARKS.items():
         of_dataset = rows[rows["dataset"] == name]
@@ -191,20 +182,19 @@ def _chosen(rows: pd.DataFrame) -> str:
 
 
 def _variants(model: str, rows: pd.DataFrame) -> str:
-    check_options(rows)
     summary = summarise(rows, by="variant")
     column, mask = headline(summary), _masks(summary)[-1]
     whole = rows[rows["variant"] == ""]
+    comparisons = (per_user_column(test_column("recall@20", mask)), RARE_PER_USER, AMONG_RARE_PER_USER)
     lines = []
     for variant, line in summary.iterrows():
-        compared, on_rare = None, [None, None]
+        compared = [None] * len(comparisons)
         if variant and len(whole):
             seeds = set(whole["seed"]) & set(rows.loc[rows["variant"] == variant, "seed"])
             of_seeds = rows[rows["seed"].isin(seeds)]
             changed, usual = (of_seeds[of_seeds["variant"] == name] for name in (variant, ""))
             if seeds:
-                compared = paired_bootstrap(per_user(changed, mask), per_user(usual, mask))
-                on_rare = [compared_on_rare(changed, usual, one) for one in (RARE_PER_USER, AMONG_RARE_PER_USER)]
+                compared = [compared_by_user(changed, usual, one) for one in comparisons]
         ndcg = column.replace("recall", "ndcg")
         lines.append([variant or f"`{model}`", line["num_seeds"], markdown.number(line["valid recall@20"])])
         lines[-1] += [
@@ -213,21 +203,11 @@ def _variants(model: str, rows: pd.DataFrame) -> str:
             markdown.mean(line, cold_column("recall@20")),
         ]
         options = rows.loc[rows["variant"] == variant, "options"].iloc[0]
-        lines[-1] += [*map(markdown.compared, [compared, *on_rare]), markdown.plain(options)]
+        lines[-1] += [*map(markdown.compared, compared), markdown.plain(options)]
     header = ["variant", "seeds", "validation recall@20", "recall@20", "ndcg@20", "cold items among such"]
     header += [f"recall@20 against `{model}`", "the same on rare items", "rare ones ranked among such only", "options"]
     note = f"**Variants of `{model}`** (test, {mask} masked; an item of at most {RARE} training events is rare)\n\n"
     return note + markdown.table(header, lines)
-
-
-def failed(rows: pd.DataFrame) -> str:
-    """Returns the fits that went wrong, with their reasons."""
-    groups = rows.groupby(["model", "variant", "reason"], sort=True)["seed"].agg(lambda seeds: sorted(set(seeds)))
-    lines = [
-        [f"`{model}`" + (f" {variant}" if variant else ""), ", ".join(map(str, seeds)), markdown.plain(reason)]
-        for (model, variant, reason), seeds in groups.items()
-    ]
-    return "**Not measured**\n\n" + markdown.table(["model", "seeds", "reason"], lines)
 
 
 def _models(rows: pd.DataFrame) -> str:
@@ -252,28 +232,6 @@ def _readings(readings: pd.DataFrame) -> str:
     )
 
 
-def since_changed(rows: pd.DataFrame) -> str:
-    """Returns which presets were measured with other options than they have now, if any; ``rows`` hold no variants."""
-    outdated = [
-        f"`{model}` ({', '.join(f'{name} {then}, now {now}' for name, (then, now) in sorted(options.items()))})"
-        for model, options in outdated_options(rows).items()
-    ]
-    return f"\nMeasured before an option of theirs was changed: {'; '.join(outdated)}.\n" if outdated else ""
-
-
-def surroundings(rows: pd.DataFrame) -> str:
-    """Returns where and with what the rows were measured."""
-    known = rows.dropna(subset=["machine"])
-    machines = known[["machine", "cores", "threads", "device"]].drop_duplicates().itertuples(index=False)
-    texts = [f"- {row.machine}, {row.cores:.0f} cores, {_threads(row.threads)}{_gpu(row.device)}" for row in machines]
-    versions = [json.loads(text) for text in known["versions"].dropna().unique()]
-    names = ("gnnrec", "python", "numpy", "scipy", "torch", "torch-geometric")
-    found = {name: sorted({one[name] for one in versions if name in one}) for name in names}
-    software = ", ".join(f"{name} {' and '.join(values)}" for name, values in found.items() if values)
-    dates = f"{known['date'].min()} to {known['date'].max()}" if len(known) else "never"
-    return "## Machines and versions\n\n" + "\n".join([*texts, f"- {software}", f"- measured {dates}"]) + "\n"
-
-
 def _masks(summary: pd.DataFrame) -> list[str]:
     return [mask for mask in MASKS if summary[test_column("recall@20", mask)].notna().any()]
 
@@ -285,16 +243,8 @@ def _masks_agree(summary: pd.DataFrame) -> bool:
 
 def _device(line: pd.Series) -> str:
     if line["device"] == "cpu":
-        return f"CPU, {_threads(line['threads'])}"
+        return f"CPU, {markdown.threads(line['threads'])}"
     return f"{line['device']}, {line['peak_device_memory_gib']:.2f} GiB"
-
-
-def _threads(number: float) -> str:
-    return "1 thread" if number == 1 else f"{number:.0f} threads"
-
-
-def _gpu(device: str) -> str:
-    return "" if device == "cpu" else f", {device}"
 
 
 def _tried(rows: pd.DataFrame) -> str:

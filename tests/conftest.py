@@ -2,11 +2,14 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
+from gnnrec.cli import app
 from gnnrec.data import synthetic
 
 
@@ -36,6 +39,13 @@ def _logger_as_imported() -> None:
     logger = logging.getLogger("gnnrec")
     logger.setLevel(logging.NOTSET)
     logger.handlers = []
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Calls the command line; arguments may be paths and numbers."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="session")

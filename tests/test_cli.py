@@ -1,9 +1,8 @@
 """The command line does what Python does, and says in one line what is wrong."""
 
 import json
-import logging
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,6 @@ from gnnrec.cli import EXIT_CODES, app
 from gnnrec.data.synthetic import Shop
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Calls the command line; arguments may be paths and numbers."""
-    monkeypatch.setenv("COLUMNS", "200")
-    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
-    logging.getLogger("gnnrec").handlers = []
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,6 @@ def fitted(folder: Path) -> Path:
     words = ("fit", folder / "log.csv", *data, *vectors, *options, "--seed", 5, "--output", folder / "run")
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
-    logging.getLogger("gnnrec").handlers = []
     return folder / "run"
 
 

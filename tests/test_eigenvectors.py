@@ -11,7 +11,7 @@ from gnnrec.rankers.attachment import ModalitySpace
 
 
 def fails(_: torch.Tensor) -> None:
-    raise torch.linalg.LinAlgError("the algorithm failed to converge")  # type: ignore[attr-defined]
+    raise torch.linalg.LinAlgError("the algorithm failed to converge")
 
 
 @pytest.mark.parametrize("eigh", [torch.linalg.eigh, fails])

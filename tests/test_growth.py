@@ -1,5 +1,6 @@
 """Items come and go, events and people come, and nothing is ever half done."""
 
+import copy
 import json
 import logging
 
@@ -63,9 +64,7 @@ def fitted(media):
 @pytest.fixture
 def rec(fitted):
     """A recommender that a test may change without touching the others'."""
-    copy = gr.Recommender(config=fitted.config)
-    copy._state = fitted.state
-    return copy
+    return copy.copy(fitted)
 
 
 def look(*ids, rows=None):
@@ -164,8 +163,7 @@ class TestUpdate:
     def test_equals_a_state_that_took_all_events_at_once(self, rec):
         rec.add_items(vectors=look("x"))
         events = log(("a", "i01"), ("a", "x"), ("b", "i03"), ("b", "i01"), ("b", "x"))
-        whole = gr.Recommender(config=rec.config)
-        whole._state = rec.state
+        whole = copy.copy(rec)
         whole.update(events)
         rec.update(events[:1]).update(events[2:]).update(events[1:2])
         np.testing.assert_array_equal(rec.state.train.toarray(), whole.state.train.toarray())
@@ -218,8 +216,7 @@ class TestUpdate:
             rec.update(log(("newcomer", "i01"), (None, "i02")), cleaning=None)
 
     def test_brings_new_items_along(self, rec):
-        whole = gr.Recommender(config=rec.config)
-        whole._state = rec.state
+        whole = copy.copy(rec)
         events = log(("newcomer", "x"), ("newcomer", "i01"))
         rec.update(events, vectors=look("x", "y"))
         whole.add_items(vectors=look("x", "y")).update(events)

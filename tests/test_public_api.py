@@ -71,7 +71,7 @@ SIGNATURES = {
 def written(call: object) -> str:
     """Returns the arguments of a callable in the notation above."""
     words: list[str] = []
-    for parameter in inspect.signature(call).parameters.values():  # type: ignore[arg-type]
+    for parameter in inspect.signature(call).parameters.values():
         if parameter.name == "self":
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:

@@ -104,7 +104,7 @@ def test_every_option_of_the_command_line_is_documented() -> None:
     from typer.main import get_command
 
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = get_command(app).commands
     missing = {
         f"{name} {option}"
         for name, command in commands.items()

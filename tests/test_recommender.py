@@ -40,9 +40,7 @@ def fitted(parts):
 @pytest.fixture
 def rec(fitted, tmp_path_factory):
     """A recommender that a test may grow without touching the others'."""
-    copy = gr.Recommender(config=fitted.config)
-    copy._state = fitted.state
-    return copy
+    return copy.copy(fitted)
 
 
 def pairs(frame):
@@ -435,8 +433,7 @@ class TestEvaluate:
         new = [item for item in test.items.ids if item not in set(train.items.ids)]
         held_out = set(test.items.ids_of(events.item_index))
         assert held_out <= set(new)
-        by_hand = gr.Recommender(config=rec.config)
-        by_hand._state = rec.state
+        by_hand = copy.copy(rec)
         rows = test.items.index_of(new)
         by_hand.add_items(vectors={"look": gr.Vectors(np.asarray(test.modalities["look"].matrix)[rows], new)})
         answer = by_hand.recommend(train.users.ids, k=20, include_items=new)

@@ -1,5 +1,6 @@
 """New items are described by the items that a relation joins them to."""
 
+import copy
 import logging
 
 import numpy as np
@@ -47,9 +48,7 @@ def fitted(series):
 
 @pytest.fixture
 def rec(fitted):
-    copy = gr.Recommender(config=fitted.config)
-    copy._state = fitted.state
-    return copy
+    return copy.copy(fitted)
 
 
 def look(new, like):
@@ -89,8 +88,7 @@ def test_an_added_item_equals_its_twin_in_the_catalogue(rec, series, tmp_path):
         for cold in [*COLD, BARE]:
             beside = series[(series == cold).any(axis=1)].replace(cold, "twin")
             vectors = None if cold == BARE else look("twin", cold)
-            grown = gr.Recommender(config=one.config)
-            grown._state = one.state
+            grown = copy.copy(one)
             grown.add_items(pd.DataFrame({"item_id": ["twin"]}), vectors, {"series": beside})
             np.testing.assert_allclose(vector(grown, "twin"), vector(grown, cold), atol=1e-5)
 
@@ -98,15 +96,13 @@ def test_an_added_item_equals_its_twin_in_the_catalogue(rec, series, tmp_path):
 def test_new_items_tell_each_other_what_they_are(rec):
     """One of two has media, the other hears of them through the edge alone; weights of a mean of one cancel."""
     rec.add_items(pd.DataFrame({"item_id": ["a", "b"]}), look("a", "i02"), edges("b", "a", weight=[7.0]))
-    alone = gr.Recommender(config=rec.config)
-    alone._state = rec.state
+    alone = copy.copy(rec)
     alone.add_items(vectors=look("c", "i02"))
     np.testing.assert_allclose(vector(alone, "b"), vector(alone, "c"), atol=1e-5)
 
 
 def test_update_brings_them_along(rec):
-    whole = gr.Recommender(config=rec.config)
-    whole._state = rec.state
+    whole = copy.copy(rec)
     events = pd.DataFrame({"user_id": ["eve"], "item_id": ["x"]})
     rec.update(events, pd.DataFrame({"item_id": ["x"]}), relations=edges("x", "i01", "i02"))
     whole.add_items(pd.DataFrame({"item_id": ["x"]}), relations=edges("x", "i01", "i02")).update(events)
@@ -146,8 +142,7 @@ def test_evaluate_hears_of_the_relations_of_the_test_set(fitted, caplog):
 
 
 def test_edges_that_cannot_tell_anything_are_counted(rec, caplog):
-    alone = gr.Recommender(config=rec.config)
-    alone._state = rec.state
+    alone = copy.copy(rec)
     alone.add_items(vectors=look("x", "i02"))
     with caplog.at_level(logging.WARNING, "gnnrec"):  # loudly, since nothing is left
         rec.add_items(vectors=look("x", "i02"), relations=edges("x", "i01", "i03", "x", weight=[0.0, -1.0, 1.0]))

@@ -1,5 +1,6 @@
 """Words, pictures and sounds find the items they belong to, in a shop where that is known."""
 
+import copy
 import logging
 import wave
 
@@ -252,8 +253,7 @@ class TestSeveralAtOnce:
 class TestChangingCatalogue:
     @pytest.fixture
     def changing(self, fitted):
-        rec = gr.Recommender(config=fitted.config)
-        rec._state = fitted.state
+        rec = copy.copy(fitted)
         rec.search("violin")  # whatever is kept between searches is there
         return rec
 
@@ -351,8 +351,7 @@ class TestReaders:
 class TestSeveralThreads:
     def test_a_search_stays_with_the_state_it_began_with(self, fitted, monkeypatch):
         query = Queries.read(text="violin", image=np.zeros((8, 8, 3), dtype=np.uint8))
-        searcher, smaller = Searcher(), gr.Recommender(config=fitted.config)
-        smaller._state = fitted.state
+        searcher, smaller = Searcher(), copy.copy(fitted)
         smaller.remove_items(fitted.state.items.ids[:20].tolist())
         match, interrupted = Matcher.match, []
 
@@ -533,8 +532,7 @@ def test_an_item_with_several_texts_is_found_by_a_cosine_like_all_others(media):
 
 def test_removed_items_do_not_count_where_scores_of_several_queries_are_made_comparable(fitted):
     """Cosines have mean 0 over the items that can be found, and those alone, before they are added up."""
-    rec = gr.Recommender(config=fitted.config)
-    rec._state = fitted.state
+    rec = copy.copy(fitted)
     query = {"text": SENTENCES[MUSIC], "image": np.zeros((8, 8, 3), dtype=np.uint8)}
     rec.remove_items(fitted.search(SENTENCES[MUSIC], k=20)["item_id"].tolist())
     assert rec.search(**query, k=120)["score"].mean() == pytest.approx(0, abs=1e-6)

@@ -14,7 +14,16 @@ from harness.measure import choose_and_fit, narrowed
 from harness.models import model_of
 from harness.plan import COLD_START as BENCHMARKS
 from harness.record import peak_memory, record, versions
-from harness.rows import COLD_METRICS, COLD_START, HARMONIC_MEAN, TRADE_OFF, Fit, log_test_reading, view_column
+from harness.rows import (
+    COLD_METRICS,
+    COLD_START,
+    HARMONIC_MEAN,
+    TRADE_OFF,
+    Fit,
+    log_test_reading,
+    per_user_column,
+    view_column,
+)
 from harness.task import FitTask, FittedModel
 
 RANDOM = "random"  # a name among the models, but measured in closed form
@@ -90,7 +99,7 @@ def _means(part: str, views: Mapping[str, Evaluation]) -> dict[str, float | None
 def _per_user(views: Mapping[str, Evaluation]) -> dict[str, Any]:
     columns: dict[str, Any] = {view_column("test", "users", view): one.num_users for view, one in views.items()}
     return columns | {
-        f"{view_column('test', metric, view)}, per user": one.per_user[metric]
+        per_user_column(view_column("test", metric, view)): one.per_user[metric]
         for view, one in views.items()
         for metric in COLD_METRICS
     }

@@ -49,6 +49,11 @@ def seconds(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
 
 
+def threads(number: float) -> str:
+    """Returns a number of threads."""
+    return "1 thread" if number == 1 else f"{number:.0f} threads"
+
+
 def plain(text: str) -> str:
     """Makes a cell of JSON or of an error message: one line, nothing that ends the cell."""
     return " ".join(text.replace("|", "\\|").replace('"', "").removeprefix("{").removesuffix("}").split())

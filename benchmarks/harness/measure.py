@@ -116,7 +116,7 @@ def measure_on_test(score_block: ScoreBlock, task: FitTask, test: sp.csr_matrix)
     for mask in MASKS[: len(masks)]:
         evaluation = evaluate_rankings(score_block, test, mask=masks[mask], metrics=TEST_METRICS)
         row |= {test_column(metric, mask): value for metric, value in evaluation.values.items()}
-        row |= {per_user_column(metric, mask): evaluation.per_user[metric] for metric in PER_USER_METRICS}
+        row |= {per_user_column(test_column(name, mask)): evaluation.per_user[name] for name in PER_USER_METRICS}
     row["num_test_users"] = evaluation.num_users
     row["slices"] = sliced(evaluation, test, task.pairs).drop(columns="standard_error").to_dict("records")
 

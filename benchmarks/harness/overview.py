@@ -5,11 +5,10 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from gnnrec.evaluation import paired_bootstrap
 from harness import markdown
 from harness.plan import ABLATIONS, ALIGNMENTS, BENCHMARKS, OTHER_FUSIONS, PUBLISHED, VECTORS_ALONE, WITHOUT_MEDIA
-from harness.rows import MASKS, PER_USER_METRICS, RARE, RARE_PER_USER, test_column
-from harness.summary import compared_on_rare, per_user, summarise
+from harness.rows import MASKS, PER_USER_METRICS, RARE, RARE_PER_USER, per_user_column, test_column
+from harness.summary import compared_by_user, summarise
 
 _PARTS = """## Parts of the default model
 
@@ -54,22 +53,17 @@ def variants_of_all(rows: pd.DataFrame) -> list[str]:
 def worth_of_media(rows: pd.DataFrame) -> str:
     """Returns the section on what media add to the default model, on each data set that was fitted without them too."""
     lines = []
+    columns = [per_user_column(test_column(metric, mask)) for mask in MASKS for metric in PER_USER_METRICS]
+    columns.append(RARE_PER_USER)
     of_default = rows[(rows["model"] == "gnnrec") & (rows["status"] == "ok")]
     for name, benchmark in BENCHMARKS.items():
         of_dataset = of_default[of_default["dataset"] == name]
         whole, without = (of_dataset[of_dataset["variant"] == variant] for variant in ("", WITHOUT_MEDIA))
         if not len(whole) or not len(without):
             continue
-        measured = [
-            paired_bootstrap(per_user(whole, mask, metric), per_user(without, mask, metric))
-            if whole[test_column(metric, mask)].notna().all()
-            else None
-            for mask in MASKS
-            for metric in PER_USER_METRICS
-        ]
-        on_rare = compared_on_rare(whole, without, RARE_PER_USER)
+        measured = [compared_by_user(whole, without, column) for column in columns]
         seeds = f"{len(whole)} / {len(without)}"
-        lines.append([benchmark.title, seeds, *map(markdown.compared, [*measured, on_rare])])
+        lines.append([benchmark.title, seeds, *map(markdown.compared, measured)])
     if not lines:
         return ""
     figures = [f"{metric}, {mask} masked" for mask in MASKS for metric in PER_USER_METRICS]

@@ -18,7 +18,7 @@ from harness.measure import choose_and_fit
 from harness.models import model_of
 from harness.plan import COLD_START as BENCHMARKS
 from harness.record import peak_memory, record, versions
-from harness.rows import ROBUSTNESS, Fit, view_column
+from harness.rows import ROBUSTNESS, Fit, per_user_column, view_column
 from harness.task import FitTask, FittedModel
 
 
@@ -110,4 +110,4 @@ def _steps(fit: Fit, damage: Damage, device: str) -> Iterator[dict[str, Any]]:
     yield facts | peak_memory()
     for view, evaluation in report(fitted).evaluations.items():
         column = view_column("valid", "recall@20", view)
-        yield {column: evaluation.values["recall@20"], f"{column}, per user": evaluation.per_user["recall@20"]}
+        yield {column: evaluation.values["recall@20"], per_user_column(column): evaluation.per_user["recall@20"]}

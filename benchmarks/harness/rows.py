@@ -39,11 +39,6 @@ def test_column(metric: str, mask: str) -> str:
     return f"test {metric}, {mask} masked"
 
 
-def per_user_column(metric: str, mask: str) -> str:
-    """Returns the column of a test metric for each evaluated user, in the order of the catalogue."""
-    return f"{test_column(metric, mask)}, per user"
-
-
 def cold_column(metric: str) -> str:
     """Returns the column of a metric of cold items ranked among cold items."""
     return f"test {metric} of cold items among cold items"
@@ -52,6 +47,11 @@ def cold_column(metric: str) -> str:
 def view_column(part: str, metric: str, view: str) -> str:
     """Returns the column of a metric of cold or warm items, such as ``test recall@20, cold among all``."""
     return f"{part} {metric}, {view}"
+
+
+def per_user_column(column: str) -> str:
+    """Returns the column of what the named one is the mean of: a value of each user, in the order of the catalogue."""
+    return f"{column}, per user"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,11 @@ QUALITY = Table(
             (RARE_PER_USER, pa.list_(pa.float32())),  # of the users with such a test item, all items ranked
             (AMONG_RARE_PER_USER, pa.list_(pa.float32())),  # of the same users, only rare items ranked
             ("slices", pa.list_(_SLICE)),  # recall@20 by training events of the item, strictest mask
-            *((per_user_column(metric, mask), pa.list_(pa.float32())) for mask in MASKS for metric in PER_USER_METRICS),
+            *(
+                (per_user_column(test_column(metric, mask)), pa.list_(pa.float32()))
+                for mask in MASKS
+                for metric in PER_USER_METRICS
+            ),
         ]
     ),
 )
@@ -129,7 +133,7 @@ COLD_START = Table(
             *((name, pa.list_(pa.float32())) for name in TRADE_OFF),
             *((view_column("test", "users", view), pa.int64()) for view in VIEWS),
             *(
-                (f"{view_column('test', metric, view)}, per user", pa.list_(pa.float32()))
+                (per_user_column(view_column("test", metric, view)), pa.list_(pa.float32()))
                 for view in VIEWS
                 for metric in COLD_METRICS
             ),
@@ -144,7 +148,7 @@ ROBUSTNESS = Table(
         [
             *_OF_EVERY_FIT,
             *((view_column("valid", "recall@20", view), pa.float64()) for view in VIEWS),
-            *((f"{view_column('valid', 'recall@20', view)}, per user", pa.list_(pa.float32())) for view in VIEWS),
+            *((per_user_column(view_column("valid", "recall@20", view)), pa.list_(pa.float32())) for view in VIEWS),
         ]
     ),
 )

@@ -4,13 +4,17 @@ import argparse
 import json
 import multiprocessing
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from harness.plan import Benchmark
 from harness.rows import RESULTS, Fit, Table, read_row, write_row
+
+Variant: TypeAlias = tuple[str, str, dict[str, Any]]  # model, name of what is changed in it or "", changed options
 
 
 def fit_parser(description: str | None, datasets: Iterable[str]) -> argparse.ArgumentParser:
@@ -26,6 +30,45 @@ def fit_parser(description: str | None, datasets: Iterable[str]) -> argparse.Arg
     parser.add_argument("--retry", action="store_true", help="try failed fits again")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser
+
+
+def asked_variants(chosen: argparse.Namespace, models: Iterable[str]) -> list[Variant]:
+    """Returns each model as the command line changes it, or as it comes.
+
+    Args:
+        chosen: What :func:`fit_parser` read.
+        models: Names of models.
+    """
+    options = dict(chosen.option)
+    if options and not chosen.name:
+        raise SystemExit("--option changes the model: say by --name what the changed one is called")
+    return [(model, chosen.name, options) for model in models]
+
+
+def run_all(
+    chosen: argparse.Namespace,
+    variants: Sequence[Variant],
+    benchmarks: Mapping[str, Benchmark],
+    encode: Callable[[str, str], None],
+    measure: Callable[..., None],
+    table: Table,
+) -> None:
+    """Sees to it that there is a row of every variant, on every data set and with every seed of the command line.
+
+    Args:
+        chosen: What :func:`fit_parser` read.
+        variants: What to fit.
+        benchmarks: By the name of the data set.
+        encode: Called as ``encode(dataset, device)`` in a process of its own, where media come raw.
+        measure: As for :func:`run_fit`.
+        table: Where the rows belong.
+    """
+    for dataset in chosen.dataset:
+        if benchmarks[dataset].raw_media and (trouble := in_own_process(None, encode, dataset, chosen.device)):
+            raise SystemExit(f"the media of {dataset} could not be encoded: {trouble}")
+        for model, name, options in variants:
+            for seed in chosen.seeds:
+                run_fit(chosen, Fit(dataset, model, seed, name), options, measure, table)
 
 
 def run_fit(
@@ -61,6 +104,12 @@ def run_fit(
         return  # a model without randomness, and another seed than 0
     result = f"validation recall@20 {row['valid recall@20']}" if row["status"] == "ok" else row["reason"]
     print(f"{fit}: {row['status']} after {time.perf_counter() - started:.0f} s, {result}", flush=True)
+
+
+def as_command(main: Callable[[], None]) -> None:
+    """Runs a script that fits, such that SIGTERM ends it in order and takes the running fit along."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
 
 
 def in_own_process(limit: float | None, function: Callable[..., None], *arguments: Any) -> str:

@@ -1,17 +1,12 @@
 """Turns the rows of fits into one line per model: mean and deviation over seeds, and how far the best other is."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.config import to_dict
 from gnnrec.evaluation import PairedBootstrap, paired_bootstrap
-from gnnrec.presets import PRESETS, preset
-from harness.models import model_of
 from harness.rows import COLD_METRICS, MASKS, TEST_METRICS, cold_column, per_user_column, test_column
 
 _MEASURED = (
@@ -19,9 +14,6 @@ _MEASURED = (
     *map(cold_column, COLD_METRICS),
     "valid recall@20",
 )
-
-_OF_TRIAL = ("valid recall@20", "seconds")
-_OF_TRAINING = ("alignment.", "graph.", "model.", "training.")
 
 
 def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
@@ -35,14 +27,8 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
         Indexed by ``by``: for every metric its mean and, as ``<metric> sd``, its standard deviation over seeds (absent
         for one seed), ``num_seeds``, mean seconds of a fit and best epoch, seconds of the search (which only one of the
         seeds makes), peak memory, ``package``, ``device``, ``threads``, ``hyperparameters``.
-
-    Raises:
-        ValueError: The seeds of a model were fitted with different options, as when a default has changed.
     """
     groups = rows.groupby(by, sort=False)
-    if (mixed := groups[["config", "hyperparameters"]].nunique().max(axis=1) > 1).any():
-        names = ", ".join(mixed.index[mixed])
-        raise ValueError(f"rows of different options stand side by side: delete the outdated ones of {names}")
     means, deviations = groups[list(_MEASURED)].mean(), groups[list(_MEASURED)].std(ddof=1)
     summary = means.join(deviations.add_suffix(" sd"))
     summary["num_seeds"] = groups["seed"].nunique()
@@ -55,106 +41,30 @@ def summarise(rows: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     return summary.sort_values(headline(summary), ascending=False, kind="stable")
 
 
-def check_options(rows: pd.DataFrame) -> None:
-    """Refuses variants that differ from the model in more than the options that make them, as after a new default.
-
-    Options that only the newer rows have do not count: a default that leaves the model as it was may have been added.
-
-    Args:
-        rows: The rows that went well, of one model on one data set.
-
-    Raises:
-        ValueError: Some do.
-    """
-    whole = rows.loc[rows["variant"] == "", "config"].dropna()
-    if not len(whole):
-        return
-    usual = _flat(json.loads(whole.iloc[0]))
-    for variant, config, options in rows[["variant", "config", "options"]].dropna().itertuples(index=False):
-        flat, changed = _flat(json.loads(config)), json.loads(options)
-        differing = {name for name in usual.keys() & flat.keys() if usual[name] != flat[name]}
-        if beyond := {name for name in differing if name.rsplit(".", 1)[-1] not in changed}:
-            raise ValueError(f"{variant!r} differs from the model in {', '.join(sorted(beyond))}: delete outdated rows")
-
-
-def outdated_options(rows: pd.DataFrame) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """Returns preset → option → what it was in the rows and what it is now, where these differ.
-
-    Args:
-        rows: The rows of models that went well, no variants.
-    """
-    outdated = {}
-    for model, of_model in rows[rows["model"].isin(PRESETS)].groupby("model"):
-        row = of_model.iloc[0]
-        now = _flat(to_dict(preset(str(model)).with_options(json.loads(row["hyperparameters"]))))
-        then = _flat(json.loads(row["config"]))
-        if now["ranker"] != "neural":  # what is not trained has no use for options of training
-            then = {name: value for name, value in then.items() if not name.startswith(_OF_TRAINING)}
-        if differing := {name: (then[name], now[name]) for name in then.keys() & now.keys() if then[name] != now[name]}:
-            outdated[str(model)] = differing
-    return outdated
-
-
-def other_grids(rows: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Returns model → how many candidates of its present grid were tried, and how many there are, where not all were.
-
-    Args:
-        rows: The rows of models that went well, no variants.
-    """
-    others = {}
-    for model, of_model in rows.groupby("model"):
-        grid = {json.dumps(candidate, sort_keys=True) for candidate in model_of(str(model)).grid}
-        trials = max(map(json.loads, of_model["trials"].dropna()), key=len, default=[])
-        tried = {
-            json.dumps({name: one[name] for name in one if name not in _OF_TRIAL}, sort_keys=True) for one in trials
-        }
-        if len(grid) > 1 and grid - tried:
-            others[str(model)] = len(grid & tried), len(grid)
-    return others
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns option → value; options within others are called ``outer.inner``."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
-    return flat
-
-
 def headline(summary: pd.DataFrame) -> str:
     """Returns the column that models are ranked by: recall@20 under the strictest mask that the data set allows."""
     strict = test_column("recall@20", "train+valid")
     return strict if summary[strict].notna().any() else test_column("recall@20", "train")
 
 
-def per_user(rows: pd.DataFrame, mask: str, metric: str = "recall@20") -> NDArray[np.float64]:
-    """Returns each test user's value, averaged over the seeds of one model: ``[num_users]``."""
-    return np.stack(rows[per_user_column(metric, mask)].to_list()).astype(np.float64).mean(axis=0)
+def per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Returns each user's value, averaged over the seeds of one model: ``[num_users]``."""
+    return np.stack(rows[column].to_list()).astype(np.float64).mean(axis=0)
 
 
-def rare_per_user(rows: pd.DataFrame, column: str) -> NDArray[np.float64] | None:
-    """Returns each user's recall@20 of rare test items, averaged over seeds ``[num_users_with_such]``.
+def compared_by_user(rows: pd.DataFrame, beside: pd.DataFrame, column: str) -> PairedBootstrap | None:
+    """Compares two models on a column of values per user, each averaged over its seeds.
 
-    ``None`` if a row lacks it: the test set has no such items, or the row is older than the column.
-
-    Args:
-        rows: The rows that went well, of one model.
-        column: ``RARE_PER_USER`` or ``AMONG_RARE_PER_USER``.
-    """
-    values = rows[column] if column in rows else pd.Series([None])
-    return None if values.isna().any() else np.stack(values.to_list()).astype(np.float64).mean(axis=0)
-
-
-def compared_on_rare(rows: pd.DataFrame, beside: pd.DataFrame, column: str) -> PairedBootstrap | None:
-    """Compares two models on rare test items, paired by user; ``None`` where a row lacks the column.
+    ``None`` where a row lacks them: no user has such test pairs, or the row is older than the column.
 
     Args:
         rows: The rows that went well, of one model.
         beside: Those of the other.
-        column: As for :func:`rare_per_user`.
+        column: Such as :func:`harness.rows.per_user_column` names.
     """
-    first, second = rare_per_user(rows, column), rare_per_user(beside, column)
-    return None if first is None or second is None else paired_bootstrap(first, second)
+    if rows[column].isna().any() or beside[column].isna().any():
+        return None
+    return paired_bootstrap(per_user(rows, column), per_user(beside, column))
 
 
 def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) -> dict[str, PairedBootstrap]:
@@ -167,7 +77,8 @@ def against_best_other(rows: pd.DataFrame, ranking: Sequence[str], mask: str) ->
     """
     if len(ranking) < 2:
         return {}
-    values = {model: per_user(rows[rows["model"] == model], mask) for model in ranking}
+    column = per_user_column(test_column("recall@20", mask))
+    values = {model: per_user(rows[rows["model"] == model], column) for model in ranking}
     rivals = {model: ranking[0] if model != ranking[0] else ranking[1] for model in ranking}
     return {model: paired_bootstrap(values[model], values[rival]) for model, rival in rivals.items()}
 

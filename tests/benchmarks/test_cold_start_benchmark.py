@@ -165,7 +165,8 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         columns |= {f"{name}, per user": [value] * 30 for name in columns}
         columns |= {f"test users, {view}": 30 for view in VIEWS}
         columns |= {"test recall@20, harmonic mean of warm and cold among all": value / 2}
-        columns |= {"valid recall@20, cold among all": 0.125, "status": "ok", "config": "{}", "hyperparameters": "{}"}
+        columns |= {"valid recall@20, cold among all": 0.125, "status": "ok", "config": '{"hops": 2}'}
+        columns |= {"hyperparameters": "{}"}
         columns |= {} if curve is None else dict(zip(TRADE_OFF, curve, strict=True))
         columns |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "versions": '{"torch": "9.9"}'}
         write_row(tmp_path, Fit("tiktok", model, seed, variant), columns, COLD_START)
@@ -196,5 +197,5 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     given("gnnrec", 2, 0.5)
     row = Fit("tiktok", "gnnrec", 3)
     write_row(tmp_path, row, {"status": "ok", "config": '{"hops": 9}', "hyperparameters": "{}"}, COLD_START)
-    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec"):
+    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec on tiktok"):
         cold_start_tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])

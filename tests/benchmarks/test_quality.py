@@ -23,6 +23,7 @@ from gnnrec.nn.sequence import SEQUENCE_ENCODERS
 from harness import measure as measuring
 from harness import run
 from harness.models import model_of
+from harness.options import check_options, outdated_options
 from harness.plan import ABLATIONS, ALIGNMENTS, OTHER_FUSIONS, SEQUENCES, few_events
 from harness.rows import (
     AMONG_RARE_PER_USER,
@@ -35,7 +36,6 @@ from harness.rows import (
     row_path,
     write_row,
 )
-from harness.summary import check_options, outdated_options
 from harness.task import FitTask, FittedModel, Model
 
 NUM_USERS, NUM_ITEMS = 40, 31  # the last item has no event: cold
@@ -424,10 +424,10 @@ def test_maskings_that_agree_are_shown_once(tmp_path):
     assert page.count("| `ease` | 1 | .3000 |") == 1
 
 
-def test_rows_of_different_options_are_not_averaged(tmp_path):
-    _given_row(tmp_path, Fit("tiktok", "gnnrec", 0), [0.4] * 5)
+def test_rows_of_different_options_make_no_page(tmp_path):
+    _given_row(tmp_path, Fit("tiktok", "gnnrec", 0), [0.4] * 5, config='{"hops": 2}')
     _given_row(tmp_path, Fit("tiktok", "gnnrec", 1), [0.4] * 5, config='{"hops": 9}')
-    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec"):
+    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec on tiktok"):
         tables.main(["--results", str(tmp_path), "--docs", str(tmp_path)])
 
 
@@ -474,16 +474,43 @@ def test_a_log_of_few_events_keeps_so_many_of_each_person():
     assert (again[0].interaction_matrix() != parts[0].interaction_matrix()).nnz == 0
 
 
-def test_variants_of_an_outdated_model_are_refused():
-    def row(variant: str, config: dict, options: dict) -> dict:
-        return {"variant": variant, "config": json.dumps(config), "options": json.dumps(options)}
+USUAL = {"model": {"hops": 2, "dim": 64}, "ranker": "neural"}
+SHALLOW = {"model": {"hops": 0, "dim": 64}, "ranker": "neural"}
 
-    usual = {"model": {"hops": 2, "dim": 64}, "ranker": "neural", "added_later": 1}
-    fine = row("shallow", {"model": {"hops": 0, "dim": 64}, "ranker": "neural"}, {"hops": 0})
-    check_options(pd.DataFrame([row("", usual, {}), fine]))
-    outdated = row("shallow", {"model": {"hops": 0, "dim": 32}, "ranker": "neural"}, {"hops": 0})
-    with pytest.raises(ValueError, match=r"'shallow' differs from the model in model\.dim: delete outdated rows"):
-        check_options(pd.DataFrame([row("", usual, {}), outdated]))
+
+def _with_options(*rows: tuple[str, dict, dict]) -> pd.DataFrame:
+    """Returns rows of one model: of each the variant, all options, and those that are its own."""
+    found = [(variant, json.dumps(config), json.dumps(own)) for variant, config, own in rows]
+    frame = pd.DataFrame(found, columns=["variant", "config", "hyperparameters"])
+    return frame.assign(dataset="tiktok", model="gnnrec", status="ok")
+
+
+def test_a_variant_may_differ_in_its_own_options_and_in_none_that_an_older_row_lacks():
+    check_options(
+        _with_options(
+            ("", {**USUAL, "added_later": 1}, {}),
+            ("", USUAL, {}),
+            ("shallow", SHALLOW, {"hops": 0}),
+            ("aligned", {**USUAL, "losses": {"infonce": 0.1}}, {"losses": {"infonce": 0.1}}),
+            ("more aligned", {**USUAL, "losses": {"infonce": 0.3}}, {"losses": {"infonce": 0.3}}),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (("", SHALLOW, {}), r"model\.hops"),  # another seed
+        (("shallow", SHALLOW | {"ranker": "ease"}, {"hops": 0}), "ranker"),
+        (("shallow", SHALLOW | {"model": {"hops": 1, "dim": 64}}, {"hops": 1}), r"hops, model\.hops"),
+        (("peer", {}, {"factors": 8}), "factors"),
+    ],
+)
+def test_rows_of_different_options_are_refused(row, name):
+    rows = [("", USUAL, {}), ("shallow", SHALLOW, {"hops": 0}), ("peer", {}, {"factors": 64})]
+    with pytest.raises(ValueError, match=rf"side by side \({name}\): delete the outdated ones of gnnrec on tiktok"):
+        check_options(_with_options(*rows, row))
+    check_options(_with_options(*rows, row).replace({"status": "ok"}, "failed"))
 
 
 def test_options_that_have_changed_since_are_listed() -> None:

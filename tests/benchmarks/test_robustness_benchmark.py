@@ -177,7 +177,7 @@ def test_the_page_holds_the_changes_of_the_rows(tmp_path):
         options = {"modality": modality, "kind": kind, "share": float(share)} if name else {}
         columns = {"valid recall@20, warm": warm, "valid recall@20, cold among cold": cold}
         columns |= {f"{column}, per user": [value] * 30 for column, value in columns.items()}
-        columns |= {"status": "ok", "options": json.dumps(options), "config": "{}", "hyperparameters": "{}"}
+        columns |= {"status": "ok", "options": json.dumps(options), "config": '{"hops": 2}', "hyperparameters": "{}"}
         columns |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "versions": '{"torch": "9.9"}'}
         write_row(tmp_path, Fit("tiktok", "gnnrec", seed, name), columns | more, ROBUSTNESS)
 
@@ -205,7 +205,7 @@ def test_the_page_holds_the_changes_of_the_rows(tmp_path):
     assert (tmp_path / "images" / "robustness-tiktok.png").stat().st_size > 10_000
     assert "Measured before an option" not in page
     given("image missing 0.1", 0, 0.2, 0.4, config='{"hops": 9}')
-    with pytest.raises(ValueError, match="delete the outdated ones of tiktok"):
+    with pytest.raises(ValueError, match="delete the outdated ones of gnnrec on tiktok"):
         robustness.main(["--draw", "--results", str(tmp_path), "--docs", str(tmp_path)])
 
 

@@ -192,7 +192,7 @@ def test_tiny_and_constant_modalities(start: str) -> None:
         "narrow": Features("narrow", "item", values, np.arange(5)),
         "constant": Features("constant", "item", np.ones((5, 3), dtype=np.float32), np.arange(5)),
     }
-    space = AlignedSpace.fit(features, AlignmentConfig(dim=16, start=start))  # type: ignore[arg-type]
+    space = AlignedSpace.fit(features, AlignmentConfig(dim=16, start=start))
     assert all(space.project(name, part.values).isfinite().all() for name, part in features.items())
 
 

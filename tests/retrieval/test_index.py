@@ -106,7 +106,7 @@ def test_it_knows_its_version_and_size():
 
 def test_bad_input():
     with pytest.raises(ConfigError, match="exact, ivf, hnsw, not 'annoy'"):
-        ItemIndex(ITEMS, "annoy")  # type: ignore[arg-type]
+        ItemIndex(ITEMS, "annoy")
     with pytest.raises(ConfigError, match="effort must be at least 1, got 0"):
         ItemIndex(ITEMS, effort=0)
     for wrong in (ITEMS[0], np.full((2, 2), np.nan), np.zeros((2, 0))):

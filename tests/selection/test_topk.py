@@ -118,7 +118,7 @@ def test_k_below_one(k: int) -> None:
 
 def test_k_is_an_integer_of_any_kind() -> None:
     with pytest.raises(ConfigError, match=r"k must be an integer, got 2\.5"):
-        top_k(torch.ones(1, 1), torch.ones(4, 1), 2.5)  # type: ignore[arg-type]
+        top_k(torch.ones(1, 1), torch.ones(4, 1), 2.5)
     assert top_k(torch.ones(1, 1), torch.ones(4, 1), np.int64(3))[1].tolist() == [[0, 1, 2]]
 
 

@@ -99,7 +99,7 @@ def test_each_ranker_has_its_own_options() -> None:
 def test_a_declared_range_is_widened_to_hold_the_start() -> None:
     config = gr.RecommenderConfig().with_options({"learning_rate": 1e-5, "hops": 6})
     space, start = resolve_space(config)
-    assert space["learning_rate"].low == 1e-5  # type: ignore[union-attr]
+    assert space["learning_rate"].low == 1e-5
     assert space["hops"] == Range(1, 6)
     assert start["hops"] == 6
 

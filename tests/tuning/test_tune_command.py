@@ -1,25 +1,16 @@
 """``gnnrec tune`` does what ``gnnrec.tune`` does, and its best options go into ``gnnrec fit``."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import gnnrec as gr
-from gnnrec.cli import app
 from gnnrec.data.synthetic import Shop
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    monkeypatch.setenv("COLUMNS", "200")
-    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
-    logging.getLogger("gnnrec").handlers = []
 
 
 @pytest.fixture(scope="module")
