@@ -44,9 +44,10 @@ _INTRODUCTION = """# Benchmarks of cold start
   held out for it. "Harmonic" is the harmonic mean of warm and among all: both are figures of one and the same list.
 - `random` is the expectation of a random order, in closed form. A preset that cannot take in new items misses them.
 - Presets run as they come; of those with a grid, the candidate with the best recall@20 of the new items of the
-  validation part among all items is kept. Training and validation pairs are hidden from the rankings.
+  validation part among all items is kept. The options with which `gnnrec` comes were found on validation pairs of these
+  data sets, those of the references were not. Training and validation pairs are hidden from the rankings.
 - ± is the standard deviation over seeds. Comparisons are of each user's recall@20 of new items, averaged over the
-  seeds, by a paired bootstrap over users: difference, 95 % interval, p-value.
+  seeds (of variants, over those that both have), by a paired bootstrap over users: difference, 95 % interval, p-value.
 - Who shows more new items finds more of them, and less of the rest. So a curve shows, for each model, both recalls as
   an offset to the scores of all new items grows; a dot is the list as the model gives it. "At its warm recall" is read
   off the curve where its warm recall is that of the other model as it comes. "Area" is that under the curve (Chao et
@@ -113,6 +114,9 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
                 cells.append("")
                 continue
             usual, changed = (rows[rows[by] == one] for one in (reference, name))
+            if by == "variant":
+                both = set(usual["seed"]) & set(changed["seed"])
+                usual, changed = (one[one["seed"].isin(both)] for one in (usual, changed))
             column = per_user_column(view_column("test", "recall@20", view))
             cells.append(markdown.compared(compared_by_user(usual, changed, column)))
         lines.append(cells)

@@ -50,10 +50,14 @@ per data set, damage and seed. No figure on it was typed by hand.
 - All of them missing means that the modality is not there at all.
 - Recall@20 of validation pairs, training pairs hidden; the test set is not read. "Warm" are items with training
   interactions, ranked among all items, new ones included; "cold" are new items, ranked among new items. On a split
-  that takes new items out of train, a tenth of the training pairs (seed 0) is held out for the warm ones.
-- Changes are relative to the undamaged fit of the same seed, means over seeds.
+  that takes new items out of train, a tenth of the training pairs (seed 0) is held out for the warm ones, as a tenth is
+  for the warm test pairs of [benchmarks-cold-start.md](benchmarks-cold-start.md). Elsewhere the validation pairs have
+  also chosen the epoch.
+- Changes are relative to the undamaged fit of the same seed, means over seeds. Two seeds of the same fit differ by one
+  or two per cent of the warm recall: of one seed, a change of that size means nothing.
 - "Noise against without" compares each user's recall@20, averaged over the seeds that both have, by a paired bootstrap:
-  difference, 95 % interval, p-value. A positive difference says that a modality of noise does no harm.
+  difference, 95 % interval, p-value. A positive difference says that a modality of noise does no harm. The bootstrap
+  is over users alone: of one seed it takes chance in training for an effect.
 """
 
 

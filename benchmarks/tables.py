@@ -52,15 +52,23 @@ measured: one row per data set, model and seed. No figure on it was typed by han
   grid, the other seeds take over what it chose.
 - gnnrec's trained presets run as they come, its closed-form ones and the peers with the best of their grid. Vectors
   have 64 numbers (`pgl` 64 for each modality, `cornac-vbpr` 32 and 32); closed-form models have no such limit, and
-  neither has the linear part that `gnnrec` adds to its vectors. The options with which `gnnrec` comes were themselves
-  found on validation pairs of these data sets.
+  neither has the linear part that `gnnrec` adds to its vectors; where content counts beside histories, it compares up
+  to 256 numbers more. The options with which `gnnrec` comes were themselves found on validation pairs of these data
+  sets. Where several splits are of one log, test pairs of one are training or validation pairs of another.
+- The validation pairs that choose are those by which training stops, for all models alike. So the validation recall of
+  the tables is optimistic, and only test figures compare.
 - ± is the standard deviation over seeds; models without randomness are fitted once.
 - "against the best other" compares each user's recall@20, averaged over the seeds, with that of the best other model
-  (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value.
+  (for the best: of the runner-up) by a paired bootstrap over users: difference, 95 % interval, p-value. The best other
+  is found on the same test pairs, and nothing is corrected for the number of comparisons: of a hundred models that
+  are alike, five have a p-value below .05.
 - Variants are compared with their model on the seeds that both have. The bootstrap is over users alone, so it tells
   nothing of other seeds, of which two can differ as surely. What one seed says of a variant is a hint.
 - Every fit runs in a process of its own. Its time is that of the fit that is measured, choice of epochs included,
   without encoding media and without the other candidates of the grid. Its memory is the peak of the process.
+- A row says with which options it was measured. Of rows older than an option, some were completed by the value with
+  which the model stays as it was.
+- Of events of the same second, the one that comes last in the file is the last event of a person.
 """
 
 
@@ -141,9 +149,7 @@ def _items(summary: pd.DataFrame, rows: pd.DataFrame) -> str:
     title = f"**recall@20 by the training events of the item** (test pairs in brackets; {_masks(summary)[-1]} masked)\n"
     if cold:
         header.append("0, among such items only")
-        title += (
-            "\nIn the last column, a model that knows nothing of new items leaves them in the order of the catalogue.\n"
-        )
+        title += "\nIn the last column, the order of a model that knows nothing of new items means nothing.\n"
     return title + "\n" + markdown.table(header, lines)
 
 
