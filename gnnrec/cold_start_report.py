@@ -120,15 +120,17 @@ def evaluate_cold_start(
         "cold among cold": (on_cold, cold),
         "cold among all": (on_cold, None),
     }
-    metrics = (f"recall@{k}", f"ndcg@{k}")
+    metrics, ids = (f"recall@{k}", f"ndcg@{k}"), held_out.users.ids
     evaluations = {
-        view: evaluate_rankings(held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates)
+        view: evaluate_rankings(
+            held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates, user_ids=ids
+        )
         for view, (wanted, candidates) in views.items()
     }
     offered = np.ones(len(cold), dtype=np.bool_)
     offered[held_out.state.removed] = False
     random = {
-        view: expected_at_random(wanted, mask=hidden, candidates=candidates, offered=offered, k=k)
+        view: expected_at_random(wanted, mask=hidden, candidates=candidates, offered=offered, k=k, user_ids=ids)
         for view, (wanted, candidates) in views.items()
     }
     moved = trade_off(held_out.score, pairs, cold, mask=hidden, k=k)
@@ -182,6 +184,7 @@ def few_shot_people(
             mask=known.first(_most(shots)),
             metrics=(f"recall@{k}", f"ndcg@{k}"),
             candidates=state.offered,
+            user_ids=test.users.ids,
         )
 
     return {count: measure(count) for count in shots}
@@ -248,6 +251,7 @@ def few_shot_items(
             mask=hidden,
             metrics=(f"recall@{k}", f"ndcg@{k}"),
             candidates=allowed,
+            user_ids=grown.users.ids,
         )
 
     return {count: measure(count) for count in shots}

@@ -56,6 +56,8 @@ def test_the_views_are_those_of_evaluate(cold_parts):
     assert frame.loc[("warm", "recall@20"), "num_users"] == warm.interaction_matrix().getnnz(axis=1).astype(bool).sum()
     assert f"{recall['warm']:.4f}" in str(report)
     assert len(rec.state.items) == train.num_items  # the state is as it was
+    views, chances = report.evaluations["warm"], report.random["warm"]
+    assert views.user_ids.tolist() == chances.user_ids.tolist() == rec.state.users.ids_of(views.user_index).tolist()
 
 
 def test_new_items_compete_with_warm_ones(cold_parts):
