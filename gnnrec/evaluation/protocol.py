@@ -73,7 +73,7 @@ class Evaluation:
 
 
 def evaluate_rankings(
-    score_block: Callable[[Tensor], Tensor],
+    score_block: Callable[[Tensor], Tensor | NDArray[np.floating]],
     test: sp.csr_matrix,
     *,
     mask: sp.csr_matrix | None = None,
@@ -104,8 +104,14 @@ def evaluate_rankings(
 
     Raises:
         ConfigError: An unknown metric, or a block size below 1.
-        DataError: Matrices, ids or scores whose shapes do not fit, unknown user indices, or scores that are NaN.
+        DataError: Matrices, ids or scores whose shapes do not fit, unknown user indices, scores that are NaN, no tensor
+            and no array, or no function that gives them.
     """
+    if not callable(score_block):
+        raise DataError(
+            "score_block: a function from user indices to their rows of scores is needed, not "
+            f"{type(score_block).__name__}; of a matrix, lambda user_index: matrix[user_index] is one"
+        )
     metrics = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: parse_metric(name) for name in dict.fromkeys(metrics)}
     if not wanted:
@@ -124,6 +130,8 @@ def evaluate_rankings(
         rows = slice(start, start + block_size)
         block = user_index[rows]
         scores = score_block(torch.from_numpy(block))
+        if not isinstance(scores, Tensor | np.ndarray):
+            raise DataError(f"score_block gave {type(scores).__name__}; a tensor or an array is needed")
         if tuple(scores.shape) != (len(block), test.shape[1]):
             raise DataError(f"score_block gave {tuple(scores.shape)} for {len(block)} users × {test.shape[1]} items")
         scores = forbid(scores, exclude=None if mask is None else mask[block], allowed=allowed)

@@ -156,5 +156,9 @@ def test_what_cannot_be_evaluated() -> None:
         evaluate_rankings(same_for_all, TEST, users=np.array([4]))
     with pytest.raises(DataError, match="score_block gave"):
         evaluate_rankings(lambda user_index: SCORES, TEST)
+    with pytest.raises(DataError, match="not Tensor; of a matrix, lambda"):
+        evaluate_rankings(SCORES.expand(4, -1), TEST)
+    with pytest.raises(DataError, match="score_block gave list; a tensor or an array"):
+        evaluate_rankings(lambda user_index: same_for_all(user_index).tolist(), TEST)
     with pytest.raises(DataError, match="NaN"):
         evaluate_rankings(lambda user_index: same_for_all(user_index) * float("nan"), TEST)
