@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from torch import Tensor
 
-from gnnrec.data.dataset import Dataset
+from gnnrec.data.dataset import Dataset, require_datasets
 from gnnrec.data.pairs import enlarged, only_items
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.cold_start import Arrivals, arrivals, expected_at_random
@@ -109,7 +109,9 @@ def evaluate_cold_start(
 
     Raises:
         ConfigError: An unknown mask.
+        DataError: Something else than a state and data sets.
     """
+    _check_given(state, test=test, warm_test=warm_test, history=history)
     held_out = take_in(state, test, history, device=device)
     pairs, cold, hidden = held_out.pairs(test), held_out.cold, held_out.hidden(mask)
     if warm_test is not None:
@@ -120,15 +122,17 @@ def evaluate_cold_start(
         "cold among cold": (on_cold, cold),
         "cold among all": (on_cold, None),
     }
-    metrics = (f"recall@{k}", f"ndcg@{k}")
+    metrics, ids = (f"recall@{k}", f"ndcg@{k}"), held_out.users.ids
     evaluations = {
-        view: evaluate_rankings(held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates)
+        view: evaluate_rankings(
+            held_out.score, wanted, mask=hidden, metrics=metrics, candidates=candidates, user_ids=ids
+        )
         for view, (wanted, candidates) in views.items()
     }
     offered = np.ones(len(cold), dtype=np.bool_)
     offered[held_out.state.removed] = False
     random = {
-        view: expected_at_random(wanted, mask=hidden, candidates=candidates, offered=offered, k=k)
+        view: expected_at_random(wanted, mask=hidden, candidates=candidates, offered=offered, k=k, user_ids=ids)
         for view, (wanted, candidates) in views.items()
     }
     moved = trade_off(held_out.score, pairs, cold, mask=hidden, k=k)
@@ -155,8 +159,9 @@ def few_shot_people(
 
     Raises:
         ConfigError: ``shots`` are not different numbers of 0 or more.
-        DataError: Nobody is left.
+        DataError: Nobody is left, or something else is given than a state and a data set.
     """
+    _check_given(state, test=test)
     unseen = state.users.find(test.users.ids) < 0
     item = state.items.find(test.items.ids)
     usable = unseen[test.events.user_index] & (item >= 0)[test.events.item_index]
@@ -182,6 +187,7 @@ def few_shot_people(
             mask=known.first(_most(shots)),
             metrics=(f"recall@{k}", f"ndcg@{k}"),
             candidates=state.offered,
+            user_ids=test.users.ids,
         )
 
     return {count: measure(count) for count in shots}
@@ -215,9 +221,10 @@ def few_shot_items(
 
     Raises:
         ConfigError: ``shots`` are not different numbers of 0 or more, or an unknown set of candidates.
-        DataError: No item is left.
+        DataError: No item is left, or something else is given than a state and a data set.
         UnsupportedError: None is, since the ranker cannot take in new items.
     """
+    _check_given(state, test=test)
     held_out = take_in(state, test, device=device)
     ranked = held_out.candidates(candidates)
     grown, cold = held_out.state, held_out.cold[: len(held_out.state.items)]
@@ -248,9 +255,16 @@ def few_shot_items(
             mask=hidden,
             metrics=(f"recall@{k}", f"ndcg@{k}"),
             candidates=allowed,
+            user_ids=grown.users.ids,
         )
 
     return {count: measure(count) for count in shots}
+
+
+def _check_given(state: RecommenderState, **datasets: Any) -> None:
+    if not isinstance(state, RecommenderState):
+        raise DataError(f"state: give the fitted state, such as recommender.state, not {type(state).__name__}")
+    require_datasets(**datasets)
 
 
 def _most(shots: Sequence[int]) -> int:

@@ -125,6 +125,7 @@ def evaluate_state(
         mask=held_out.hidden(mask),
         metrics=metrics,
         candidates=held_out.candidates(candidates),
+        user_ids=held_out.users.ids,
     )
 
 

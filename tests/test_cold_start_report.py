@@ -56,6 +56,8 @@ def test_the_views_are_those_of_evaluate(cold_parts):
     assert frame.loc[("warm", "recall@20"), "num_users"] == warm.interaction_matrix().getnnz(axis=1).astype(bool).sum()
     assert f"{recall['warm']:.4f}" in str(report)
     assert len(rec.state.items) == train.num_items  # the state is as it was
+    views, chances = report.evaluations["warm"], report.random["warm"]
+    assert views.user_ids.tolist() == chances.user_ids.tolist() == rec.state.users.ids_of(views.user_index).tolist()
 
 
 def test_new_items_compete_with_warm_ones(cold_parts):
@@ -235,3 +237,13 @@ def test_no_removed_item_is_ranked_for_or_beside_newcomers(data, owner):
     rec.remove_items(train.items.ids[:30])
     for point in measure(rec.state, test, shots=(0, 2), k=60).values():
         assert not np.isin(point.top_items, rec.state.removed).any()
+
+
+@pytest.mark.parametrize("measure", [evaluate_cold_start, few_shot_people, few_shot_items])
+def test_something_else_than_a_state_and_data_sets(cold_parts, measure):
+    train, _, test = cold_parts
+    rec = fit(train, "popularity")
+    with pytest.raises(DataError, match=r"give the fitted state, such as recommender\.state, not Recommender"):
+        measure(rec, test)
+    with pytest.raises(DataError, match=r"test= takes a gnnrec\.Dataset, not DataFrame"):
+        measure(rec.state, pd.DataFrame())

@@ -3,6 +3,7 @@
 from gnnrec.evaluation.alignment import AlignmentReport, alignment_report, plot_modalities
 from gnnrec.evaluation.beyond_accuracy import beyond_accuracy
 from gnnrec.evaluation.cold_start import expected_at_random
+from gnnrec.evaluation.lists import evaluate_lists
 from gnnrec.evaluation.metrics import METRICS, parse_metric
 from gnnrec.evaluation.protocol import DEFAULT_METRICS, Evaluation, evaluate_rankings, find_hits
 from gnnrec.evaluation.report import (
@@ -26,6 +27,7 @@ __all__ = [
     "alignment_report",
     "beyond_accuracy",
     "compare",
+    "evaluate_lists",
     "evaluate_rankings",
     "expected_at_random",
     "find_hits",

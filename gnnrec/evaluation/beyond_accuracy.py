@@ -88,8 +88,17 @@ def _check_shapes(evaluation: Evaluation, train: sp.csr_matrix, vectors: Matrix 
     for (what, index), size in zip(indices.items(), train.shape, strict=True):
         if index.size and index.max() >= size:
             raise DataError(f"the lists hold {what} {index.max()}, but train has {size}; count from one catalogue")
-    if vectors is not None and (rows := np.shape(vectors)[0]) != train.shape[1]:
-        raise DataError(f"vectors have {rows} rows, but train has {train.shape[1]} items")
+    if vectors is not None:
+        _check_rows("vectors", vectors, train.shape[1])
+
+
+def _check_rows(what: str, matrix: Matrix, num_items: int) -> None:
+    shape = np.shape(matrix)
+    if len(shape) != 2 or shape[0] != num_items:
+        raise DataError(
+            f"{what}: the shape is {shape}, and a matrix with one row for each of {num_items} items is needed; of "
+            "labels, np.eye(num_labels)[labels] makes one"
+        )
 
 
 def exposure(top_items: NDArray[np.integer], num_items: int) -> NDArray[np.int64]:
@@ -203,11 +212,10 @@ def calibration(top_items: NDArray[np.integer], history: sp.csr_matrix, categori
         ``[num_users]``; NaN where the history or the list has no category.
 
     Raises:
-        DataError: A category matrix of the wrong height.
+        DataError: Categories that are no matrix, or one of the wrong height.
     """
+    _check_rows("categories", categories, history.shape[1])
     dense = np.asarray(categories.todense() if sp.issparse(categories) else categories, dtype=np.float64)
-    if len(dense) != history.shape[1]:
-        raise DataError(f"categories has {len(dense)} rows for {history.shape[1]} items")
     share = dense / np.maximum(dense.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     wanted = _distribution(_binary(history) @ share)
     given = _distribution(_lists(top_items, len(share)) @ share)

@@ -1,14 +1,14 @@
 """What measuring cold start needs beside rankings: what chance would give, and the first events of each newcomer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gnnrec.data.pairs import only_items, pair_matrix, places_within
-from gnnrec.evaluation.protocol import Evaluation
+from gnnrec.evaluation.protocol import Evaluation, ids_of_rows
 
 __all__ = ["Arrivals", "arrivals", "expected_at_random"]
 
@@ -20,6 +20,7 @@ def expected_at_random(
     candidates: NDArray[np.bool_] | None = None,
     offered: NDArray[np.bool_] | None = None,
     k: int = 20,
+    user_ids: Any = None,
 ) -> Evaluation:
     """Returns what ``evaluate_rankings`` gives on average over all orders of the candidates, in closed form.
 
@@ -32,6 +33,7 @@ def expected_at_random(
         candidates: ``[num_items]`` bool: only these are ranked, and only test items among them count.
         offered: ``[num_items]`` bool: a test item that nobody is offered counts, and is never found.
         k: Length of the lists.
+        user_ids: ``[num_users]`` the id of each row of ``test``, if known.
 
     Returns:
         The expectation of ``recall@k`` and ``ndcg@k`` for each user with a test item; there are no rankings in it.
@@ -60,7 +62,8 @@ def expected_at_random(
         f"ndcg@{k}": per_place * gain[places] / gain[np.minimum(k, num_tests)],
     }
     values = {name: float(value.mean()) if len(value) else float("nan") for name, value in per_user.items()}
-    return Evaluation(values, per_user, user_index, np.empty((len(user_index), 0), dtype=np.int64))
+    no_lists = np.empty((len(user_index), 0), dtype=np.int64)
+    return Evaluation(values, per_user, user_index, no_lists, ids_of_rows(user_ids, test.shape[0], user_index))
 
 
 @dataclass(frozen=True, eq=False)

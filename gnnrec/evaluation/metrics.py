@@ -7,12 +7,17 @@ Every metric has the signature ``metric(hits, num_relevant, k) -> [num_users]``:
 * ``num_relevant`` ``[num_users]``: the user's number of test items. A user without any gets 0.
 * ``k``: the length of the list that is judged.
 
+Arrays are taken for tensors; the values are tensors.
+
 Values per user, rather than a running mean, are what significance tests and slices need. The formulas are those
 of ``torch_geometric.metrics``, whose metrics return the mean only; the tests compare the two.
 """
 
 from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,8 +39,23 @@ __all__ = [
 ]
 
 Metric = Callable[[Tensor, Tensor, int], Tensor]
+Measure = TypeVar("Measure", bound=Callable[..., Tensor])
 
 
+def _takes_arrays(measure: Measure) -> Measure:
+    """Lets a function of tensors be given arrays."""
+
+    def as_tensor(given: Any) -> Any:
+        return torch.tensor(given) if isinstance(given, np.ndarray) else given
+
+    @wraps(measure)
+    def of_tensors(*given: Any, **named: Any) -> Tensor:
+        return measure(*map(as_tensor, given), **{name: as_tensor(value) for name, value in named.items()})
+
+    return cast(Measure, of_tensors)
+
+
+@_takes_arrays
 def recall(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """Share of the user's test items among the first k: hits / number of test items.
 
@@ -45,6 +65,7 @@ def recall(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return _num_hits(hits, k) / num_relevant.clamp(min=1)
 
 
+@_takes_arrays
 def precision(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """Share of the first k places that hold a test item: hits / k, also when fewer than k items exist.
 
@@ -54,6 +75,7 @@ def precision(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return _num_hits(hits, k) / k
 
 
+@_takes_arrays
 def f1(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """Harmonic mean of precision and recall, per user: 2 hits / (k + number of test items).
 
@@ -63,6 +85,7 @@ def f1(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return 2 * _num_hits(hits, k) / (k + num_relevant)
 
 
+@_takes_arrays
 def hit_rate(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """1 if any of the first k is a test item, else 0.
 
@@ -72,6 +95,7 @@ def hit_rate(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return hits[:, :k].any(dim=1).double()
 
 
+@_takes_arrays
 def ndcg(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """Normalised discounted cumulative gain with binary relevance (Järvelin & Kekäläinen, 2002).
 
@@ -86,6 +110,7 @@ def ndcg(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return torch.where(num_relevant > 0, gain / ideal.clamp(min=discount[0]), 0.0)
 
 
+@_takes_arrays
 def reciprocal_rank(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """1 / rank of the first hit within the first k, else 0; its mean is MRR.
 
@@ -97,6 +122,7 @@ def reciprocal_rank(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     return (hits[:, :k] / _ranks(k, hits)[: hits.shape[1]]).amax(dim=1)
 
 
+@_takes_arrays
 def average_precision(hits: Tensor, num_relevant: Tensor, k: int) -> Tensor:
     """Mean of the precisions at each hit, over ``min(|test items|, k)`` so that 1 can be reached; its mean is MAP.
 
@@ -142,6 +168,7 @@ def parse_metric(name: str) -> tuple[str, int | None]:
     return metric, int(k)
 
 
+@_takes_arrays
 def area_under_curve(scores: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Probability that a test item outscores a candidate that is none, exact over the whole row; a tie counts ½.
 

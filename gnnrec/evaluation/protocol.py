@@ -7,6 +7,7 @@ the training pairs) are hidden; a metric is the mean over the users with at leas
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gnnrec.data.ids import IdArray, as_id_array
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.metrics import METRICS, area_under_curve, parse_metric
 from gnnrec.selection.topk import check_positive, forbid, top_k_of_scores
@@ -35,12 +37,14 @@ class Evaluation:
         per_user: Metric → ``[num_users]`` float64.
         user_index: ``[num_users]`` int64, ascending: who was evaluated.
         top_items: ``[num_users, largest k]`` int64 item indices, best first; -1 where a user ran out of candidates.
+        user_ids: ``[num_users]`` the ids of the users; ``None`` where only their positions were given.
     """
 
     values: Mapping[str, float]
     per_user: Mapping[str, NDArray[np.float64]]
     user_index: NDArray[np.int64]
     top_items: NDArray[np.int64]
+    user_ids: IdArray | None = None
 
     @property
     def num_users(self) -> int:
@@ -69,13 +73,14 @@ class Evaluation:
 
 
 def evaluate_rankings(
-    score_block: Callable[[Tensor], Tensor],
+    score_block: Callable[[Tensor], Tensor | NDArray[np.floating]],
     test: sp.csr_matrix,
     *,
     mask: sp.csr_matrix | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     candidates: Tensor | NDArray[np.bool_] | None = None,
     users: Tensor | NDArray[np.integer] | None = None,
+    user_ids: Any = None,
     block_size: int = 512,
 ) -> Evaluation:
     """Ranks the items for each user with test items, a block of users at a time, and measures the rankings.
@@ -90,6 +95,8 @@ def evaluate_rankings(
         candidates: ``[num_items]`` bool: only these are ranked, and only test items among them count
             (for "cold among cold").
         users: Evaluate only these user indices.
+        user_ids: ``[num_users]`` the id of each row of ``test``, by which the outcome can be compared with that of a
+            model which numbers its users otherwise.
         block_size: Users scored at once; no matrix is larger than ``block_size × num_items``.
 
     Returns:
@@ -97,8 +104,14 @@ def evaluate_rankings(
 
     Raises:
         ConfigError: An unknown metric, or a block size below 1.
-        DataError: Matrices or scores whose shapes do not fit, unknown user indices, or scores that are NaN.
+        DataError: Matrices, ids or scores whose shapes do not fit, unknown user indices, scores that are NaN, no tensor
+            and no array, or no function that gives them.
     """
+    if not callable(score_block):
+        raise DataError(
+            "score_block: a function from user indices to their rows of scores is needed, not "
+            f"{type(score_block).__name__}; of a matrix, lambda user_index: matrix[user_index] is one"
+        )
     metrics = (metrics,) if isinstance(metrics, str) else metrics
     wanted = {name: parse_metric(name) for name in dict.fromkeys(metrics)}
     if not wanted:
@@ -107,6 +120,7 @@ def evaluate_rankings(
     allowed = None if candidates is None else np.asarray(candidates)
     test, mask = _checked(test, mask, allowed)
     user_index = _users_with_tests(test, users)
+    evaluated_ids = ids_of_rows(user_ids, test.shape[0], user_index)
     max_k = max((k for _, k in wanted.values() if k is not None), default=1)
 
     top_items = np.empty((len(user_index), min(max_k, test.shape[1])), dtype=np.int64)
@@ -116,6 +130,8 @@ def evaluate_rankings(
         rows = slice(start, start + block_size)
         block = user_index[rows]
         scores = score_block(torch.from_numpy(block))
+        if not isinstance(scores, Tensor | np.ndarray):
+            raise DataError(f"score_block gave {type(scores).__name__}; a tensor or an array is needed")
         if tuple(scores.shape) != (len(block), test.shape[1]):
             raise DataError(f"score_block gave {tuple(scores.shape)} for {len(block)} users × {test.shape[1]} items")
         scores = forbid(scores, exclude=None if mask is None else mask[block], allowed=allowed)
@@ -130,7 +146,7 @@ def evaluate_rankings(
         for name, (metric, k) in wanted.items()
     }
     values = {name: float(value.mean()) if len(value) else float("nan") for name, value in per_user.items()}
-    return Evaluation(values, per_user, user_index, top_items)
+    return Evaluation(values, per_user, user_index, top_items, evaluated_ids)
 
 
 def find_hits(top_items: NDArray[np.integer], relevant: sp.csr_matrix) -> NDArray[np.bool_]:
@@ -147,6 +163,25 @@ def find_hits(top_items: NDArray[np.integer], relevant: sp.csr_matrix) -> NDArra
     pairs = np.repeat(np.arange(len(top_items)) * num_items, np.diff(relevant.indptr)) + relevant.indices
     places = np.arange(len(top_items))[:, None] * num_items + top_items
     return np.isin(places, pairs) & (top_items >= 0)
+
+
+def ids_of_rows(user_ids: Any, num_rows: int, row: NDArray[np.int64]) -> IdArray | None:
+    """Returns the ids of some rows of a matrix of users, if there are ids.
+
+    Args:
+        user_ids: ``[num_rows]`` the id of each row, or ``None``.
+        num_rows: Of the matrix.
+        row: ``[num_chosen]``.
+
+    Raises:
+        DataError: There are more or fewer ids than rows.
+    """
+    if user_ids is None:
+        return None
+    ids = as_id_array(user_ids, "user_ids")
+    if len(ids) != num_rows:
+        raise DataError(f"user_ids: {len(ids)} ids for the {num_rows} rows of test; give the id of each row")
+    return ids[row]
 
 
 def _checked(

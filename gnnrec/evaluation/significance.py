@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from gnnrec.data.ids import IdMap
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation
 
@@ -88,15 +89,34 @@ def paired_bootstrap(
 def compare(
     first: Evaluation, second: Evaluation, metric: str = "recall@20", *, resamples: int = 10_000, seed: int = 0
 ) -> PairedBootstrap:
-    """Compares two evaluations of the same users on one metric.
+    """Compares two evaluations of the same users on one metric, whatever order each has them in.
+
+    Users are the same by their ids; by their positions where neither evaluation has ids.
 
     Raises:
         ConfigError: One of them lacks the metric.
-        DataError: They are not of the same users.
+        DataError: They are not of the same users, or only one of them has ids.
     """
     for evaluation in (first, second):
         if metric not in evaluation.per_user:
             raise ConfigError(f"metric {metric!r} was not evaluated, only {', '.join(evaluation.per_user)}")
-    if not np.array_equal(first.user_index, second.user_index):
-        raise DataError("the two evaluations are of different users; evaluate both on the same test pairs")
-    return paired_bootstrap(first.per_user[metric], second.per_user[metric], resamples=resamples, seed=seed)
+    row = _rows_of_the_same_users(first, second)
+    return paired_bootstrap(first.per_user[metric], second.per_user[metric][row], resamples=resamples, seed=seed)
+
+
+def _rows_of_the_same_users(first: Evaluation, second: Evaluation) -> NDArray[np.int64]:
+    """Returns in which row of the second each user of the first is ``[num_users]``."""
+    if (first.user_ids is None) != (second.user_ids is None):
+        raise DataError(
+            "only one of the two evaluations knows the ids of its users, so who is who cannot be told; give "
+            "evaluate_rankings the ids of its rows by user_ids="
+        )
+    ours, theirs = (one.user_index if one.user_ids is None else one.user_ids for one in (first, second))
+    row = IdMap(theirs.copy(), "user").find(ours)  # the copy, since a map freezes its ids
+    only_first, only_second = int((row < 0).sum()), len(theirs) - int((row >= 0).sum())
+    if only_first or only_second:
+        raise DataError(
+            f"the two evaluations are of different users: {only_first} of {len(ours)} are only in the first, and "
+            f"{only_second} of {len(theirs)} only in the second; evaluate both on the same test pairs"
+        )
+    return row

@@ -114,6 +114,8 @@ class Ranker(ABC):
     def fold_in(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items for new people ``[num_people, num_items]`` from their histories of the same shape.
 
+        An empty history gets what people like on average.
+
         Args:
             histories: 1 for every chosen item, or its place in the history with the capability ``order``.
         """

@@ -19,7 +19,8 @@ from gnnrec.geometric import HeteroData
 from gnnrec.graph.neighbours import nearest_neighbours
 from gnnrec.modalities.features import Features, mean_per_owner
 from gnnrec.named_tensors import csr_matrix, csr_tensors
-from gnnrec.rankers.base import Capability, Ranker, RankerState, RankingTask
+from gnnrec.rankers.base import Capability, RankerState, RankingTask
+from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["ContentKnnConfig", "ContentKnnRanker"]
@@ -41,12 +42,12 @@ class ContentKnnConfig:
             raise ConfigError(f"option 'content_neighbours' must not be negative, got {self.content_neighbours}")
 
 
-class ContentKnnRanker(Ranker):
+class ContentKnnRanker(HistoryRanker):
     """Content-based filtering: the score of an item is the mean of its cosines to the items of the history.
 
     The content of an item is all its modalities side by side, each of unit length (the mean of its rows), zero where
     it lacks one. Compared with all items, the mean of cosines is the product with the mean of the history's unit
-    vectors, so nothing of the size items × items is ever held. An empty history scores 0 everywhere.
+    vectors, so nothing of the size items × items is ever held. A refit after an update would only scale the media anew.
 
     Cost: ``O(history × width + num_items × width)`` per person; with neighbours ``O(num_items² × width)`` once, in
     blocks, and memory of ``num_items × content_neighbours``.
@@ -70,9 +71,9 @@ class ContentKnnRanker(Ranker):
         neighbours: sp.csr_matrix | None,
         config: ContentKnnConfig,
     ) -> None:
+        super().__init__(interactions)
         self.content = content
         self.widths = widths
-        self.interactions = interactions
         self.neighbours = neighbours
         self.config = config
 
@@ -99,11 +100,7 @@ class ContentKnnRanker(Ranker):
         neighbours = _nearest(content, content, config.content_neighbours) if config.content_neighbours else None
         return cls(content, widths, task.interactions, neighbours, config), None
 
-    def score(self, user_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items from the users' histories."""
-        return self.fold_in(self.interactions[user_index])
-
-    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
         mean = sp.diags(1 / np.maximum(np.diff(histories.indptr), 1)) @ histories
         if self.neighbours is not None:
@@ -114,10 +111,6 @@ class ContentKnnRanker(Ranker):
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Scores all items by their cosine to the given ones."""
         return self.content[torch.from_numpy(item_index)] @ self.content.T
-
-    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories: what a refit gives, but that it would scale the media anew."""
-        return type(self)(self.content, self.widths, interactions, self.neighbours, self.config)
 
     def attach(
         self,

@@ -12,7 +12,8 @@ from torch import Tensor
 from gnnrec.config import Range, searched
 from gnnrec.errors import ConfigError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
-from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.base import RankerState, RankingTask
+from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["EaseConfig", "EaseRanker"]
@@ -38,7 +39,7 @@ class EaseConfig:
                 raise ConfigError(f"option {name!r} must be positive, got {getattr(self, name)}")
 
 
-class EaseRanker(Ranker):
+class EaseRanker(HistoryRanker):
     """EASE: an "embarrassingly shallow autoencoder" of histories (Steck 2019).
 
     The score of item ``j`` is ``x · B_j``, where ``x`` is the history and ``B`` minimises ``‖X − XB‖² + λ‖B‖²`` over
@@ -53,8 +54,8 @@ class EaseRanker(Ranker):
     name: ClassVar[str] = "ease"
 
     def __init__(self, weights: Tensor, interactions: sp.csr_matrix) -> None:
+        super().__init__(interactions)
         self.weights = weights
-        self.interactions = interactions
 
     @classmethod
     def fit(cls, task: RankingTask, config: EaseConfig) -> tuple[Self, TrainingResult | None]:
@@ -73,11 +74,7 @@ class EaseRanker(Ranker):
         gram = torch.from_numpy((task.interactions.T @ task.interactions).toarray()).to(task.device, torch.float32)
         return cls(_zero_diagonal_weights(gram, config.l2).cpu(), task.interactions), None
 
-    def score(self, user_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items from the users' histories."""
-        return self.fold_in(self.interactions[user_index])
-
-    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
         return torch.from_numpy(histories.astype(np.float32) @ self.weights.numpy())
 
@@ -89,10 +86,6 @@ class EaseRanker(Ranker):
         index = torch.from_numpy(item_index)
         forth, back = self.weights[index], self.weights[:, index].T
         return torch.copysign((forth * back).clamp_min(0).sqrt(), forth)
-
-    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories; weights stay as fitted."""
-        return type(self)(self.weights, interactions)
 
     def state(self) -> RankerState:
         """Returns weights and histories."""

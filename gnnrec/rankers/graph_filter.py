@@ -1,7 +1,6 @@
 """Ranks items by smoothing histories over the user–item graph with a fixed filter; nothing is trained."""
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
@@ -17,7 +16,8 @@ from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.nn.operator import SparseOperator
-from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.base import RankerState, RankingTask
+from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
@@ -55,7 +55,7 @@ class GraphFilterConfig:
                 raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
 
 
-class GraphFilterRanker(Ranker):
+class GraphFilterRanker(HistoryRanker):
     """GF-CF: a linear and an ideal low-pass filter of the item graph (Shen et al. 2021, section 4, algorithm 1).
 
     A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D^-½ V Vᵀ D^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
@@ -76,9 +76,9 @@ class GraphFilterRanker(Ranker):
     def __init__(
         self, graph: sp.csr_matrix, basis: Tensor, interactions: sp.csr_matrix, config: GraphFilterConfig
     ) -> None:
+        super().__init__(interactions)
         self.graph = graph
         self.basis = basis
-        self.interactions = interactions
         self.config = config
         self.normalised = _normalised(graph, config.user_exponent)
         self.item_degree = _item_degree(graph)
@@ -90,11 +90,7 @@ class GraphFilterRanker(Ranker):
         basis = _top_right_singular_vectors(normalised, config.factors, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
 
-    def score(self, user_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items from the users' histories."""
-        return self.fold_in(self.interactions[user_index])
-
-    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
         linear = self._around(self._linear, histories, self.config.linear_exponent)
         return linear + self._around(self._ideal, histories, 0.5) if self.basis.shape[1] else linear
@@ -103,12 +99,6 @@ class GraphFilterRanker(Ranker):
         """Returns rows of ``R̃ᵀR̃ + α V Vᵀ``, which is symmetric: both filters without their leaning to popular items."""
         signals = sp.csr_matrix(sp.eye(len(self.basis), dtype=np.float32))[item_index]
         return self._linear(signals) + self._ideal(signals)
-
-    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories; the filter, and what was derived from it, stays as fitted."""
-        updated = copy(self)
-        updated.interactions = interactions
-        return updated
 
     def state(self) -> RankerState:
         """Returns the fitted graph, its basis and the histories."""

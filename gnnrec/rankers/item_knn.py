@@ -14,7 +14,8 @@ from gnnrec.config import Range, from_dict, searched, to_dict
 from gnnrec.errors import ConfigError
 from gnnrec.graph.neighbours import co_occurrence_edges
 from gnnrec.named_tensors import csr_matrix, csr_tensors
-from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.base import RankerState, RankingTask
+from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.training.loop import TrainingResult
 
 __all__ = ["ItemKnnConfig", "ItemKnnRanker"]
@@ -40,7 +41,7 @@ class ItemKnnConfig:
             raise ConfigError(f"option 'shrinkage' must not be negative, got {self.shrinkage}")
 
 
-class ItemKnnRanker(Ranker):
+class ItemKnnRanker(HistoryRanker):
     """Item-based collaborative filtering (Sarwar et al. 2001, section 3.1.1; Deshpande & Karypis 2004).
 
     The score of item ``i`` is the sum of its cosine similarities to the items of the history, of which each keeps
@@ -55,8 +56,8 @@ class ItemKnnRanker(Ranker):
     name: ClassVar[str] = "item-knn"
 
     def __init__(self, similarity: sp.csr_matrix, interactions: sp.csr_matrix, config: ItemKnnConfig) -> None:
+        super().__init__(interactions)
         self.similarity = similarity
-        self.interactions = interactions
         self.config = config
 
     @classmethod
@@ -64,11 +65,7 @@ class ItemKnnRanker(Ranker):
         """Finds the neighbours of each item."""
         return cls(_cosine_neighbours(task.interactions, config), task.interactions, config), None
 
-    def score(self, user_index: NDArray[np.int64]) -> Tensor:
-        """Scores all items from the users' histories."""
-        return self.fold_in(self.interactions[user_index])
-
-    def fold_in(self, histories: sp.csr_matrix) -> Tensor:
+    def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
         return _dense(histories.astype(np.float32) @ self.similarity)
 
@@ -80,10 +77,6 @@ class ItemKnnRanker(Ranker):
     def _neighbours(self) -> sp.csr_matrix:
         """Row ``i`` holds the neighbours of ``i``: turned once, since a request must not cost the whole matrix."""
         return self.similarity.T.tocsr()
-
-    def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
-        """Takes the new histories; similarities stay as fitted."""
-        return type(self)(self.similarity, interactions, self.config)
 
     def state(self) -> RankerState:
         """Returns similarities and histories."""

@@ -13,9 +13,10 @@ from torch import Tensor
 from gnnrec.data.pairs import items_with_pairs, some_people, without_places
 from gnnrec.errors import ConfigError
 from gnnrec.nn.model_config import LinearPartName
-from gnnrec.rankers.base import Ranker, RankerState, RankingTask
+from gnnrec.rankers.base import RankerState, RankingTask
 from gnnrec.rankers.ease import EaseConfig, EaseRanker
 from gnnrec.rankers.graph_filter import GraphFilterConfig, GraphFilterRanker
+from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.rankers.recency import recency_weights
 from gnnrec.rankers.spread import score_spread
 
@@ -48,7 +49,7 @@ class LinearPart:
     """
 
     name: LinearPartName
-    ranker: Ranker
+    ranker: HistoryRanker
     factor: float
     decay: float = 0.0
 
@@ -64,7 +65,7 @@ class LinearPart:
 
         Cost: that of the linear model, and the scores of 500 people.
         """
-        ranker: Ranker
+        ranker: HistoryRanker
         if name == "ease":
             ranker, _ = EaseRanker.fit(task, EaseConfig())
         else:
@@ -88,15 +89,18 @@ class LinearPart:
         return replace(self, factor=weight * self.factor)
 
     def add_to(self, scores: Tensor, *, users: NDArray[np.int64]) -> Tensor:
-        """Adds what the histories of known users say to their scores ``[num_users, num_items]``, in place."""
-        return self._add(scores, self.ranker.score(users))
+        """Adds what the histories of known users say to their scores ``[num_users, num_items]``, in place.
+
+        An empty one says nothing, so the vectors alone tell what such people like.
+        """
+        return self._add(scores, self.ranker.from_histories(self.ranker.interactions[users]))
 
     def add_to_new(self, scores: Tensor, *, histories: sp.csr_matrix) -> Tensor:
         """Adds what histories ``[num_people, num_items]`` say to the scores of new people, in place.
 
         With a ``decay`` their entries are places, as for the ranker's capability ``order``.
         """
-        return self._add(scores, self.ranker.fold_in(self._heard(histories)))
+        return self._add(scores, self.ranker.from_histories(self._heard(histories)))
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Takes the new histories, with a ``decay`` places again."""
@@ -112,13 +116,12 @@ class LinearPart:
     def from_state(cls, state: RankerState) -> Self:
         """Rebuilds the part, bit by bit."""
         name = state.facts["name"]
-        kind: type[Ranker] = EaseRanker if name == "ease" else GraphFilterRanker
+        kind: type[HistoryRanker] = EaseRanker if name == "ease" else GraphFilterRanker
         ranker = kind.from_state(RankerState(state.tensors, state.facts["facts"]))
         return cls(name, ranker, state.facts["factor"], state.facts.get("decay", 0.0))  # before format 7 there was none
 
     @property
     def _num_items(self) -> int:
-        assert isinstance(self.ranker, EaseRanker | GraphFilterRanker)
         return int(self.ranker.interactions.shape[1])
 
     def _heard(self, histories: sp.csr_matrix) -> sp.csr_matrix:
@@ -145,7 +148,7 @@ def check_linear_part(name: LinearPartName, num_items: int) -> None:
         )
 
 
-def _factor_of_one(ranker: Ranker, interactions: sp.csr_matrix, user: Tensor, item: Tensor) -> float:
+def _factor_of_one(ranker: HistoryRanker, interactions: sp.csr_matrix, user: Tensor, item: Tensor) -> float:
     """Returns the factor with which a linear model spreads the known items as wide as the vectors do, for a person."""
     people, known = some_people(interactions, _MEASURED_PEOPLE), np.flatnonzero(items_with_pairs(interactions))
     spread = score_spread(user[torch.from_numpy(people)] @ item[known].T)

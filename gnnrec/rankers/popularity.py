@@ -12,7 +12,7 @@ from torch import Tensor
 from gnnrec.rankers.base import Ranker, RankerState, RankingTask
 from gnnrec.training.loop import TrainingResult
 
-__all__ = ["PopularityConfig", "PopularityRanker"]
+__all__ = ["PopularityConfig", "PopularityRanker", "users_per_item"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PopularityRanker(Ranker):
     @classmethod
     def fit(cls, task: RankingTask, config: PopularityConfig) -> tuple[Self, TrainingResult | None]:
         """Counts the users of each item."""
-        return cls(_column_counts(task.interactions)), None
+        return cls(users_per_item(task.interactions)), None
 
     def score(self, user_index: NDArray[np.int64]) -> Tensor:
         """Returns the counts for every user."""
@@ -51,7 +51,7 @@ class PopularityRanker(Ranker):
 
     def update(self, interactions: sp.csr_matrix, changed_users: NDArray[np.int64]) -> Self:
         """Counts again: exactly what a refit gives."""
-        return type(self)(_column_counts(interactions))
+        return type(self)(users_per_item(interactions))
 
     def state(self) -> RankerState:
         """Returns the counts."""
@@ -63,5 +63,6 @@ class PopularityRanker(Ranker):
         return cls(state.tensors["num_users_of"])
 
 
-def _column_counts(interactions: sp.csr_matrix) -> Tensor:
+def users_per_item(interactions: sp.csr_matrix) -> Tensor:
+    """Returns the number of distinct users of each item ``[num_items]`` float32."""
     return torch.from_numpy(np.bincount(interactions.indices, minlength=interactions.shape[1]).astype(np.float32))

@@ -115,7 +115,7 @@ def test_calibration() -> None:
     np.testing.assert_allclose(calibration(lists, history, sp.csr_matrix(categories)), values)
     stars = sp.csr_matrix(history.multiply([[1, 5, 1]]))  # every stored entry is one pair
     np.testing.assert_allclose(calibration(lists, stars, categories), values)
-    with pytest.raises(DataError, match="2 rows for 3 items"):
+    with pytest.raises(DataError, match=r"categories: the shape is \(2, 2\)"):
         calibration(lists, history, categories[:2])
 
 
@@ -145,10 +145,19 @@ def test_lists_of_another_catalogue_are_refused() -> None:
         beyond_accuracy(evaluation, train[:, :2])
     with pytest.raises(DataError, match=r"the lists hold user \d+, but train has 2"):
         beyond_accuracy(evaluation, train[:2])
-    with pytest.raises(DataError, match="vectors have 3 rows"):
+    with pytest.raises(DataError, match=r"vectors: the shape is \(3, 2\)"):
         beyond_accuracy(evaluation, train, vectors=np.ones((3, 2)))
     with pytest.raises(DataError, match=r"the lists hold item \d+, but there are 2"):
         intra_list_diversity(evaluation.top_items, np.ones((2, 2)))
     for k in (0, -1, 11):
         with pytest.raises(ConfigError, match="kept 10 places"):
             beyond_accuracy(evaluation, train, k=k)
+
+
+def test_labels_are_no_matrix() -> None:
+    pairs = sp.csr_matrix(RNG.random((USERS, ITEMS)) < 0.3)
+    evaluation = evaluate_rankings(lambda user_index: torch.rand(len(user_index), ITEMS), pairs)
+    for argument in ("categories", "vectors"):
+        with pytest.raises(DataError, match=rf"{argument}: the shape is \(30,\).*np.eye"):
+            beyond_accuracy(evaluation, pairs, **{argument: CATEGORY})
+    assert beyond_accuracy(evaluation, pairs, categories=np.eye(4)[CATEGORY])["calibration"] >= 0

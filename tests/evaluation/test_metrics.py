@@ -146,6 +146,17 @@ def test_area_under_curve_at_the_edges() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
+def test_arrays_are_taken_for_tensors(name: str) -> None:
+    hits, num_relevant = hits_of(*rankings(seed=1))
+    assert torch.equal(METRICS[name](hits.numpy(), num_relevant.numpy(), 3), METRICS[name](hits, num_relevant, 3))
+
+
+def test_the_area_under_the_curve_of_arrays() -> None:
+    area = area_under_curve(np.array([[3.0, 2.0, 1.0]]), row=np.array([0]), column=np.array([1]))
+    assert area.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("name", METRICS)
 def test_parse_metric(name: str) -> None:
     assert parse_metric(f"{name}@20") == (name, 20)
 

@@ -126,6 +126,15 @@ def test_frame_and_text() -> None:
     assert str(evaluation) == "Evaluation of 2 users\n  recall@20  0.5000\n  auc        0.7500"
 
 
+def test_the_ids_of_the_rows_are_told() -> None:
+    evaluation = evaluate_rankings(same_for_all, TEST, users=np.array([3, 0]), user_ids=["a", "b", "c", "d"])
+    assert evaluation.user_ids is not None
+    assert evaluation.user_ids.tolist() == ["a", "d"]
+    assert evaluate_rankings(same_for_all, TEST).user_ids is None
+    with pytest.raises(DataError, match="user_ids: 3 ids for the 4 rows"):
+        evaluate_rankings(same_for_all, TEST, user_ids=["a", "b", "c"])
+
+
 def test_find_hits_keeps_rows_apart() -> None:
     relevant = sp.csr_matrix(np.array([[0, 0, 1], [1, 0, 0]]))
     # -1 in the second row must not be read as the last item of the first.
@@ -147,5 +156,9 @@ def test_what_cannot_be_evaluated() -> None:
         evaluate_rankings(same_for_all, TEST, users=np.array([4]))
     with pytest.raises(DataError, match="score_block gave"):
         evaluate_rankings(lambda user_index: SCORES, TEST)
+    with pytest.raises(DataError, match="not Tensor; of a matrix, lambda"):
+        evaluate_rankings(SCORES.expand(4, -1), TEST)
+    with pytest.raises(DataError, match="score_block gave list; a tensor or an array"):
+        evaluate_rankings(lambda user_index: same_for_all(user_index).tolist(), TEST)
     with pytest.raises(DataError, match="NaN"):
         evaluate_rankings(lambda user_index: same_for_all(user_index) * float("nan"), TEST)

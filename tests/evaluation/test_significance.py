@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import gnnrec as gr
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation
 from gnnrec.evaluation.significance import compare, paired_bootstrap
@@ -75,8 +76,9 @@ def test_block_boundaries_leave_no_resample_out() -> None:
     assert (outcome.low, outcome.high) == (1.0, 1.0)
 
 
-def evaluation(values: list[float], users: list[int]) -> Evaluation:
-    return Evaluation({}, {"recall@20": np.array(values)}, np.array(users), np.empty((len(users), 0), dtype=np.int64))
+def evaluation(values: list[float], users: list[int], ids: list[str] | None = None) -> Evaluation:
+    lists, user_ids = np.empty((len(users), 0), dtype=np.int64), None if ids is None else np.array(ids, dtype=object)
+    return Evaluation({}, {"recall@20": np.array(values)}, np.array(users), lists, user_ids)
 
 
 def test_compare() -> None:
@@ -87,6 +89,32 @@ def test_compare() -> None:
         compare(evaluation([0.5], [1]), evaluation([0.5], [2]))
     with pytest.raises(ConfigError, match="'ndcg@20' was not evaluated, only recall@20"):
         compare(evaluation([0.5], [1]), evaluation([0.5], [1]), "ndcg@20")
+
+
+def test_users_are_the_same_by_their_ids() -> None:
+    first = evaluation([0.1, 0.2, 0.3], [0, 1, 2], ["ann", "bob", "cleo"])
+    second = evaluation([0.2, 0.3, 0.1], [0, 1, 2], ["bob", "cleo", "ann"])
+    assert compare(first, second).p_value == 1.0
+    third = evaluation([0.2, 0.3, 0.1, 0.4], [0, 1, 4, 5], ["bob", "cleo", "dan", "eve"])
+    with pytest.raises(DataError, match="1 of 3 are only in the first, and 2 of 4 only in the second"):
+        compare(first, third)
+    with pytest.raises(DataError, match="only one of the two evaluations knows the ids"):
+        compare(first, evaluation([0.1, 0.2, 0.3], [0, 1, 2]))
+    second.user_index[0] = 5  # the comparison freezes nothing
+
+
+def test_models_that_number_their_users_otherwise_are_compared_user_by_user() -> None:
+    log = gr.synthetic.shop(num_users=30, num_items=25, seed=0).interactions
+    train, _, test = gr.Dataset.from_frames(log).split(gr.split.random(valid=0, test=0.3))
+    without_the_first = train.without(users=np.arange(train.num_users) == 0)
+    first, second = (
+        gr.Recommender.preset("popularity").fit(part, progress=False).evaluate(test, ("ndcg@10",))
+        for part in (train, without_the_first)
+    )
+    values = [dict(zip(one.user_ids, one.per_user["ndcg@10"], strict=True)) for one in (first, second)]
+    expected = paired_bootstrap(*([one[user] for user in first.user_ids] for one in values))
+    assert first.user_ids.tolist() != second.user_ids.tolist()
+    assert compare(first, second, "ndcg@10") == expected
 
 
 def test_what_cannot_be_compared() -> None:

@@ -19,6 +19,7 @@ RNG = np.random.default_rng(0)
 PICTURE = Features("image", "item", RNG.normal(size=(4, 3)).astype(np.float32), np.array([0, 0, 2, 3]))
 PLOT = Features("plot", "item", RNG.normal(size=(4, 2)).astype(np.float32), np.arange(4))
 HISTORIES = sp.csr_matrix(np.array([[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], dtype=np.float32))
+POPULARITY = HISTORIES.toarray().sum(axis=0)  # what the third user gets, who has no history
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -40,7 +41,7 @@ def fitted(neighbours: int = 0) -> ContentKnnRanker:
 
 def test_the_score_is_the_mean_cosine_to_the_history() -> None:
     cosine = content() @ content().T
-    expected = np.stack([(cosine[0] + cosine[1]) / 2, cosine[3], np.zeros(5)])
+    expected = np.stack([(cosine[0] + cosine[1]) / 2, cosine[3], POPULARITY])
     np.testing.assert_allclose(fitted().score(np.arange(3)), expected, atol=1e-6)
     np.testing.assert_allclose(fitted().similar(np.array([2, 0])), cosine[[2, 0]], atol=1e-6)
 
@@ -50,7 +51,7 @@ def test_only_the_nearest_count() -> None:
     for item in range(5):
         cosine[np.argsort(-cosine[:, item])[2:], item] = 0  # a column: what the item is compared with
     cosine = cosine.clip(min=0)
-    expected = np.stack([(cosine[0] + cosine[1]) / 2, cosine[3], np.zeros(5)])
+    expected = np.stack([(cosine[0] + cosine[1]) / 2, cosine[3], POPULARITY])
     np.testing.assert_allclose(fitted(2).score(np.arange(3)), expected, atol=1e-6)
 
 
