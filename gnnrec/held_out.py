@@ -16,7 +16,7 @@ from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.evaluation.validation_part import pairs_between
-from gnnrec.growth import undescribed, with_events, with_items
+from gnnrec.growth import positive_events, undescribed, with_events, with_items
 from gnnrec.modalities.features import Features, owned_by
 from gnnrec.newcomers import encode_media
 from gnnrec.related import edges_of_new_items
@@ -66,8 +66,8 @@ class HeldOut:
         return self.state.ranker.fold_in_with_profiles(nobody, block)
 
     def pairs(self, dataset: Dataset) -> sp.csr_matrix:
-        """Returns the distinct pairs of a data set ``[num_users, num_items]``."""
-        return pairs_between(dataset, self.users, self.items)
+        """Returns the distinct pairs of the positive events of a data set ``[num_users, num_items]``."""
+        return pairs_between(_positive_part(self.state, dataset), self.users, self.items)
 
     def hidden(self, mask: str = "train+valid") -> sp.csr_matrix:
         """Returns the pairs that are hidden from the rankings ``[num_users, num_items]``.
@@ -128,6 +128,13 @@ def evaluate_state(
     )
 
 
+def _positive_part(state: RecommenderState, dataset: Dataset) -> Dataset:
+    """Leaves out what is not positive by the threshold of the fit, unless the data set was built with its own."""
+    if dataset.positive_from is not None:
+        return dataset
+    return dataset.with_events(positive_events(dataset.events, state.catalogue.positive_from))
+
+
 def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> RecommenderState:
     """Attaches those items of ``test`` that training never saw and ``add_items`` would take."""
     new = state.items.find(test.items.ids) < 0
@@ -180,7 +187,7 @@ def _with_people(state: RecommenderState, history: Dataset | None) -> Recommende
     """Folds in people by their history; pairs of unknown items are left out."""
     if history is None:
         return state
-    events = history.events
+    events = _positive_part(state, history).events
     users, items = history.users.ids_of(events.user_index), history.items.ids_of(events.item_index)
     known = state.items.find(items) >= 0
     if not known.any():

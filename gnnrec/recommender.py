@@ -436,7 +436,9 @@ class Recommender:
         """Measures the ranking of all items against held-out events.
 
         Items and users of ``test`` that training never saw are attached by the code of :meth:`add_items` and
-        :meth:`update`, on a state that is then thrown away. Events on removed items count as missed.
+        :meth:`update`, on a state that is then thrown away. Events on removed items count as missed. Where the fitted
+        log had ``positive_from``, events of smaller weight are left out here as well, unless the data set was built
+        with a threshold of its own.
 
         Args:
             test: The held-out events.

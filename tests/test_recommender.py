@@ -1,4 +1,5 @@
 import copy
+import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -483,6 +484,20 @@ class TestEvaluate:
         with_history = rec.evaluate(targets, history=history).values["recall@20"]
         strangers = rec.evaluate(targets).values["recall@20"]
         assert with_history > 1.2 * strangers > 0
+
+    def test_the_threshold_of_the_fit_says_what_is_to_be_found(self, caplog):
+        log = SHOP.interactions.assign(weight=5.0)
+        rec = gr.Recommender.preset("item-knn").fit(gr.Dataset.from_frames(log, positive_from=4), progress=False)
+        rest = pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["i01", "i02", "i03"], "weight": [5.0, 1.0, 1.0]})
+        with caplog.at_level(logging.INFO, "gnnrec"):
+            assert rec.evaluate(gr.Dataset.from_frames(rest)).num_users == 1  # b liked nothing
+        assert "2 of 3 events are not positive: weight below 4" in caplog.text
+        assert rec.evaluate(gr.Dataset.from_frames(rest, positive_from=0)).num_users == 2  # who says so has it so
+        found = [
+            rec.evaluate(gr.Dataset.from_frames(rest[:1]), ("mrr@40",), history=gr.Dataset.from_frames(history)).values
+            for history in (rest[1:2].assign(weight=4.0), rest[1:].assign(weight=[1.0, 4.0]))
+        ]
+        assert found[0] != found[1]  # whom a disliked item tells of nothing
 
     def test_unknown_options(self, parts, fitted):
         for options in ({"mask": "test"}, {"candidates": "warm"}, {"metrics": ["recal@20"]}):

@@ -49,11 +49,10 @@ def evaluate(
     For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
     """
     from gnnrec.data.build import build_dataset
-    from gnnrec.data.cleaning import Cleaning, is_positive
+    from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.frames import read_frame
     from gnnrec.data.schema import Text, Vectors, spec_columns
-    from gnnrec.growth import positive_events
 
     check_output(output)
     recommender = _load(model)
@@ -75,11 +74,9 @@ def evaluate(
 
     def read(log: str, **tables: Any) -> Dataset:
         names = parse_pairs(column, "--column")
-        dataset = build_dataset(log, cleaning=Cleaning(), columns=names, text_ids=text_ids, **tables)
-        if positive_from is None:
-            return dataset.with_events(positive_events(dataset.events, recommender.state.catalogue.positive_from))
-        events = dataset.events
-        return dataset.with_events(events.take(is_positive(events.weight, positive_from, len(events))))
+        return build_dataset(
+            log, cleaning=Cleaning(), columns=names, positive_from=positive_from, text_ids=text_ids, **tables
+        )
 
     test = read(interactions, items=items, users=users, modalities=media or None, media_root=media_root)
     evaluation = recommender.evaluate(
