@@ -147,6 +147,12 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
             new.sum(),
         )
         return state
+    heard = [name for name, is_heard in state.ranker.relations.items() if is_heard]
+    if heard and test.relations.keys().isdisjoint(heard):
+        logger.warning(
+            "the test set brings no relation %s, by which the model knows what new items are like",
+            " or ".join(map(repr, heard)),
+        )
     ids, features, related = _described(state, test, new, device)
     bare = undescribed(state, len(ids), features, related)
     if len(bare):

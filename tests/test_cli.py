@@ -218,6 +218,35 @@ def test_evaluate_looks_for_media_where_it_is_told(run: Run, tmp_path: Path, sma
     assert "1 unreadable" in elsewhere.stderr  # it is looked for where those of the fit lay
 
 
+def test_evaluate_describes_new_items_by_their_relations_as_fit_does(run: Run, tmp_path: Path) -> None:
+    shop = gr.synthetic.shop(num_users=120, num_items=60, seed=3)
+    taste = pd.Series(shop.item_taste, index=shop.items["item_id"])
+    rows = [ids.index for _, ids in taste.groupby(taste)]
+    series = pd.concat([pd.DataFrame({"source_id": ids[:-1], "target_id": ids[1:]}) for ids in rows])
+    vectors = shop.vectors(dim=8)
+    noise = np.random.default_rng(0).normal(scale=3, size=vectors.matrix.shape)  # so that the relation is needed
+    for name, frame in {
+        "log": shop.interactions,
+        "items": shop.items[["item_id"]],
+        "series": series,
+        "look": pd.DataFrame({"item_id": vectors.ids, "embedding": list(vectors.matrix + noise)}),
+    }.items():
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    look = ("--items", tmp_path / "items.parquet", "--vectors", f"look={tmp_path / 'look.parquet'}")
+    relation = ("--relation", f"item:series={tmp_path / 'series.parquet'}")
+    options = ("--set", "epochs=6", "--set", "embedding_dim=16", "--set", "learning_rate=0.02")
+    split = ("--split", "cold-items:valid=0.1,test=0.3", "-o", tmp_path / "run")
+    fit = run("fit", tmp_path / "log.parquet", *look, *relation, *options, *split)
+    assert fit.exit_code == 0, fit.output
+    figures = [line for line in fit.stdout.split("Test")[1].splitlines() if "@" in line]
+    test = ("evaluate", tmp_path / "run", "--interactions", tmp_path / "run" / "test.parquet", *look)
+    shown = run(*test, *relation, "--metrics", "recall@20,ndcg@20")
+    assert [line for line in shown.stdout.splitlines() if "@" in line] == figures
+    without = run(*test, "--metrics", "recall@20,ndcg@20")
+    assert "the test set brings no relation 'series'" in without.stderr
+    assert [line for line in without.stdout.splitlines() if "@" in line] != figures
+
+
 def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, folder: Path, tmp_path: Path) -> None:
     fit = ("fit", folder / "log.csv", "--positive-from", "4", "--preset", "popularity", "-o", tmp_path / "run")
     assert run(*fit).exit_code == 0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnrec.cli.data import ColumnOption, VectorsOption
-from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs
+from gnnrec.cli.data import ColumnOption, RelationOption, VectorsOption
+from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs, parse_relations
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import check_output, print_frame, write_frame
 from gnnrec.config import suggest
@@ -32,6 +32,7 @@ def evaluate(
     history: Annotated[str | None, typer.Option(help="Earlier events of users that training never saw.")] = None,
     users: Annotated[str | None, typer.Option(help="Table of users, with the media of unseen ones.")] = None,
     vectors: VectorsOption = _NOTHING,
+    relation: RelationOption = _NOTHING,
     column: ColumnOption = _NOTHING,
     positive_from: Annotated[
         float | None,
@@ -78,7 +79,14 @@ def evaluate(
             log, cleaning=Cleaning(), columns=names, positive_from=positive_from, text_ids=text_ids, **tables
         )
 
-    test = read(interactions, items=items, users=users, modalities=media or None, media_root=media_root)
+    test = read(
+        interactions,
+        items=items,
+        users=users,
+        modalities=media or None,
+        relations=parse_relations(relation),
+        media_root=media_root,
+    )
     evaluation = recommender.evaluate(
         test,
         metrics=[name.strip() for name in metrics.split(",") if name.strip()],
