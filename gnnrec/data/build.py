@@ -235,7 +235,7 @@ def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Map
 
 
 def as_vectors(name: str, spec: Vectors) -> Vectors:
-    """Checks the form of precomputed vectors; returns them as a float32 matrix with an id array.
+    """Checks the form of precomputed vectors; returns a copy of them as a float32 matrix with an id array.
 
     Raises:
         DataError: Anything else than a matrix of numbers with one id per row.
@@ -265,7 +265,7 @@ def as_vectors(name: str, spec: Vectors) -> Vectors:
     if spec.of not in ("item", "user"):
         raise DataError(f"{what}: vectors are of='item' or of='user', not {spec.of!r}")
     with np.errstate(over="ignore"):
-        return Vectors(np.ascontiguousarray(matrix, dtype=np.float32), ids, spec.of)
+        return Vectors(np.array(matrix, dtype=np.float32, order="C"), ids.copy(), spec.of)
 
 
 def _clean_vectors(name: str, spec: Vectors, cleaning: Cleaning, elsewhere: dict[str, int]) -> Vectors:
