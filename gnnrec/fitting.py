@@ -106,6 +106,7 @@ def fit_state(
     """
     require_datasets(train=train, valid=valid)
     _check(train, config.ranker, run_dir, resume, processes)
+    config.training.check_auxiliary()
     if run_dir is not None and not resume and processes.leads:
         forget_later_trainings(run_dir)
     start = None if warm_start is None else _start(warm_start, train, config.ranker)
