@@ -262,6 +262,15 @@ def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, 
     assert "positive_from= needs a weight column" in error_line(run(*given, *named, "--positive-from", "1"))
 
 
+def test_vectors_are_found_by_ids_under_any_known_name(run: Run, folder: Path, tmp_path: Path) -> None:
+    vectors = pd.read_parquet(folder / "vectors.parquet").rename(columns={"item_id": "movieId"})
+    vectors.to_parquet(tmp_path / "vectors.parquet")
+    words = ("fit", folder / "log.csv", "--preset", "content-knn", "--vectors", f"taste={tmp_path / 'vectors.parquet'}")
+    assert run(*words, "-o", tmp_path / "run").exit_code == 0
+    vectors.drop(columns="movieId").to_parquet(tmp_path / "vectors.parquet")
+    assert "no column for item_id (known names: item_id, itemId," in error_line(run(*words, "-o", tmp_path / "run"))
+
+
 def test_evaluate_reads_vectors_as_the_model_has_them(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     ids = [f"{i:03d}" for i in range(12)]
@@ -292,7 +301,7 @@ def test_recommend_answers_as_python_does(run: Run, fitted: Path, tmp_path: Path
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
 def test_recommend_writes_every_format(run: Run, fitted: Path, tmp_path: Path, ending: str) -> None:
     people = tmp_path / "people.csv"
-    people.write_text("user_id\nu01\nu02\n")
+    people.write_text("userId\nu01\nu02\n")
     output = tmp_path / "deep" / f"lists.{ending}"
     assert run("recommend", fitted, "--users", people, "-k", 3, "--output", output).exit_code == 0
     read = {"csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "parquet": pd.read_parquet}
@@ -474,7 +483,7 @@ def test_what_is_wrong_with_a_fit(
         (["recommend", "{run}", "--user", "u01", "--new-item-share", "2"], 2, "new_item_share"),
         (["recommend", "{run}", "--user", "u01", "--users", "x.csv"], 2, "exclude each other"),
         (["recommend", "{run}", "--users", "{run}/test.csv"], 3, "no file matches"),
-        (["recommend", "{run}", "--users", "{items}"], 3, "no column 'user_id'"),
+        (["recommend", "{run}", "--users", "{items}"], 3, "no column for user_id"),
         (["recommend", "{run}", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
         (["recommend", "{run}", "--user", "u01", "--output", "{items}/list.csv"], 4, "cannot write"),
         (["recommend", "absent", "--user", "u01"], 4, "'absent'"),

@@ -325,7 +325,7 @@ class TestGrow:
             (None, {"look": gr.Vectors(VECTORS.matrix[:1] * np.nan, ["x"])}, "not finite"),
             (pd.DataFrame({"item_id": ["x", "x"]}), None, "repeated: 'x'"),
             (pd.DataFrame({"item_id": ["x"]}), None, "no medium"),
-            (pd.DataFrame({"name": ["x"]}), None, "no column 'item_id'"),
+            (pd.DataFrame({"name": ["x"]}), None, "no column for item_id"),
             (None, None, "no row"),
             (None, {"look": gr.Vectors(VECTORS.matrix[:1], [7])}, "must be strings"),
         ],
@@ -392,6 +392,21 @@ class TestGrow:
         pairs = rec.state.train.tocoo()
         known = set(zip(rec.state.users.ids_of(pairs.row), rec.state.items.ids_of(pairs.col), strict=True))
         assert known == {("007", "01"), ("7", "1"), ("x", "x"), ("007", "1"), ("08", "001")}
+
+    def test_ids_of_new_items_are_found_as_those_of_the_fit_were(self, tmp_path):
+        items = pd.DataFrame({"movieId": ["01", "1"], "title": ["Heat", "Alien"], "uid": [3, 4]})
+        log = pd.DataFrame({"userId": ["007", "7"], "movieId": ["01", "1"]})
+        data = gr.Dataset.from_frames(log, items, modalities={"title": gr.Text("title", encoder="hashed-words")})
+        rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+        (tmp_path / "new.csv").write_text("movieId,title,uid\n001,Heat,5\n")
+        rec.add_items(tmp_path / "new.csv")
+        assert rec.state.items.ids.tolist() == ["01", "1", "001"]
+        assert rec.state.catalogue.item_table["uid"].tolist() == [3, 4, 5]
+        named = gr.Dataset.from_frames(log, items.assign(item=[8, 9]), columns={"item_id": "movieId"})
+        rec = gr.Recommender.preset("content-knn")
+        rec.fit(replace(named, modalities=data.modalities), progress=False)
+        rec.add_items(pd.DataFrame({"item": [10], "movieId": ["x"], "title": ["Heat"]}))
+        assert rec.state.items.ids.tolist() == ["01", "1", "x"]  # what was another column stays one
 
     def test_update_with_a_new_user_equals_fold_in(self, rec):
         history = SHOP.items["item_id"].tolist()[:4]

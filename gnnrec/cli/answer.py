@@ -217,6 +217,8 @@ def _of_the_model(recommender: "Recommender", given: dict[str, "ModalitySpec"]) 
 def _user_ids(recommender: "Recommender", single: list[str], table: str | None) -> Any:
     """Returns the ids that were asked for, in the kind of the fitted ones; all users when none were."""
     from gnnrec.data.frames import read_frame
+    from gnnrec.data.log import required_column
+    from gnnrec.data.schema import COLUMN_ALIASES
 
     if single and table is not None:
         raise ConfigError("--user and --users exclude each other")
@@ -225,10 +227,8 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         return _in_kind_of(recommender, single)
     if table is None:
         return known
-    frame, _ = read_frame(table, "--users", texts=() if known.dtype.kind == "i" else ("user_id",))
-    if "user_id" not in frame:
-        raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
-    ids = frame["user_id"]
+    frame, _ = read_frame(table, "--users", texts=() if known.dtype.kind == "i" else COLUMN_ALIASES["user_id"])
+    ids = frame[required_column(frame, "user_id", "--users")]
     return ids if known.dtype.kind == "i" else ids.astype(str)
 
 

@@ -154,17 +154,18 @@ def find_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str,
     return matches[0] if matches else None
 
 
-def required_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str]) -> str:
-    """Returns the column that :func:`find_column` finds.
+def required_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str] | None = None) -> str:
+    """Returns the column that :func:`find_column` finds; without ``columns``, one that is called as usual.
 
     Raises:
         DataError: There is none.
     """
-    name = find_column(frame, role, what, columns)
+    name = find_column(frame, role, what, columns or {})
     if name is None:
+        hint = f"rename one to {role!r}" if columns is None else f"name it with columns={{{role!r}: ...}}"
         raise DataError(
             f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
-            f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
+            f"there are {_names(frame)}; {hint}"
         )
     return name
 
