@@ -118,7 +118,8 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
     """Returns which column of a log plays which role; roles that no column plays are absent.
 
     Raises:
-        DataError: There is no user or item column, ``columns`` names a column that is not there, or a role is unknown.
+        DataError: There is no user or item column, ``columns`` names a column that is not there, or one for two roles,
+            or a role is unknown.
     """
     for role, name in columns.items():
         if role not in COLUMN_ALIASES:
@@ -129,6 +130,10 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
     for role in ("weight", "timestamp"):
         if (optional := find_column(frame, role, what, columns)) is not None:
             found[role] = optional
+    role_of: dict[str, str] = {}
+    for role, name in found.items():
+        if role_of.setdefault(name, role) != role:
+            raise DataError(f"columns= has {name!r} for both {role_of[name]} and {role}; a column has one role")
     return found
 
 

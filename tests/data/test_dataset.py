@@ -259,6 +259,7 @@ def data_rows(frame, data):
         ({"interactions": log().assign(user_id=None)}, "no events are left|missing user id"),
         ({"interactions": [1, 2]}, "expected a pandas, polars or pyarrow frame"),
         ({"interactions": log(), "columns": {"weight": "stars"}}, "no column 'stars'"),
+        ({"columns": {"user_id": "item_id", "item_id": "item_id"}}, "has 'item_id' for both user_id and item_id"),
         ({"interactions": log(), "columns": {"wieght": "stars"}}, "did you mean 'weight'"),
         ({"interactions": log(), "items": pd.DataFrame({"item_id": ["a", "b", "a"]})}, "item table.*repeats 'a'"),
         ({"interactions": log(), "items": pd.DataFrame({"item_id": [1, 2]})}, "integers in one place and strings"),
