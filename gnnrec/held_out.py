@@ -117,7 +117,7 @@ def evaluate_state(
         ConfigError: An unknown metric, mask or set of candidates.
         DataError: Something else than a data set.
     """
-    require_datasets(test=test, history=history)
+    require_datasets(test=test, optional={"history": history})
     held_out = take_in(state, test, history, device=device)
     return evaluate_rankings(
         held_out.score,

@@ -20,6 +20,7 @@ from gnnrec.search import Searcher
 
 SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
 VECTORS = SHOP.vectors()
+PAIR = pd.DataFrame({"user_id": ["a"], "item_id": ["x"]})
 QUICK = {"embedding_dim": 16, "epochs": 6, "learning_rate": 0.02, "device": "cpu"}
 
 
@@ -728,6 +729,16 @@ def test_histories_may_come_one_by_one():
         (lambda rec: rec.fit(small_log(), pd.DataFrame()), "valid= takes a gnnrec.Dataset, not DataFrame"),
         (lambda rec: gr.tune(pd.DataFrame(), trials=1), "train= takes a gnnrec.Dataset, not DataFrame"),
         (lambda rec: rec.evaluate(pd.DataFrame()), "test= takes a gnnrec.Dataset, not DataFrame"),
+        (lambda rec: rec.fit(None), "train= takes a gnnrec.Dataset, not NoneType"),
+        (lambda rec: rec.evaluate(None), "test= takes a gnnrec.Dataset, not NoneType"),
+        (lambda rec: small_log().split("random"), r"takes a splitter, such as gnnrec.split.random\(.*not 'random'"),
+        (lambda rec: rec.update(PAIR, cleaning="strict"), "cleaning= takes a gnnrec.Cleaning, or None .*not 'strict'"),
+        (lambda rec: rec.update(PAIR, columns="user_id"), "columns= takes a mapping of roles to names.*not 'user_id'"),
+        (lambda rec: gr.Dataset.from_frames(PAIR, cleaning="strict"), "cleaning= takes a gnnrec.Cleaning"),
+        (lambda rec: gr.Dataset.from_files("x.csv", "x", cleaning="strict"), "cleaning= takes a gnnrec.Cleaning"),
+        (lambda rec: gr.Dataset.from_files("x.csv", "x", columns="user_id"), "columns= takes a mapping"),
+        (lambda rec: gr.Dataset.from_files(PAIR, "x"), "takes a path or glob, not DataFrame; see from_frames"),
+        (lambda rec: gr.tune(small_log(), trials=1, space="hops"), "space= takes a list of options, .*not 'hops'"),
         (lambda rec: rec.add_items(vectors=gr.Vectors(np.eye(1), ["q"])), "a mapping of modalities to gnnrec.Vectors"),
     ],
 )
@@ -735,7 +746,7 @@ def test_what_is_easily_given_instead_is_named(act, message):
     rec = gr.Recommender.preset("content-knn").fit(
         gr.Dataset.from_frames(SHOP.interactions, modalities={"look": SHOP.vectors()}), progress=False
     )
-    with pytest.raises(gr.errors.DataError, match=message):
+    with pytest.raises(gr.errors.GnnrecError, match=message):
         act(rec)
 
 

@@ -16,6 +16,7 @@ from gnnrec.errors import DataError
 __all__ = [
     "Fault",
     "Log",
+    "as_columns",
     "empty_log",
     "find_column",
     "log_columns",
@@ -135,6 +136,17 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
         if role_of.setdefault(name, role) != role:
             raise DataError(f"columns= has {name!r} for both {role_of[name]} and {role}; a column has one role")
     return found
+
+
+def as_columns(columns: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Returns which roles are named; ``None`` names none.
+
+    Raises:
+        DataError: It is no mapping.
+    """
+    if columns is not None and not isinstance(columns, Mapping):
+        raise DataError(f"columns= takes a mapping of roles to names, as {{'user_id': 'customer'}}, not {columns!r}")
+    return columns or {}
 
 
 def empty_log() -> Log:
