@@ -98,7 +98,9 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise ConfigError(f"unknown option {_place(where, key)!r}{suggest(key, names)}")
+            tables = [_place(where, name) for name, hint in hints.items() if key in _names_in(hint)]
+            tail = f"; it belongs under [{'] or ['.join(tables)}]" if tables else suggest(key, names)
+            raise ConfigError(f"unknown option {_place(where, key)!r}{tail}")
     return kind(**{key: _convert(hints[key], value, _place(where, key)) for key, value in values.items()})
 
 
@@ -143,6 +145,11 @@ def write_config(options: Any, path: str | Path) -> None:
         Path(path).write_text(tomli_w.dumps(without_none(to_dict(options))), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write the configuration {str(path)!r}: {error}") from error
+
+
+def _names_in(hint: Any) -> list[str]:
+    """Returns the options of a group; none where it is no group."""
+    return [field.name for field in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else []
 
 
 def _place(where: str, key: str) -> str:

@@ -104,8 +104,9 @@ def fit_state(
             there are several processes or a ``run_dir``, or ``resume`` without one.
         UnsupportedError: The ranker does not train, so it cannot go on.
     """
-    require_datasets(train=train, valid=valid)
+    require_datasets(train=train, optional={"valid": valid})
     _check(train, config.ranker, run_dir, resume, processes)
+    config.training.check_auxiliary()
     if run_dir is not None and not resume and processes.leads:
         forget_later_trainings(run_dir)
     start = None if warm_start is None else _start(warm_start, train, config.ranker)

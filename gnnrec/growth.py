@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gnnrec.data.build import as_vectors
 from gnnrec.data.cleaning import is_positive
 from gnnrec.data.events import Events
-from gnnrec.data.frames import kind_of, type_with_gaps
+from gnnrec.data.frames import as_lists, holds_lists, kind_of, type_with_gaps
 from gnnrec.data.ids import IdArray, IdMap, listed
 from gnnrec.data.pairs import enlarged, pair_matrix, place_matrix
 from gnnrec.data.schema import Vectors
@@ -250,11 +250,13 @@ def _as_before(known: pd.Series, new: pd.Series) -> pd.Series:
 
 
 def _stacked(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Appends rows; a column without values takes no part in choosing the type.
+    """Appends rows; a column without values takes no part in choosing the type, and a text beside lists is one of one.
 
     Raises:
         DataError: A column holds values of another kind than before, so that the table could not be saved.
     """
+    listing = [name for name in table.columns if holds_lists(table[name]) or holds_lists(rows[name])]
+    table, rows = (part.assign(**{str(name): as_lists(part[name]) for name in listing}) for part in (table, rows))
     rows = rows.assign(**{str(name): _as_before(table[name], rows[name]) for name in table.columns})
     for name in table.columns:
         now = kind_of(rows[name])

@@ -16,7 +16,7 @@ from gnnrec.data.pairs import enlarged, pair_matrix
 from gnnrec.errors import ConfigError, DataError
 from gnnrec.evaluation.protocol import Evaluation, evaluate_rankings
 from gnnrec.evaluation.validation_part import pairs_between
-from gnnrec.growth import undescribed, with_events, with_items
+from gnnrec.growth import positive_events, undescribed, with_events, with_items
 from gnnrec.modalities.features import Features, owned_by
 from gnnrec.newcomers import encode_media
 from gnnrec.related import edges_of_new_items
@@ -66,8 +66,8 @@ class HeldOut:
         return self.state.ranker.fold_in_with_profiles(nobody, block)
 
     def pairs(self, dataset: Dataset) -> sp.csr_matrix:
-        """Returns the distinct pairs of a data set ``[num_users, num_items]``."""
-        return pairs_between(dataset, self.users, self.items)
+        """Returns the distinct pairs of the positive events of a data set ``[num_users, num_items]``."""
+        return pairs_between(_positive_part(self.state, dataset), self.users, self.items)
 
     def hidden(self, mask: str = "train+valid") -> sp.csr_matrix:
         """Returns the pairs that are hidden from the rankings ``[num_users, num_items]``.
@@ -117,7 +117,7 @@ def evaluate_state(
         ConfigError: An unknown metric, mask or set of candidates.
         DataError: Something else than a data set.
     """
-    require_datasets(test=test, history=history)
+    require_datasets(test=test, optional={"history": history})
     held_out = take_in(state, test, history, device=device)
     return evaluate_rankings(
         held_out.score,
@@ -127,6 +127,13 @@ def evaluate_state(
         candidates=held_out.candidates(candidates),
         user_ids=held_out.users.ids,
     )
+
+
+def _positive_part(state: RecommenderState, dataset: Dataset) -> Dataset:
+    """Leaves out what is not positive by the threshold of the fit, unless the data set was built with its own."""
+    if dataset.positive_from is not None:
+        return dataset
+    return dataset.with_events(positive_events(dataset.events, state.catalogue.positive_from))
 
 
 def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> RecommenderState:
@@ -141,6 +148,12 @@ def _with_new_items(state: RecommenderState, test: Dataset, device: str) -> Reco
             new.sum(),
         )
         return state
+    heard = [name for name, is_heard in state.ranker.relations.items() if is_heard]
+    if heard and test.relations.keys().isdisjoint(heard):
+        logger.warning(
+            "the test set brings no relation %s, by which the model knows what new items are like",
+            " or ".join(map(repr, heard)),
+        )
     ids, features, related = _described(state, test, new, device)
     bare = undescribed(state, len(ids), features, related)
     if len(bare):
@@ -181,7 +194,7 @@ def _with_people(state: RecommenderState, history: Dataset | None) -> Recommende
     """Folds in people by their history; pairs of unknown items are left out."""
     if history is None:
         return state
-    events = history.events
+    events = _positive_part(state, history).events
     users, items = history.users.ids_of(events.user_index), history.items.ids_of(events.item_index)
     known = state.items.find(items) >= 0
     if not known.any():

@@ -195,8 +195,14 @@ class Matcher:
 
     def _unreadable(self, medium: Medium) -> UnsupportedError:
         read = sorted({feature.encoder.modality for feature in self._features.values() if feature.encoder is not None})
+        given = [name for name, spec in self.state.catalogue.modalities.items() if spec.of == "item"]
+        if given and not self._features:
+            return UnsupportedError(
+                f"no query of {medium}: this model learns from no media, so it read none of its items' "
+                f"({', '.join(given)}). Fit one that does, such as the preset 'gnnrec' or 'content-knn'"
+            )
         if not self._features:
-            why = "was fitted without media of items; a ranker that learns from them is 'neural' or 'content-knn'"
+            why = "was fitted without media of items"
         elif not read:
             why = f"knows its items by vectors alone ({', '.join(self._features)}), and no encoder that made them"
         else:

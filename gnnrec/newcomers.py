@@ -10,7 +10,8 @@ import pandas as pd
 from gnnrec.data.build import as_vectors
 from gnnrec.data.frames import check_savable, kind_of, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, listed
-from gnnrec.data.schema import ModalitySpec, Owner, Vectors, spec_columns
+from gnnrec.data.log import required_column
+from gnnrec.data.schema import COLUMN_ALIASES, ModalitySpec, Owner, Vectors, spec_columns
 from gnnrec.errors import DataError
 from gnnrec.modalities.encode import encode_modality
 from gnnrec.modalities.features import Features, appended
@@ -29,7 +30,7 @@ def read_new_items(
 
     Args:
         state: The fitted state.
-        frame: A frame or path with ``item_id`` and any columns of the item table, or ``None``: the ids of ``vectors``.
+        frame: A frame or path with item ids and any columns of the item table, or ``None``: the ids of ``vectors``.
         vectors: Modality → vectors of the new items, in the form that :func:`gnnrec.data.build.as_vectors` gives them.
 
     Returns:
@@ -190,15 +191,15 @@ def _modalities(state: RecommenderState, of: Owner) -> dict[str, Features]:
 
 
 def _read_table(
-    frame: Any, what: str, column: str, known: IdMap, known_table: pd.DataFrame | None
+    frame: Any, what: str, role: str, known: IdMap, known_table: pd.DataFrame | None
 ) -> tuple[IdArray, pd.DataFrame]:
-    """Returns the ids in a column and the other columns; in a file all are texts that are so in what is known."""
-    texts = [column] if known.kind == "str" else []
-    if known_table is not None:
-        texts += [str(name) for name in known_table if kind_of(known_table[name]) == "string"]
+    """Returns the ids of a role and the other columns; in a file all are texts that are so in what is known."""
+    others = pd.DataFrame() if known_table is None else known_table  # none of these holds the ids
+    texts = [str(name) for name in others if kind_of(others[name]) == "string"]
+    if known.kind == "str":
+        texts += [name for name in COLUMN_ALIASES[role] if name not in others]
     table, _ = read_frame(frame, what, texts)
-    if column not in table.columns:
-        raise DataError(f"{what}: no column {column!r}; the columns are {', '.join(map(str, table.columns))}")
+    column = required_column(table[table.columns.difference(others.columns, sort=False)], role, what)
     return as_id_array(table[column], f"{what}, column {column!r}"), table.drop(columns=column).reset_index(drop=True)
 
 

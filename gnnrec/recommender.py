@@ -327,7 +327,8 @@ class Recommender:
         Answers for the items known before do not change.
 
         Args:
-            items: A frame or path with ``item_id`` and the media columns of the fitted item table.
+            items: A frame or path with ``item_id``, or what else a log may call it, and the media columns of the fitted
+                item table.
             vectors: Modality → vectors of the new items, instead of or beside the columns.
             relations: Relation between items that the fit knew → a frame or path with ``source_id``, ``target_id`` and
                 optionally ``weight``, above 0: what new items have to do with known ones and with each other. Edges
@@ -436,7 +437,9 @@ class Recommender:
         """Measures the ranking of all items against held-out events.
 
         Items and users of ``test`` that training never saw are attached by the code of :meth:`add_items` and
-        :meth:`update`, on a state that is then thrown away. Events on removed items count as missed.
+        :meth:`update`, on a state that is then thrown away. Events on removed items count as missed. Where the fitted
+        log had ``positive_from``, events of smaller weight are left out here as well, unless the data set was built
+        with a threshold of its own.
 
         Args:
             test: The held-out events.

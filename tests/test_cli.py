@@ -208,6 +208,35 @@ def test_evaluate_looks_for_media_where_it_is_told(run: Run, tmp_path: Path, sma
     assert "1 unreadable" in elsewhere.stderr  # it is looked for where those of the fit lay
 
 
+def test_evaluate_describes_new_items_by_their_relations_as_fit_does(run: Run, tmp_path: Path) -> None:
+    shop = gr.synthetic.shop(num_users=120, num_items=60, seed=3)
+    taste = pd.Series(shop.item_taste, index=shop.items["item_id"])
+    rows = [ids.index for _, ids in taste.groupby(taste)]
+    series = pd.concat([pd.DataFrame({"source_id": ids[:-1], "target_id": ids[1:]}) for ids in rows])
+    vectors = shop.vectors(dim=8)
+    noise = np.random.default_rng(0).normal(scale=3, size=vectors.matrix.shape)  # so that the relation is needed
+    for name, frame in {
+        "log": shop.interactions,
+        "items": shop.items[["item_id"]],
+        "series": series,
+        "look": pd.DataFrame({"item_id": vectors.ids, "embedding": list(vectors.matrix + noise)}),
+    }.items():
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    look = ("--items", tmp_path / "items.parquet", "--vectors", f"look={tmp_path / 'look.parquet'}")
+    relation = ("--relation", f"item:series={tmp_path / 'series.parquet'}")
+    options = ("--set", "epochs=6", "--set", "embedding_dim=16", "--set", "learning_rate=0.02")
+    split = ("--split", "cold-items:valid=0.1,test=0.3", "-o", tmp_path / "run")
+    fit = run("fit", tmp_path / "log.parquet", *look, *relation, *options, *split)
+    assert fit.exit_code == 0, fit.output
+    figures = [line for line in fit.stdout.split("Test")[1].splitlines() if "@" in line]
+    test = ("evaluate", tmp_path / "run", "--interactions", tmp_path / "run" / "test.parquet", *look)
+    shown = run(*test, *relation, "--metrics", "recall@20,ndcg@20")
+    assert [line for line in shown.stdout.splitlines() if "@" in line] == figures
+    without = run(*test, "--metrics", "recall@20,ndcg@20")
+    assert "the test set brings no relation 'series'" in without.stderr
+    assert [line for line in without.stdout.splitlines() if "@" in line] != figures
+
+
 def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, folder: Path, tmp_path: Path) -> None:
     fit = ("fit", folder / "log.csv", "--positive-from", "4", "--preset", "popularity", "-o", tmp_path / "run")
     assert run(*fit).exit_code == 0
@@ -221,6 +250,15 @@ def test_evaluate_takes_the_threshold_of_the_fit_and_names_of_columns(run: Run, 
     events.rename(columns={"rating": "grade"}).to_csv(tmp_path / "test.csv", index=False)
     assert "no weight column, so all 3 events count as positive" in run(*given, *named).stderr
     assert "positive_from= needs a weight column" in error_line(run(*given, *named, "--positive-from", "1"))
+
+
+def test_vectors_are_found_by_ids_under_any_known_name(run: Run, folder: Path, tmp_path: Path) -> None:
+    vectors = pd.read_parquet(folder / "vectors.parquet").rename(columns={"item_id": "movieId"})
+    vectors.to_parquet(tmp_path / "vectors.parquet")
+    words = ("fit", folder / "log.csv", "--preset", "content-knn", "--vectors", f"taste={tmp_path / 'vectors.parquet'}")
+    assert run(*words, "-o", tmp_path / "run").exit_code == 0
+    vectors.drop(columns="movieId").to_parquet(tmp_path / "vectors.parquet")
+    assert "no column for item_id (known names: item_id, itemId," in error_line(run(*words, "-o", tmp_path / "run"))
 
 
 def test_evaluate_reads_vectors_as_the_model_has_them(run: Run, tmp_path: Path) -> None:
@@ -253,7 +291,7 @@ def test_recommend_answers_as_python_does(run: Run, fitted: Path, tmp_path: Path
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
 def test_recommend_writes_every_format(run: Run, fitted: Path, tmp_path: Path, ending: str) -> None:
     people = tmp_path / "people.csv"
-    people.write_text("user_id\nu01\nu02\n")
+    people.write_text("userId\nu01\nu02\n")
     output = tmp_path / "deep" / f"lists.{ending}"
     assert run("recommend", fitted, "--users", people, "-k", 3, "--output", output).exit_code == 0
     read = {"csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "parquet": pd.read_parquet}
@@ -435,7 +473,7 @@ def test_what_is_wrong_with_a_fit(
         (["recommend", "{run}", "--user", "u01", "--new-item-share", "2"], 2, "new_item_share"),
         (["recommend", "{run}", "--user", "u01", "--users", "x.csv"], 2, "exclude each other"),
         (["recommend", "{run}", "--users", "{run}/test.csv"], 3, "no file matches"),
-        (["recommend", "{run}", "--users", "{items}"], 3, "no column 'user_id'"),
+        (["recommend", "{run}", "--users", "{items}"], 3, "no column for user_id"),
         (["recommend", "{run}", "--user", "u01", "--output", "list.xlsx"], 2, "must end in one of"),
         (["recommend", "{run}", "--user", "u01", "--output", "{items}/list.csv"], 4, "cannot write"),
         (["recommend", "absent", "--user", "u01"], 4, "'absent'"),

@@ -141,6 +141,7 @@ def test_options_that_are_dataclasses_already_are_taken_as_they_are() -> None:
     [
         ({"nmae": "y"}, r"unknown option 'nmae'; did you mean 'name'\?"),
         ({"zzz": 1}, "unknown option 'zzz'; choose from anything, flag, inner"),
+        ({"depth": 1}, r"unknown option 'depth'; it belongs under \[inner\]"),
         ({"inner": {"dpeth": 1}}, r"unknown option 'inner\.dpeth'; did you mean 'depth'\?"),
         ({"optional": {"depth": "1"}}, "'optional' cannot be"),
         ({"name": 3}, "'name' cannot be 3; expected str"),

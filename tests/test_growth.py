@@ -470,3 +470,27 @@ def test_a_column_of_times_stays_one_while_cells_are_missing():
     assert stacked["released"].tolist()[2:] == times.tolist()
     with pytest.raises(DataError, match="column 'released' holds string values, and datetime values"):
         growth._stacked(table, pd.DataFrame({"released": ["soon"]}))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("a red fox", "a blue bird", ["a grey wolf", "a green frog"]),  # texts, and new items with lists
+        (["a red fox"], ["a blue bird", "a white owl"], "a grey wolf"),
+        ("a red fox", ["a blue bird", "a white owl"], "a grey wolf"),  # both from the beginning
+    ],
+)
+def test_a_cell_holds_a_text_or_a_list_of_them_whatever_the_others_hold(cells, tmp_path):
+    first, second, new = cells
+    items = pd.DataFrame({"item_id": SHOP.items["item_id"], "tale": [first, second, None, " "] + [first] * 46})
+    data = gr.Dataset.from_frames(
+        SHOP.interactions, items, modalities={"tale": gr.Text("tale", parts=True, encoder="wordllama"), "look": LOOK}
+    )
+    assert data.describe().modalities["tale"] == (48, 2)
+    rec = gr.Recommender(**QUICK).fit(data, progress=False)
+    rec.add_items(pd.DataFrame({"item_id": ["x"], "tale": [new]}))
+    rec.save(tmp_path / "model")
+    loaded = gr.load(tmp_path / "model")
+    assert list(loaded.recommend(["u01"])["item_id"]) == list(rec.recommend(["u01"])["item_id"])
+    kept = loaded.state.catalogue.item_table["tale"][[0, 1, 50]]
+    assert list(map(list, kept)) == [[cell] if isinstance(cell, str) else cell for cell in (first, second, new)]

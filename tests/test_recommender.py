@@ -1,4 +1,5 @@
 import copy
+import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from gnnrec.search import Searcher
 
 SHOP = gr.synthetic.shop(num_users=150, num_items=80, seed=3)
 VECTORS = SHOP.vectors()
+PAIR = pd.DataFrame({"user_id": ["a"], "item_id": ["x"]})
 QUICK = {"embedding_dim": 16, "epochs": 6, "learning_rate": 0.02, "device": "cpu"}
 
 
@@ -322,7 +324,7 @@ class TestGrow:
             (None, {"look": gr.Vectors(VECTORS.matrix[:1] * np.nan, ["x"])}, "not finite"),
             (pd.DataFrame({"item_id": ["x", "x"]}), None, "repeated: 'x'"),
             (pd.DataFrame({"item_id": ["x"]}), None, "no medium"),
-            (pd.DataFrame({"name": ["x"]}), None, "no column 'item_id'"),
+            (pd.DataFrame({"name": ["x"]}), None, "no column for item_id"),
             (None, None, "no row"),
             (None, {"look": gr.Vectors(VECTORS.matrix[:1], [7])}, "must be strings"),
         ],
@@ -389,6 +391,21 @@ class TestGrow:
         pairs = rec.state.train.tocoo()
         known = set(zip(rec.state.users.ids_of(pairs.row), rec.state.items.ids_of(pairs.col), strict=True))
         assert known == {("007", "01"), ("7", "1"), ("x", "x"), ("007", "1"), ("08", "001")}
+
+    def test_ids_of_new_items_are_found_as_those_of_the_fit_were(self, tmp_path):
+        items = pd.DataFrame({"movieId": ["01", "1"], "title": ["Heat", "Alien"], "uid": [3, 4]})
+        log = pd.DataFrame({"userId": ["007", "7"], "movieId": ["01", "1"]})
+        data = gr.Dataset.from_frames(log, items, modalities={"title": gr.Text("title", encoder="hashed-words")})
+        rec = gr.Recommender.preset("content-knn").fit(data, progress=False)
+        (tmp_path / "new.csv").write_text("movieId,title,uid\n001,Heat,5\n")
+        rec.add_items(tmp_path / "new.csv")
+        assert rec.state.items.ids.tolist() == ["01", "1", "001"]
+        assert rec.state.catalogue.item_table["uid"].tolist() == [3, 4, 5]
+        named = gr.Dataset.from_frames(log, items.assign(item=[8, 9]), columns={"item_id": "movieId"})
+        rec = gr.Recommender.preset("content-knn")
+        rec.fit(replace(named, modalities=data.modalities), progress=False)
+        rec.add_items(pd.DataFrame({"item": [10], "movieId": ["x"], "title": ["Heat"]}))
+        assert rec.state.items.ids.tolist() == ["01", "1", "x"]  # what was another column stays one
 
     def test_update_with_a_new_user_equals_fold_in(self, rec):
         history = SHOP.items["item_id"].tolist()[:4]
@@ -480,6 +497,20 @@ class TestEvaluate:
         with_history = rec.evaluate(targets, history=history).values["recall@20"]
         strangers = rec.evaluate(targets).values["recall@20"]
         assert with_history > 1.2 * strangers > 0
+
+    def test_the_threshold_of_the_fit_says_what_is_to_be_found(self, caplog):
+        log = SHOP.interactions.assign(weight=5.0)
+        rec = gr.Recommender.preset("item-knn").fit(gr.Dataset.from_frames(log, positive_from=4), progress=False)
+        rest = pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["i01", "i02", "i03"], "weight": [5.0, 1.0, 1.0]})
+        with caplog.at_level(logging.INFO, "gnnrec"):
+            assert rec.evaluate(gr.Dataset.from_frames(rest)).num_users == 1  # b liked nothing
+        assert "2 of 3 events are not positive: weight below 4" in caplog.text
+        assert rec.evaluate(gr.Dataset.from_frames(rest, positive_from=0)).num_users == 2  # who says so has it so
+        found = [
+            rec.evaluate(gr.Dataset.from_frames(rest[:1]), ("mrr@40",), history=gr.Dataset.from_frames(history)).values
+            for history in (rest[1:2].assign(weight=4.0), rest[1:].assign(weight=[1.0, 4.0]))
+        ]
+        assert found[0] != found[1]  # whom a disliked item tells of nothing
 
     def test_unknown_options(self, parts, fitted):
         for options in ({"mask": "test"}, {"candidates": "warm"}, {"metrics": ["recal@20"]}):
@@ -695,6 +726,16 @@ def test_histories_may_come_one_by_one():
         (lambda rec: rec.fit(small_log(), pd.DataFrame()), "valid= takes a gnnrec.Dataset, not DataFrame"),
         (lambda rec: gr.tune(pd.DataFrame(), trials=1), "train= takes a gnnrec.Dataset, not DataFrame"),
         (lambda rec: rec.evaluate(pd.DataFrame()), "test= takes a gnnrec.Dataset, not DataFrame"),
+        (lambda rec: rec.fit(None), "train= takes a gnnrec.Dataset, not NoneType"),
+        (lambda rec: rec.evaluate(None), "test= takes a gnnrec.Dataset, not NoneType"),
+        (lambda rec: small_log().split("random"), r"takes a splitter, such as gnnrec.split.random\(.*not 'random'"),
+        (lambda rec: rec.update(PAIR, cleaning="strict"), "cleaning= takes a gnnrec.Cleaning, or None .*not 'strict'"),
+        (lambda rec: rec.update(PAIR, columns="user_id"), "columns= takes a mapping of roles to names.*not 'user_id'"),
+        (lambda rec: gr.Dataset.from_frames(PAIR, cleaning="strict"), "cleaning= takes a gnnrec.Cleaning"),
+        (lambda rec: gr.Dataset.from_files("x.csv", "x", cleaning="strict"), "cleaning= takes a gnnrec.Cleaning"),
+        (lambda rec: gr.Dataset.from_files("x.csv", "x", columns="user_id"), "columns= takes a mapping"),
+        (lambda rec: gr.Dataset.from_files(PAIR, "x"), "takes a path or glob, not DataFrame; see from_frames"),
+        (lambda rec: gr.tune(small_log(), trials=1, space="hops"), "space= takes a list of options, .*not 'hops'"),
         (lambda rec: rec.add_items(vectors=gr.Vectors(np.eye(1), ["q"])), "a mapping of modalities to gnnrec.Vectors"),
     ],
 )
@@ -702,7 +743,7 @@ def test_what_is_easily_given_instead_is_named(act, message):
     rec = gr.Recommender.preset("content-knn").fit(
         gr.Dataset.from_frames(SHOP.interactions, modalities={"look": SHOP.vectors()}), progress=False
     )
-    with pytest.raises(gr.errors.DataError, match=message):
+    with pytest.raises(gr.errors.GnnrecError, match=message):
         act(rec)
 
 

@@ -75,6 +75,7 @@ SPECS = {
     "picture": gr.Image("picture", encoder="quarters"),
     "sound": gr.Audio("sound", encoder="log-mel-statistics"),
 }
+LIGHTGCN = {"ranker": "neural", "architecture": "lightgcn", "content": "none", "epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -466,10 +467,15 @@ class TestBadInput:
             with pytest.raises(UnsupportedError, match=r"by vectors alone \(look\)"):
                 rec.search("violin", within=within)
 
-    def test_a_ranker_without_media(self, media):
-        rec = fit(media, SPECS, ranker="popularity")
-        with pytest.raises(UnsupportedError, match="fitted without media of items"):
+    @pytest.mark.parametrize("options", [{"ranker": "popularity"}, LIGHTGCN])
+    def test_a_model_that_learns_from_no_media(self, media, options):
+        rec = fit(media, SPECS, similar_items=0, **options)
+        with pytest.raises(UnsupportedError, match=r"learns from no media.*\(words.*\). Fit one that does.*'gnnrec'"):
             rec.search("violin")
+
+    def test_a_fit_without_media(self, media):
+        with pytest.raises(UnsupportedError, match=r"was fitted without media of items\. Fit with a modality of text"):
+            fit(media, {}, ranker="popularity").search("violin")
 
     def test_spaces_that_were_never_aligned(self, fitted):
         """As in a model that was saved before there were spaces."""

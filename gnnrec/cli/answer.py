@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnrec.cli.data import ColumnOption, VectorsOption
-from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs
+from gnnrec.cli.data import ColumnOption, RelationOption, VectorsOption
+from gnnrec.cli.options import parse_modalities, parse_numbers, parse_pairs, parse_relations
 from gnnrec.cli.processes import DistributedOption, part, runs_elsewhere
 from gnnrec.cli.tables import check_output, print_frame, write_frame
 from gnnrec.config import suggest
@@ -32,6 +32,7 @@ def evaluate(
     history: Annotated[str | None, typer.Option(help="Earlier events of users that training never saw.")] = None,
     users: Annotated[str | None, typer.Option(help="Table of users, with the media of unseen ones.")] = None,
     vectors: VectorsOption = _NOTHING,
+    relation: RelationOption = _NOTHING,
     column: ColumnOption = _NOTHING,
     positive_from: Annotated[
         float | None,
@@ -49,11 +50,10 @@ def evaluate(
     For instance `gnnrec evaluate run --interactions run/test.parquet --metrics recall@20,ndcg@20,mrr@10`
     """
     from gnnrec.data.build import build_dataset
-    from gnnrec.data.cleaning import Cleaning, is_positive
+    from gnnrec.data.cleaning import Cleaning
     from gnnrec.data.dataset import Dataset
     from gnnrec.data.frames import read_frame
     from gnnrec.data.schema import Text, Vectors, spec_columns
-    from gnnrec.growth import positive_events
 
     check_output(output)
     recommender = _load(model)
@@ -75,13 +75,18 @@ def evaluate(
 
     def read(log: str, **tables: Any) -> Dataset:
         names = parse_pairs(column, "--column")
-        dataset = build_dataset(log, cleaning=Cleaning(), columns=names, text_ids=text_ids, **tables)
-        if positive_from is None:
-            return dataset.with_events(positive_events(dataset.events, recommender.state.catalogue.positive_from))
-        events = dataset.events
-        return dataset.with_events(events.take(is_positive(events.weight, positive_from, len(events))))
+        return build_dataset(
+            log, cleaning=Cleaning(), columns=names, positive_from=positive_from, text_ids=text_ids, **tables
+        )
 
-    test = read(interactions, items=items, users=users, modalities=media or None, media_root=media_root)
+    test = read(
+        interactions,
+        items=items,
+        users=users,
+        modalities=media or None,
+        relations=parse_relations(relation),
+        media_root=media_root,
+    )
     evaluation = recommender.evaluate(
         test,
         metrics=[name.strip() for name in metrics.split(",") if name.strip()],
@@ -212,6 +217,8 @@ def _of_the_model(recommender: "Recommender", given: dict[str, "ModalitySpec"]) 
 def _user_ids(recommender: "Recommender", single: list[str], table: str | None) -> Any:
     """Returns the ids that were asked for, in the kind of the fitted ones; all users when none were."""
     from gnnrec.data.frames import read_frame
+    from gnnrec.data.log import required_column
+    from gnnrec.data.schema import COLUMN_ALIASES
 
     if single and table is not None:
         raise ConfigError("--user and --users exclude each other")
@@ -220,10 +227,8 @@ def _user_ids(recommender: "Recommender", single: list[str], table: str | None) 
         return _in_kind_of(recommender, single)
     if table is None:
         return known
-    frame, _ = read_frame(table, "--users", texts=() if known.dtype.kind == "i" else ("user_id",))
-    if "user_id" not in frame:
-        raise DataError(f"--users: {table!r} has no column 'user_id'; it has {', '.join(frame.columns)}")
-    ids = frame["user_id"]
+    frame, _ = read_frame(table, "--users", texts=() if known.dtype.kind == "i" else COLUMN_ALIASES["user_id"])
+    ids = frame[required_column(frame, "user_id", "--users")]
     return ids if known.dtype.kind == "i" else ids.astype(str)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gnnrec.config import from_dict, read_config, suggest
-from gnnrec.data.schema import Audio, Image, ModalitySpec, Owner, Relation, Text, Vectors, Video
+from gnnrec.data.schema import COLUMN_ALIASES, Audio, Image, ModalitySpec, Owner, Relation, Text, Vectors, Video
 from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def _read_vectors(file: str, of: Owner, text_ids: Collection[Owner]) -> Vectors:
     import numpy as np
 
     from gnnrec.data.frames import read_frame
+    from gnnrec.data.log import required_column
 
     if file.endswith(".npy"):
         try:
@@ -223,10 +224,9 @@ def _read_vectors(file: str, of: Owner, text_ids: Collection[Owner]) -> Vectors:
         if not isinstance(matrix, np.ndarray):
             raise DataError(f"--vectors: {file!r} holds no single array; is it an .npz file?")
         return Vectors(matrix, np.arange(len(matrix) if matrix.ndim else 0), of)
-    column = f"{of}_id"
-    frame, _ = read_frame(file, "--vectors", (column,) if of in text_ids else ())
-    if column not in frame:
-        raise DataError(f"--vectors: {file!r} has no column {column!r}; it has {', '.join(frame.columns)}")
+    role = f"{of}_id"
+    frame, _ = read_frame(file, "--vectors", COLUMN_ALIASES[role] if of in text_ids else ())
+    column = required_column(frame, role, f"--vectors {file}")
     return Vectors(_matrix(frame.drop(columns=column)), frame[column].to_numpy(), of)
 
 

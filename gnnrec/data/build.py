@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport, as_threshold, clean_log
+from gnnrec.data.cleaning import Cleaning, CleaningReport, as_policy, as_threshold, clean_log
 from gnnrec.data.dataset import Dataset
 from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.frames import check_savable, read_frame, with_gaps
 from gnnrec.data.ids import IdArray, IdMap, as_id_array, kind_in_words, listed
-from gnnrec.data.log import Log, empty_log, parse_numbers, read_log, required_column
+from gnnrec.data.log import Log, as_columns, empty_log, parse_numbers, read_log, required_column
 from gnnrec.data.schema import COLUMN_ALIASES, MediaSpec, ModalitySpec, Owner, Relation, Text, Vectors, spec_columns
 from gnnrec.errors import DataError
 
@@ -85,9 +85,8 @@ def build_dataset(
     ``text_ids`` says whose ids are texts in CSV and TSV files even where all look like numbers, since those of a data
     set that this one is put beside are.
     """
-    cleaning = STRICT if cleaning is None else cleaning
-    positive_from = as_threshold(positive_from)
-    log = _cleaned(interactions, cleaning, columns or {}, positive_from, text_ids)
+    cleaning, columns, positive_from = as_policy(cleaning), as_columns(columns), as_threshold(positive_from)
+    log = _cleaned(interactions, cleaning, columns, positive_from, text_ids)
     dataset = assemble(log, items, users, modalities, relations, cleaning, columns, media_root, text_ids)
     if interactions is None and dataset.num_items == 0:
         raise DataError("without interactions a data set needs items: give items= or vectors of items")
@@ -101,7 +100,7 @@ def assemble(
     modalities: Mapping[str, ModalitySpec] | None,
     relations: Mapping[str, Any] | None,
     cleaning: Cleaning,
-    columns: Mapping[str, str] | None,
+    columns: Mapping[str, str],
     media_root: str | Path | None,
     text_ids: Collection[Owner] = (),
 ) -> Dataset:
@@ -110,7 +109,7 @@ def assemble(
     Raises:
         DataError: A table, modality or relation cannot be used; the message names it.
     """
-    columns, modalities = columns or {}, {} if modalities is None else modalities
+    modalities = {} if modalities is None else modalities
     if not isinstance(modalities, Mapping):
         raise DataError(f"modalities= takes a mapping of names to what they are, not {type(modalities).__name__}")
     elsewhere: dict[str, int] = {}
@@ -235,7 +234,7 @@ def _catalogue(owner: Owner, ids: LogIds, table: _SideTable | None, vectors: Map
 
 
 def as_vectors(name: str, spec: Vectors) -> Vectors:
-    """Checks the form of precomputed vectors; returns them as a float32 matrix with an id array.
+    """Checks the form of precomputed vectors; returns a copy of them as a float32 matrix with an id array.
 
     Raises:
         DataError: Anything else than a matrix of numbers with one id per row.
@@ -265,7 +264,7 @@ def as_vectors(name: str, spec: Vectors) -> Vectors:
     if spec.of not in ("item", "user"):
         raise DataError(f"{what}: vectors are of='item' or of='user', not {spec.of!r}")
     with np.errstate(over="ignore"):
-        return Vectors(np.ascontiguousarray(matrix, dtype=np.float32), ids, spec.of)
+        return Vectors(np.array(matrix, dtype=np.float32, order="C"), ids.copy(), spec.of)
 
 
 def _clean_vectors(name: str, spec: Vectors, cleaning: Cleaning, elsewhere: dict[str, int]) -> Vectors:

@@ -18,6 +18,7 @@ __all__ = [
     "STRICT",
     "Cleaning",
     "CleaningReport",
+    "as_policy",
     "as_threshold",
     "clean_log",
     "count_removed",
@@ -78,6 +79,17 @@ class Cleaning:
 
 # What ``cleaning=None`` means: nothing is removed, and an invalid row is an error.
 STRICT = Cleaning(invalid="error", duplicates="keep")
+
+
+def as_policy(cleaning: Cleaning | None) -> Cleaning:
+    """Returns the rules that are meant; ``None`` means ``STRICT``.
+
+    Raises:
+        ConfigError: Anything else than rules.
+    """
+    if cleaning is not None and not isinstance(cleaning, Cleaning):
+        raise ConfigError(f"cleaning= takes a gnnrec.Cleaning, or None for strict reading, not {cleaning!r}")
+    return STRICT if cleaning is None else cleaning
 
 
 @dataclass(frozen=True)

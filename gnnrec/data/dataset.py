@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,15 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gnnrec.data.cleaning import STRICT, Cleaning, CleaningReport
+from gnnrec.data.cleaning import Cleaning, CleaningReport, as_policy
 from gnnrec.data.events import Events, RelationEdges
 from gnnrec.data.ids import IdMap
+from gnnrec.data.log import as_columns
 from gnnrec.data.pairs import pair_matrix, place_matrix
 from gnnrec.data.restriction import restricted
 from gnnrec.data.schema import ModalitySpec, Owner
 from gnnrec.data.summary import DatasetSummary, summarise
-from gnnrec.errors import DataError
+from gnnrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gnnrec.data.build import CleanedLog
@@ -151,7 +153,7 @@ class Dataset:
         from gnnrec.data.build import assemble  # both construct data sets, so they import this module
         from gnnrec.data.streaming import ingest
 
-        policy = STRICT if cleaning is None else cleaning
+        policy, columns = as_policy(cleaning), as_columns(columns)
 
         def build(log: "CleanedLog") -> Dataset:
             return assemble(log, items, users, modalities, relations, policy, columns, media_root)
@@ -261,7 +263,13 @@ class Dataset:
     def split(
         self, splitter: Callable[["Dataset"], tuple["Dataset", "Dataset", "Dataset"]]
     ) -> tuple["Dataset", "Dataset", "Dataset"]:
-        """Returns (train, valid, test); see :mod:`gnnrec.data.split` for the splitters."""
+        """Returns (train, valid, test); see :mod:`gnnrec.data.split` for the splitters.
+
+        Raises:
+            ConfigError: The splitter is none.
+        """
+        if not callable(splitter):
+            raise ConfigError(f"split takes a splitter, such as gnnrec.split.random(test=0.2), not {splitter!r}")
         return splitter(self)
 
     def with_events_of(self, other: "Dataset") -> "Dataset":
@@ -308,15 +316,17 @@ class Dataset:
         return restricted(self, items, users)
 
 
-def require_datasets(**given: Any) -> None:
+def require_datasets(*, optional: Mapping[str, Any] = MappingProxyType({}), **required: Any) -> None:
     """Refuses a frame or anything else in the place of a data set.
 
     Args:
-        **given: Argument → what was given for it; ``None`` where nothing was.
+        optional: Argument → what was given for it; ``None`` where nothing was.
+        **required: Argument → what was given for it.
 
     Raises:
         DataError: One is no data set; the message names the argument.
     """
-    for name, value in given.items():
-        if value is not None and not isinstance(value, Dataset):
+    given = {name: value for name, value in optional.items() if value is not None}
+    for name, value in (required | given).items():
+        if not isinstance(value, Dataset):
             raise DataError(f"{name}= takes a gnnrec.Dataset, not {type(value).__name__}; see Dataset.from_frames")

@@ -15,7 +15,7 @@ __all__ = ["Events", "RelationEdges"]
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Positive events in catalogue positions, in the order of the log.
+    """Positive events in catalogue positions, in the order of the log; the arrays can only be read.
 
     Attributes:
         user_index: ``[num_events]`` int64.
@@ -30,6 +30,10 @@ class Events:
     weight: NDArray[np.float32] | None = None
     timestamp: NDArray[np.float64] | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _protect(self, "user_index", "item_index", "weight", "timestamp")
+        object.__setattr__(self, "columns", {name: _read_only(values) for name, values in self.columns.items()})
 
     def __len__(self) -> int:
         return len(self.user_index)
@@ -62,7 +66,7 @@ class Events:
 
 @dataclass(frozen=True, eq=False)
 class RelationEdges:
-    """Weighted edges between users or between items, in catalogue positions.
+    """Weighted edges between users or between items, in catalogue positions; the arrays can only be read.
 
     Attributes:
         between: What both ends are.
@@ -75,3 +79,19 @@ class RelationEdges:
     source_index: NDArray[np.int64]
     target_index: NDArray[np.int64]
     weight: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _protect(self, "source_index", "target_index", "weight")
+
+
+def _protect(owner: Events | RelationEdges, *names: str) -> None:
+    """Replaces arrays of a frozen value by views that nobody can write to."""
+    for name in names:
+        if (array := getattr(owner, name)) is not None:
+            object.__setattr__(owner, name, _read_only(array))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view

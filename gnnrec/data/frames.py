@@ -24,9 +24,11 @@ from gnnrec.errors import DataError, MissingPackageError
 
 __all__ = [
     "FrameLibrary",
+    "as_lists",
     "check_column_names",
     "check_savable",
     "from_arrow",
+    "holds_lists",
     "kind_of",
     "matching_files",
     "mixed_columns",
@@ -278,7 +280,8 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame.columns:
         column = frame[name]
         if column.dtype == object and pd.api.types.infer_dtype(column) == "mixed":
-            frame[name] = column.map(_with_texts_for_paths)
+            cells = column.map(_with_texts_for_paths)
+            frame[name] = as_lists(cells) if holds_lists(cells) else cells
         if isinstance(column.dtype, pd.ArrowDtype):  # of which pandas cannot read all that it writes
             column = from_arrow(pa.table({"": pa.chunked_array(column.array.__arrow_array__())}))[""]
             frame[name] = column
@@ -316,6 +319,16 @@ def _with_texts_for_paths(cell: Any) -> Any:
     if isinstance(cell, PurePath):
         return str(cell)
     return [_with_texts_for_paths(one) for one in cell] if isinstance(cell, list | tuple) else cell
+
+
+def holds_lists(column: pd.Series) -> bool:
+    """Tells whether a cell of a column is a list of values."""
+    return column.dtype == object and bool(column.map(lambda cell: isinstance(cell, list | tuple | np.ndarray)).any())
+
+
+def as_lists(column: pd.Series) -> pd.Series:
+    """Returns a column in which every text is a list of one, as it has to be beside cells that are lists."""
+    return column.astype(object).map(lambda cell: [cell][: bool(cell.strip())] if isinstance(cell, str) else cell)
 
 
 def check_savable(frame: pd.DataFrame, what: str) -> None:

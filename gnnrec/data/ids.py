@@ -71,7 +71,9 @@ def _as_id_array(values: Any, what: str) -> IdArray:
         return series.to_numpy(dtype=object)
     if kind == "categorical":
         return _as_id_array(series.astype(series.cat.categories.dtype), what)
-    raise DataError(f"{what}: ids must be all integers or all strings, these are {kind}")
+    first_of_type = {type(value).__name__: value for value in reversed(series.tolist())}
+    types = " and ".join(f"{name} ({value!r})" for name, value in sorted(first_of_type.items()))
+    raise DataError(f"{what}: ids must be all integers or all strings, not {types}; convert them, for instance by str")
 
 
 def id_column(ids: IdArray, kind: Literal["int", "str"]) -> pd.Series:

@@ -16,6 +16,7 @@ from gnnrec.errors import DataError
 __all__ = [
     "Fault",
     "Log",
+    "as_columns",
     "empty_log",
     "find_column",
     "log_columns",
@@ -118,7 +119,8 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
     """Returns which column of a log plays which role; roles that no column plays are absent.
 
     Raises:
-        DataError: There is no user or item column, ``columns`` names a column that is not there, or a role is unknown.
+        DataError: There is no user or item column, ``columns`` names a column that is not there, or one for two roles,
+            or a role is unknown.
     """
     for role, name in columns.items():
         if role not in COLUMN_ALIASES:
@@ -129,7 +131,22 @@ def log_columns(frame: pd.DataFrame, columns: Mapping[str, str], what: str = "in
     for role in ("weight", "timestamp"):
         if (optional := find_column(frame, role, what, columns)) is not None:
             found[role] = optional
+    role_of: dict[str, str] = {}
+    for role, name in found.items():
+        if role_of.setdefault(name, role) != role:
+            raise DataError(f"columns= has {name!r} for both {role_of[name]} and {role}; a column has one role")
     return found
+
+
+def as_columns(columns: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Returns which roles are named; ``None`` names none.
+
+    Raises:
+        DataError: It is no mapping.
+    """
+    if columns is not None and not isinstance(columns, Mapping):
+        raise DataError(f"columns= takes a mapping of roles to names, as {{'user_id': 'customer'}}, not {columns!r}")
+    return columns or {}
 
 
 def empty_log() -> Log:
@@ -154,17 +171,18 @@ def find_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str,
     return matches[0] if matches else None
 
 
-def required_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str]) -> str:
-    """Returns the column that :func:`find_column` finds.
+def required_column(frame: pd.DataFrame, role: str, what: str, columns: Mapping[str, str] | None = None) -> str:
+    """Returns the column that :func:`find_column` finds; without ``columns``, one that is called as usual.
 
     Raises:
         DataError: There is none.
     """
-    name = find_column(frame, role, what, columns)
+    name = find_column(frame, role, what, columns or {})
     if name is None:
+        hint = f"rename one to {role!r}" if columns is None else f"name it with columns={{{role!r}: ...}}"
         raise DataError(
             f"{what}: no column for {role} (known names: {', '.join(COLUMN_ALIASES[role])}); "
-            f"there are {_names(frame)}; name it with columns={{{role!r}: ...}}"
+            f"there are {_names(frame)}; {hint}"
         )
     return name
 

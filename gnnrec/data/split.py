@@ -29,6 +29,7 @@ Splitter: TypeAlias = Callable[[Dataset], tuple[Dataset, Dataset, Dataset]]
 Bound: TypeAlias = float | str | datetime
 
 _TRAIN, _VALID, _TEST = 0, 1, 2
+_YEAR_1973, _YEAR_2200, _YEAR_5000 = 1e8, 7.2e9, 1e11  # in seconds since 1970, roughly
 
 
 def random(valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Splitter:
@@ -74,7 +75,7 @@ def by_time(valid: Bound = 0.1, test: Bound = 0.2) -> Splitter:
         valid: A number below 1 is the fraction of events; any other number, date or ISO 8601 text is
             the time from which on events are for validation.
         test: Likewise for testing; the same kind as ``valid``. Events at the boundary time all
-            go to the later part, so that no part sees the time of another.
+            go to the later part, so that no part sees the time of another. A warning says which part gets none.
 
     Raises:
         ConfigError: Fractions and times are mixed, or are out of order.
@@ -201,8 +202,31 @@ def _split_time(dataset: Dataset, valid: Bound, test: Bound) -> tuple[Dataset, D
     else:
         test_from = _seconds(test)
         valid_from = test_from if valid == 0 else _seconds(valid)
+        _check_times(time, valid_from, test_from)
     part = np.where(time >= test_from, _TEST, np.where(time >= valid_from, _VALID, _TRAIN))
     return _parts(dataset, part)
+
+
+def _check_times(time: NDArray[np.float64], valid_from: float, test_from: float) -> None:
+    """Refuses times before all events, and warns of those that leave nothing to validate on or to test on."""
+    if len(time) == 0:
+        return
+    unit = "numbers of the log are taken as they are, and dates as seconds since 1970"
+    if time.min() > _YEAR_5000:
+        unit += ", so those of a log in milliseconds have to be divided by 1,000"
+    reach = f"its times go from {_moment(time.min())} to {_moment(time.max())} ({unit})"
+    if valid_from <= time.min():
+        raise DataError(f"the log has no event to train on before {_moment(valid_from)}: {reach}")
+    if valid_from < test_from and not ((time >= valid_from) & (time < test_from)).any():
+        logger.warning("no event to validate on from %s to %s: %s", _moment(valid_from), _moment(test_from), reach)
+    if test_from > time.max():
+        logger.warning("no event to test on from %s on: %s", _moment(test_from), reach)
+
+
+def _moment(seconds: float) -> str:
+    """Returns a time as a number and, where it can be one of our days, as a date."""
+    date = f", {pd.Timestamp(seconds, unit='s').isoformat()}" if _YEAR_1973 < seconds < _YEAR_2200 else ""
+    return f"{seconds:.15g}{date}"
 
 
 def _split_cold(

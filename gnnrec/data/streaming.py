@@ -52,7 +52,7 @@ def ingest(
     cleaning: Cleaning,
     build: Callable[[CleanedLog], Dataset],
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str],
     positive_from: float | None = None,
     keep_columns: Sequence[str] | None = None,
     memory_limit: str = "2GB",
@@ -71,6 +71,8 @@ def ingest(
         memory_limit: Of DuckDB.
         threads: Of DuckDB.
     """
+    if not isinstance(pattern, str | Path):
+        raise DataError(f"interactions: from_files takes a path or glob, not {type(pattern).__name__}; see from_frames")
     positive_from = as_threshold(positive_from)
     folder = Path(folder).absolute()
     check_place(folder)
@@ -79,7 +81,7 @@ def ingest(
     with _database(workplace, memory_limit, threads) as database:
         for unfinished in partial_folders(folder):  # of an ingestion that was killed: no other may run here
             shutil.rmtree(unfinished)
-        log = stage_log(paths, workplace / "staged", columns or {}, cleaning)
+        log = stage_log(paths, workplace / "staged", columns, cleaning)
         if len(log) == 0:
             raise DataError(f"interactions: no row is valid: {CleaningReport(log.rows_in, 0, log.removed)}")
         further = log.further(keep_columns)

@@ -112,7 +112,7 @@ def build_graph(
         if edge_type in graph.edge_types:
             raise ConfigError(f"relation {name!r} exists already between {edges.between}s; choose another name")
         graph[edge_type].edge_index = torch.from_numpy(np.stack([edges.source_index, edges.target_index]))
-        graph[edge_type].edge_weight = torch.from_numpy(edges.weight)
+        graph[edge_type].edge_weight = torch.tensor(edges.weight)
         graph[edge_type].given = True
     logger.info("graph: %s", _summary(graph))
     return graph

@@ -86,7 +86,15 @@ class TrainingConfig:
         if self.sampled_neighbours and self.loss not in ("auto", "sampled-softmax"):
             raise ConfigError(f"option 'sampled_neighbours' needs loss='sampled-softmax', got loss={self.loss!r}")
         for name, weight in self.auxiliary.items():
-            if name not in AUXILIARY_LOSSES:
-                raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, AUXILIARY_LOSSES)}")
             if weight < 0:
                 raise ConfigError(f"the weight of the auxiliary loss {name!r} must not be negative, got {weight}")
+
+    def check_auxiliary(self) -> None:
+        """Refuses losses that are not registered here; whoever only answers by a trained model needs none of them.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        for name in self.auxiliary:
+            if name not in AUXILIARY_LOSSES:
+                raise ConfigError(f"unknown auxiliary loss {name!r}{suggest(name, AUXILIARY_LOSSES)}")

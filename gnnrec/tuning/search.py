@@ -118,7 +118,7 @@ def _problem(
     progress: bool,
 ) -> Problem:
     """Settles everything that all trials share."""
-    require_datasets(train=train, valid=valid)
+    require_datasets(train=train, optional={"valid": valid})
     searched, start = resolve_space(config, space)
     if len(train.events) == 0:
         raise DataError("the training set has no events; check the split or the cleaning rules")

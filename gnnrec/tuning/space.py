@@ -54,6 +54,8 @@ def resolve_space(config: RecommenderConfig, given: GivenSpace | None = None) ->
     if given is None:
         space = search_space(config)
     else:
+        if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
+            raise ConfigError(f"space= takes a list of options, or a mapping from them to ranges, not {given!r}")
         wanted = given if isinstance(given, Mapping) else dict.fromkeys(given)
         space = {name: _read(name, what, config) for name, what in wanted.items()}
     if not space:

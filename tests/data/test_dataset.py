@@ -259,6 +259,7 @@ def data_rows(frame, data):
         ({"interactions": log().assign(user_id=None)}, "no events are left|missing user id"),
         ({"interactions": [1, 2]}, "expected a pandas, polars or pyarrow frame"),
         ({"interactions": log(), "columns": {"weight": "stars"}}, "no column 'stars'"),
+        ({"columns": {"user_id": "item_id", "item_id": "item_id"}}, "has 'item_id' for both user_id and item_id"),
         ({"interactions": log(), "columns": {"wieght": "stars"}}, "did you mean 'weight'"),
         ({"interactions": log(), "items": pd.DataFrame({"item_id": ["a", "b", "a"]})}, "item table.*repeats 'a'"),
         ({"interactions": log(), "items": pd.DataFrame({"item_id": [1, 2]})}, "integers in one place and strings"),
@@ -521,3 +522,26 @@ def test_a_column_that_is_named_for_one_role_is_not_found_for_another():
     data = Dataset.from_frames(frame, columns={"timestamp": "rating"})
     assert data.events.timestamp.tolist() == [978300760]
     assert data.events.weight.tolist() == [4]
+
+
+def test_a_data_set_stays_as_it_is_whatever_becomes_of_the_arrays_of_its_maker():
+    matrix, ids = np.eye(2, dtype=np.float32), np.array([7, 8])
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [7, 8], "weight": [1.0, 2.0], "timestamp": [1.0, 2.0]})
+    data = Dataset.from_frames(frame, modalities={"vgg": Vectors(matrix, ids)})
+    matrix[:], ids[:] = 5, 0
+    frame.loc[:, ["weight", "timestamp"]] = 9.0
+    assert data.modalities["vgg"].matrix.tolist() == [[1, 0], [0, 1]]
+    assert data.modalities["vgg"].ids.tolist() == [7, 8]
+    assert data.events.weight.tolist() == data.events.timestamp.tolist() == [1, 2]
+
+
+def test_the_arrays_of_events_and_relations_cannot_be_written_to(tmp_path):
+    follows = pd.DataFrame({"source_id": ["u1"], "target_id": ["u2"]})
+    data = Dataset.from_frames(log(rating=[1, 2, 3], time=[1, 2, 3], x_label=0), relations={"follows": follows})
+    data.save(tmp_path / "data")
+    for one in (data, Dataset.load(tmp_path / "data"), data.with_events(data.events.take(np.arange(2)))):
+        events, edges = one.events, one.relations["follows"]
+        arrays = [events.user_index, events.item_index, events.weight, events.timestamp, events.columns["x_label"]]
+        for array in [*arrays, edges.source_index, edges.target_index, edges.weight]:
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0

@@ -1,3 +1,5 @@
+import uuid
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -47,8 +49,9 @@ def test_ids_become_integers_or_strings(values, expected):
         ([1, None], "row 1 has no id"),
         ([1.5, 2.0], "1.5 is not an id"),
         ([1.0, np.inf], "inf is not an id"),
-        ([1, "a"], "all integers or all strings"),
-        ([True, False], "all integers or all strings"),
+        ([1, "a", 2], r"all integers or all strings, not int \(1\) and str \('a'\)"),
+        ([True, False], r"all integers or all strings, not bool \(True\)"),
+        ([uuid.UUID(int=7)] * 2, r"not UUID \(UUID\('0000.*7'\)\); convert them, for instance by str"),
         (np.array([2**63], dtype=np.uint64), "9223372036854775808 does not fit"),
         ([2**63, 1], "9223372036854775808 does not fit"),
         (["\udcff", "b"], "an id is no valid text"),

@@ -267,6 +267,23 @@ def test_splits_in_time_need_times():
             data.split(splitter)
 
 
+def test_times_beside_those_of_the_log_are_named(caplog):
+    frame = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [1717200000, 1719792000]})
+    seconds, thousandths = (Dataset.from_frames(frame.assign(timestamp=frame["timestamp"] * n)) for n in (1, 1000))
+    with pytest.raises(DataError, match=r"before 17\d+, 2024-06-01T.*: its times go from .*2024-07-01T00:00:00 \("):
+        seconds.split(split.by_time("2024-06-01", "2024-06-02"))
+    with pytest.raises(DataError, match=r"go from 1717200000000 to 1719792000000 .*milliseconds have to be divided"):
+        thousandths.split(split.by_time("2024-06-01", "2024-06-02"))
+    assert not caplog.text
+    _, valid, test = seconds.split(split.by_time("2025-01-01", "2025-02-01"))
+    assert len(valid.events) == len(test.events) == 0
+    assert "no event to validate on from 1735689600, 2025-01-01T00:00:00 to " in caplog.text
+    assert "no event to test on from 1738368000, 2025-02-01T00:00:00 on: its times go from" in caplog.text
+    caplog.clear()
+    assert len(seconds.split(split.by_time(0, "2024-06-02"))[2].events) == 1
+    assert not caplog.text
+
+
 def test_events_without_a_part_are_in_none(tmp_path):
     (tmp_path / "log.csv").write_text("user_id,item_id,part\nu1,i1,train\nu2,i2,test\nu3,i3,\n")
     parts = Dataset.from_frames(tmp_path / "log.csv").split(split.column("part", "train", "valid", "test"))

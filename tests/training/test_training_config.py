@@ -1,5 +1,7 @@
+import pandas as pd
 import pytest
 
+import gnnrec as gr
 from gnnrec.errors import ConfigError
 from gnnrec.training.auxiliary import AUXILIARY_LOSSES
 from gnnrec.training.config import TrainingConfig
@@ -17,7 +19,6 @@ from gnnrec.training.config import TrainingConfig
         ({"edge_dropout": 1.0}, "edge_dropout"),
         ({"sampled_neighbours": (10, 0)}, "sampled_neighbours.*positive numbers, or -1"),
         ({"sampled_neighbours": (10,), "loss": "bpr"}, "sampled_neighbours.*needs loss='sampled-softmax'"),
-        ({"auxiliary": {"alignement": 1.0}}, "'alignement'; did you mean 'alignment'"),
         ({"auxiliary": {"alignment": -1.0}}, "'alignment'.*negative"),
     ],
 )
@@ -28,7 +29,28 @@ def test_impossible_options_are_named(options: dict, named: str) -> None:
 
 @pytest.mark.parametrize("name", AUXILIARY_LOSSES)
 def test_every_auxiliary_loss_can_be_chosen(name: str) -> None:
-    assert TrainingConfig(auxiliary={name: 0.1}).auxiliary == {name: 0.1}
+    TrainingConfig(auxiliary={name: 0.1}).check_auxiliary()
+
+
+def test_a_misspelt_auxiliary_loss_is_named_when_a_fit_begins() -> None:
+    log = pd.DataFrame({"user_id": [1], "item_id": [1]})
+    rec = gr.Recommender(auxiliary={"alignement": 1.0})
+    with pytest.raises(ConfigError, match="'alignement'; did you mean 'alignment'"):
+        rec.fit(gr.Dataset.from_frames(log))
+
+
+def test_a_model_answers_where_the_loss_it_was_trained_with_is_unknown(monkeypatch, tmp_path) -> None:
+    shop = gr.synthetic.shop(num_users=20, num_items=15, seed=0)
+    data = gr.Dataset.from_frames(shop.interactions)
+    with monkeypatch.context() as here:
+        here.setitem(AUXILIARY_LOSSES, "mine", lambda embeddings, batch: embeddings.item.square().mean())
+        rec = gr.Recommender(embedding_dim=8, epochs=1, auxiliary={"mine": 0.1}).fit(data, progress=False)
+    rec.save(tmp_path / "model")
+    loaded = gr.load(tmp_path / "model")
+    user = shop.users["user_id"][:1]
+    pd.testing.assert_frame_equal(loaded.recommend(user), rec.recommend(user))
+    with pytest.raises(ConfigError, match="unknown auxiliary loss 'mine'"):
+        loaded.fit(data, progress=False)
 
 
 @pytest.mark.parametrize(
