@@ -1,7 +1,8 @@
 """Ranks items by smoothing histories over the user–item graph with a fixed filter; nothing is trained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -93,6 +94,18 @@ class GraphFilterRanker(HistoryRanker):
         normalised = _normalised(task.interactions, config.user_exponent)
         basis = _top_right_singular_vectors(normalised, config.factors, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
+
+    def with_low_pass(self, factors: int, seed: int) -> Self:
+        """Returns the same filter with an ideal low-pass part of so many singular vectors, which counts once."""
+        widened = copy(self)
+        widened.basis = _top_right_singular_vectors(self.normalised, factors, seed)
+        return widened.weighing_low_pass(1.0)
+
+    def weighing_low_pass(self, weight: float) -> Self:
+        """Returns the same filter, whose ideal low-pass part counts so much."""
+        weighed = copy(self)
+        weighed.config = replace(self.config, factors=self.basis.shape[1], ideal_weight=weight)
+        return weighed
 
     def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
