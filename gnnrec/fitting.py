@@ -250,8 +250,8 @@ def _matched(known: IdMap, new: IdMap) -> NDArray[np.int64]:
 
 def _as_chosen(config: RecommenderConfig, result: TrainingResult) -> RecommenderConfig:
     """Returns the options of a refit: the best number of epochs, and what was settled after training."""
-    none = ("linear_weight", "linear_low_pass", "linear_decay") if result.chosen.get("linear_part") == "none" else ()
-    return config.with_options({"epochs": result.best_epoch, **result.chosen, **dict.fromkeys(none)})
+    none = {"linear_weight": None, "linear_decay": None} if result.chosen.get("linear_part") == "none" else {}
+    return config.with_options({"epochs": result.best_epoch, **result.chosen, **none})
 
 
 def learns_from_media(config: RecommenderConfig) -> bool:

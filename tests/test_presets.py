@@ -35,7 +35,6 @@ OTHERWISE: Mapping[str, Any] = {
     "new_user_prior": 7.0,
     "linear_part": "ease",
     "linear_weight": 2.0,
-    "linear_low_pass": 0.5,
     "linear_decay": 0.5,
     "projections": {"sound": "log-mel-cnn"},
     "item_hops": 2,

@@ -112,21 +112,9 @@ class TestFit:
         assert len(final.history) == chosen.state.best_epoch
 
     def test_a_refit_forgets_the_decay_of_a_linear_part_that_does_not_pay(self, monkeypatch):
-        nothing = {"linear_part": "none", "linear_weight": None, "linear_low_pass": None, "linear_decay": None}
-        monkeypatch.setattr(
-            "gnnrec.rankers.neural_fit.best_linear_part", lambda config, *_: (None, replace(config, **nothing))
-        )
+        monkeypatch.setattr("gnnrec.rankers.neural_fit.best_linear_part", lambda *_: (None, "none", None))
         final = gr.Recommender(**QUICK, linear_decay=1.0).fit(dataset(), refit=True, progress=False)
         assert final.state.ranker.linear is None
-
-    def test_a_low_pass_filter_is_there_after_a_refit_and_a_load(self, tmp_path):
-        rec = gr.Recommender(**QUICK, linear_part="graph-filter", linear_low_pass=0.5)
-        final = rec.fit(dataset(), refit=True, progress=False)
-        assert final.state.ranker.linear.low_pass == 0.5
-        assert final.state.ranker.linear.ranker.basis.shape[1] > 1
-        final.save(tmp_path / "model")
-        users = final.state.users.ids
-        pd.testing.assert_frame_equal(gr.load(tmp_path / "model").recommend(users), final.recommend(users))
 
     def test_validation_may_hold_only_cold_items(self):
         train, valid, test = dataset().split(gr.split.cold_items(seed=2))

@@ -163,7 +163,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "without item bias": {"item_bias": False},
     "popularity as trained": {"popularity_weight": 1.0},
     "without a linear part": {"linear_part": "none"},
-    "without a low-pass filter": {"linear_low_pass": 0.0},
     "random walk for the graph filter": {"linear_part": "random-walk"},
     "without a sequence encoder": {"sequence_encoder": "none"},
     "without order of events": {"linear_decay": 0.0, "sequence_encoder": "none"},

@@ -20,8 +20,7 @@ __all__ = ["Embeddings", "GraphModel", "NewItems"]
 
 _USERS_AT_ONCE = 4096  # whose events are read in order
 _READ_BY_ALL = frozenset(
-    {"architecture", "embedding_dim", "content", "decoder"}
-    | {"linear_part", "linear_weight", "linear_low_pass", "linear_decay"}
+    {"architecture", "embedding_dim", "content", "decoder", "linear_part", "linear_weight", "linear_decay"}
 )
 
 

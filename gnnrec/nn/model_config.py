@@ -24,7 +24,6 @@ SETTLED_AFTER_TRAINING = (
     "new_user_prior",
     "linear_part",
     "linear_weight",
-    "linear_low_pass",
     "linear_decay",
 )
 _MOST_RELATION_WEIGHT = 100
@@ -69,9 +68,6 @@ class ModelConfig:
             best, or ``none``. Scores are then more than the product of the vectors.
         linear_weight: How much it counts; at 1 it spreads the items of a person as wide as the model does. ``None``:
             what ranks the validation pairs best.
-        linear_low_pass: How widely an ideal low-pass filter of 1,024 directions spreads the items of a person beside
-            ``random-walk`` or ``graph-filter``; 0: there is none. ``None``: with ``auto``, from 5,001 to 50,000 items,
-            what ranks the validation pairs best, else 0.
         linear_decay: How much less an event counts in the linear part than the next one of the same person:
             ``exp(-linear_decay)``; 0: all count alike. ``None``: what ranks the validation pairs best, and 0 in a log
             without time.
@@ -112,7 +108,6 @@ class ModelConfig:
     new_user_prior: float | None = None
     linear_part: LinearPartName = "auto"
     linear_weight: float | None = None
-    linear_low_pass: float | None = None
     linear_decay: float | None = None
     projections: Mapping[str, str] = field(default_factory=dict)
     item_hops: int = 1
@@ -154,11 +149,6 @@ class ModelConfig:
                 raise ConfigError(f"option {name!r} must not be negative, got {weight}")
         if self.linear_weight is not None and self.linear_part == "none":
             raise ConfigError("option 'linear_weight' weighs a linear part, and linear_part='none' leaves it out")
-        if self.linear_low_pass and self.linear_part not in ("auto", "random-walk", "graph-filter"):
-            raise ConfigError(
-                "option 'linear_low_pass' goes with linear_part='random-walk', 'graph-filter' or 'auto', "
-                f"not with {self.linear_part!r}"
-            )
         if self.linear_decay and self.linear_part == "none":
             raise ConfigError("option 'linear_decay' is one of the linear part, and linear_part='none' leaves it out")
         if not 0 < self.relation_weight <= _MOST_RELATION_WEIGHT:

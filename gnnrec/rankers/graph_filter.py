@@ -1,8 +1,7 @@
 """Ranks items by smoothing histories over the user–item graph with a fixed filter; nothing is trained."""
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -10,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from gnnrec.config import Range, from_dict, searched, to_dict
-from gnnrec.eigenvectors import eigenvectors, leading_directions
 from gnnrec.errors import ConfigError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.nn.operator import SparseOperator
@@ -28,10 +27,6 @@ __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
 _COST_OF_A_LOOKUP = 20
 _FEWEST_AT_ONCE = 16
 _NOTHING = 1e-5
-_FEW = 2_000  # rows or columns, of which all singular vectors are there in a second or two
-# Of the decomposition: what the filter lets through at its edge counts as little as what it just keeps out.
-_ROUNDS = 4
-_FURTHER = 32
 _MOST_REACHED = 64_000_000  # people × signals
 
 
@@ -94,18 +89,6 @@ class GraphFilterRanker(HistoryRanker):
         normalised = _normalised(task.interactions, config.user_exponent)
         basis = _top_right_singular_vectors(normalised, config.factors, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
-
-    def with_low_pass(self, factors: int, seed: int) -> Self:
-        """Returns the same filter with an ideal low-pass part of so many singular vectors, which counts once."""
-        widened = copy(self)
-        widened.basis = _top_right_singular_vectors(self.normalised, factors, seed)
-        return widened.weighing_low_pass(1.0)
-
-    def weighing_low_pass(self, weight: float) -> Self:
-        """Returns the same filter, whose ideal low-pass part counts so much."""
-        weighed = copy(self)
-        weighed.config = replace(self.config, factors=self.basis.shape[1], ideal_weight=weight)
-        return weighed
 
     def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
@@ -189,29 +172,14 @@ def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) 
     """Returns ``[num_items, factors]``; fewer columns if the matrix is of a lower rank."""
     if factors == 0:
         return torch.zeros(matrix.shape[1], 0)
-    if min(matrix.shape) > max(_FEW, factors + _FURTHER):
-        singular, right = _leading_right_singular_vectors(matrix, factors, seed)
+    if factors < min(matrix.shape):
+        start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+        _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)
     else:
-        singular, right = (part[-factors:] for part in _all_right_singular_vectors(matrix))
+        singular, right = _all_right_singular_vectors(matrix)
     # What belongs to zero is the highest frequency, which a low-pass filter must not let through.
     passing = singular > _NOTHING * singular.max(initial=0)
     return torch.from_numpy(right[passing].T.astype(np.float32, order="C"))
-
-
-def _leading_right_singular_vectors(
-    matrix: sp.csr_matrix, factors: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns ``[factors]`` singular values, ascending, and about their vectors ``[factors, num_items]``."""
-    start = np.random.default_rng(seed).standard_normal((matrix.shape[1], factors + _FURTHER), dtype=np.float32)
-    pairs = matrix.tocoo()
-    user, item, weight = (torch.from_numpy(part) for part in (pairs.row, pairs.col, pairs.data))
-    forwards = SparseOperator(torch.stack([item, user]).long(), weight, matrix.shape[::-1])
-    backwards = SparseOperator(torch.stack([user, item]).long(), weight, matrix.shape)
-    basis = leading_directions(forwards.__matmul__, backwards.__matmul__, torch.from_numpy(start), _ROUNDS)
-    stretched = forwards @ basis
-    squared, mixture = eigenvectors((stretched.T @ stretched).double())
-    vectors = basis.double() @ mixture[:, -factors:]
-    return squared[-factors:].clamp(min=0).sqrt().numpy(), vectors.T.numpy()
 
 
 def _all_right_singular_vectors(matrix: sp.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

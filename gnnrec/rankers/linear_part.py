@@ -1,6 +1,6 @@
 """Adds to the scores of a trained model what a linear model in closed form says of the same histories."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -29,7 +29,6 @@ _GRAPH_FILTERS: Mapping[str, GraphFilterConfig] = {
     "graph-filter": GraphFilterConfig(factors=0, linear_exponent=0.125, user_exponent=0.75),
 }
 _MEASURED_PEOPLE = 500
-_LOW_PASS_FACTORS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +38,12 @@ class LinearPart:
     A vector of some dozen numbers tells the taste of a person, but not every pair of items that go together; a matrix
     of items × items does. Three kinds: ``ease`` (Steck 2019, eq. 8) for small and dense logs; for any, ``random-walk``,
     three steps from the user (Cooper et al. 2014, P³), and ``graph-filter``, the linear filter of Shen et al. (2021,
-    section 4), with exponents of ours, which leans less to popular items. Beside the two latter there may be its ideal
-    low-pass filter, which knows of tastes in 1,024 directions. How they are added up is ours.
+    section 4), with exponents of ours, which leans less to popular items. How they are added up is ours.
 
     Attributes:
         name: ``random-walk``, ``graph-filter`` or ``ease``.
         ranker: The linear model, with the histories as it hears them.
         factor: How much its scores count.
-        low_pass: How widely the ideal low-pass filter spreads the items of a person, beside the rest of the part.
         decay: How much less an event counts than the next one of the same history, ``exp(-decay)``; at 0 they count
             alike, and histories are heard without an order.
     """
@@ -54,7 +51,6 @@ class LinearPart:
     name: LinearPartName
     ranker: HistoryRanker
     factor: float
-    low_pass: float = 0.0
     decay: float = 0.0
 
     @classmethod
@@ -75,24 +71,6 @@ class LinearPart:
         else:
             ranker, _ = GraphFilterRanker.fit(task, _GRAPH_FILTERS[name])
         return cls(name, ranker, _factor_of_one(ranker, task.interactions, user, item))
-
-    def with_low_pass(self, shares: Sequence[float], task: RankingTask) -> list[Self]:
-        """Returns the same with an ideal low-pass filter that spreads items by such shares of what the filter does.
-
-        Cost: nine products of the training pairs with 1,024 columns, and ``O(num_items × 1,024²)``; memory
-        ``O(num_items × 1,024)``.
-
-        Args:
-            shares: One for each part that is returned.
-            task: The training pairs.
-        """
-        assert isinstance(self.ranker, GraphFilterRanker)
-        people, known = some_people(task.interactions, _MEASURED_PEOPLE), items_with_pairs(task.interactions)
-        widened = self.ranker.with_low_pass(_LOW_PASS_FACTORS, task.seed)
-        without = self.ranker.score(people)[:, known]
-        passed = widened.score(people)[:, known] - without
-        equal = score_spread(without) / max(score_spread(passed), 1e-12)
-        return [replace(self, ranker=widened.weighing_low_pass(share * equal), low_pass=share) for share in shares]
 
     def with_decay(self, decay: float, places: sp.csr_matrix, user: Tensor, item: Tensor) -> Self:
         """Returns the same at a factor of 1, hearing histories in order.
@@ -131,7 +109,7 @@ class LinearPart:
     def state(self) -> RankerState:
         """Returns everything that :meth:`from_state` needs."""
         inner = self.ranker.state()
-        facts = {"name": self.name, "factor": self.factor, "low_pass": self.low_pass, "decay": self.decay}
+        facts = {"name": self.name, "factor": self.factor, "decay": self.decay}
         return RankerState(inner.tensors, {**facts, "facts": dict(inner.facts)})
 
     @classmethod
@@ -140,8 +118,7 @@ class LinearPart:
         name = state.facts["name"]
         kind: type[HistoryRanker] = EaseRanker if name == "ease" else GraphFilterRanker
         ranker = kind.from_state(RankerState(state.tensors, state.facts["facts"]))
-        later = {name: state.facts.get(name, 0.0) for name in ("low_pass", "decay")}  # which old formats lack
-        return cls(name, ranker, state.facts["factor"], **later)
+        return cls(name, ranker, state.facts["factor"], state.facts.get("decay", 0.0))  # before format 7 there was none
 
     @property
     def _num_items(self) -> int:

@@ -124,8 +124,17 @@ def _train_and_settle(
         with torch.no_grad():
             user = model.users_today(serving.user, serving.item, graph.histories.to("cpu"))
         serving = replace(serving, user=user)
-    linear, settled = best_linear_part(config.model, task, serving.user, serving.item, config.training.select_by)
-    config = replace(config, model=settled)
+    linear, name, weight = best_linear_part(
+        config.model.linear_part,
+        config.model.linear_weight,
+        config.model.linear_decay,
+        task,
+        serving.user,
+        serving.item,
+        config.training.select_by,
+    )
+    decay = None if linear is None else linear.decay
+    config = replace(config, model=replace(config.model, linear_part=name, linear_weight=weight, linear_decay=decay))
     if model.regresses_new_items:
         attachment, serving, config = place_new_items(model, graph, serving, task, config, linear)
     return Learned(model, serving, config, graph.shape, attachment, newcomers, linear), result

@@ -11,7 +11,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.geometric import HeteroData
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.rankers import EaseRanker, GraphFilterRanker, linear_choice, linear_part
+from gnnrec.rankers import EaseRanker, GraphFilterRanker
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
@@ -50,25 +50,6 @@ def vectors(task: RankingTask, *, tell: bool) -> tuple[torch.Tensor, torch.Tenso
     return (told + 0.01 * noise if tell else noise), torch.eye(NUM_ITEMS)
 
 
-def chosen_part(
-    kind: str,
-    weight: float | None,
-    decay: float | None,
-    task: RankingTask,
-    user: torch.Tensor,
-    item: torch.Tensor,
-    select_by: str,
-    low_pass: float | None = None,
-) -> tuple[LinearPart | None, str, float | None]:
-    """What is chosen: the part, its kind and its weight."""
-    options = {"linear_part": kind, "linear_weight": weight, "linear_low_pass": low_pass, "linear_decay": decay}
-    part, config = best_linear_part(ModelConfig(**options), task, user, item, select_by)
-    assert (config.linear_low_pass, config.linear_decay) == (
-        (None, None) if part is None else (part.low_pass, part.decay)
-    )
-    return part, config.linear_part, config.linear_weight
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
     user, item = vectors(task, tell=False)
@@ -78,7 +59,7 @@ def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
     def recall(part: LinearPart, base: torch.Tensor) -> float:
         return measured.of_scores(lambda rows: part.add_to(base[rows] @ item.T, users=rows.numpy()))["recall@1"]
 
-    part, name, weight = chosen_part(kind, None, None, task, user, item, "recall@1")
+    part, name, weight = best_linear_part(kind, None, None, task, user, item, "recall@1")
     assert part is not None
     assert name == part.name == kind
     assert weight == 0.8  # the more the better, as the vectors tell nothing
@@ -91,7 +72,7 @@ def test_it_finds_what_goes_together(task: RankingTask, kind: str) -> None:
 
 def test_nothing_is_added_where_vectors_tell_all(task: RankingTask) -> None:
     user, item = vectors(task, tell=True)
-    assert chosen_part("auto", None, None, task, user, item, "recall@1") == (None, "none", None)
+    assert best_linear_part("auto", None, None, task, user, item, "recall@1") == (None, "none", None)
 
 
 def test_items_without_interactions_have_no_say(task: RankingTask) -> None:
@@ -102,24 +83,24 @@ def test_items_without_interactions_have_no_say(task: RankingTask) -> None:
     user, item = vectors(task, tell=False)
     user = torch.cat([user, 100 * torch.ones(NUM_USERS, 1)], dim=1)
     item = torch.block_diag(item, torch.ones(5, 1))
-    part, name, weight = chosen_part("auto", None, None, with_new, user, item, "recall@1")
+    part, name, weight = best_linear_part("auto", None, None, with_new, user, item, "recall@1")
     assert part is not None
-    assert (name, weight) == chosen_part("auto", None, None, task, *vectors(task, tell=False), "recall@1")[1:]
+    assert (name, weight) == best_linear_part("auto", None, None, task, *vectors(task, tell=False), "recall@1")[1:]
 
 
 def test_a_kind_that_was_asked_for_stays_and_counts_least_where_vectors_tell_all(task: RankingTask) -> None:
     user, item = vectors(task, tell=True)
-    part, name, weight = chosen_part("ease", None, None, task, user, item, "recall@1")
+    part, name, weight = best_linear_part("ease", None, None, task, user, item, "recall@1")
     assert part is not None
     assert (name, weight) == ("ease", 0.05)
-    assert chosen_part("auto", 0.3, None, task, user, item, "recall@1")[2] == 0.3  # nor is a weight dropped
+    assert best_linear_part("auto", 0.3, None, task, user, item, "recall@1")[2] == 0.3  # nor is a weight dropped
 
 
 def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: pytest.MonkeyPatch) -> None:
     user, item = vectors(task, tell=False)
     recall = {}
     for kind in ("ease", "random-walk"):
-        part = chosen_part(kind, 0.8, None, task, user, item, "recall@1")[0]
+        part = best_linear_part(kind, 0.8, None, task, user, item, "recall@1")[0]
         assert part is not None
         assert task.validation is not None
 
@@ -127,9 +108,11 @@ def test_of_both_kinds_the_better_one_is_taken(task: RankingTask, monkeypatch: p
             return part.add_to(user[rows] @ item.T, users=rows.numpy())
 
         recall[kind] = task.validation.of_scores(score)["recall@1"]
-    assert chosen_part("auto", 0.8, None, task, user, item, "recall@1")[1] == max(recall, key=lambda kind: recall[kind])
+    assert best_linear_part("auto", 0.8, None, task, user, item, "recall@1")[1] == max(
+        recall, key=lambda kind: recall[kind]
+    )
     monkeypatch.setattr("gnnrec.rankers.linear_choice._MOST_ITEMS_FOR_EASE", NUM_ITEMS - 1)
-    assert chosen_part("auto", None, None, task, user, item, "recall@1")[1] == "random-walk"
+    assert best_linear_part("auto", None, None, task, user, item, "recall@1")[1] == "random-walk"
 
 
 @pytest.mark.parametrize(("crowd", "best"), [(0, "random-walk"), (4, "graph-filter")])
@@ -147,16 +130,16 @@ def test_the_graph_filter_is_taken_where_popular_items_lead_a_walk_astray(
     user, item = torch.rand(NUM_USERS, 1), torch.rand(NUM_ITEMS + crowd, 1) / 10  # which tell nothing
 
     def recall(kind: str) -> float:
-        part = chosen_part(kind, None, None, crowded, user, item, "recall@1")[0]  # type: ignore[arg-type]
+        part = best_linear_part(kind, None, None, crowded, user, item, "recall@1")[0]  # type: ignore[arg-type]
         assert part is not None
         return measured.of_scores(lambda rows: part.add_to(user[rows] @ item.T, users=rows.numpy()))["recall@1"]
 
     gain = recall("graph-filter") - recall("random-walk")
     assert gain > 0.1 if crowd else abs(gain) < 0.03
-    assert chosen_part("auto", None, None, crowded, user, item, "recall@1")[1] == best
+    assert best_linear_part("auto", None, None, crowded, user, item, "recall@1")[1] == best
     # A decay that the options give holds for every kind that is tried.
     in_time = replace(crowded, order=train)
-    part = chosen_part("auto", None, 0.1, in_time, user, item, "recall@1")[0]
+    part = best_linear_part("auto", None, 0.1, in_time, user, item, "recall@1")[0]
     assert part is not None
     assert (part.name, part.decay) == (best, 0.1)
 
@@ -180,8 +163,8 @@ def test_a_weight_needs_something_to_weigh() -> None:
 def test_without_validation_the_options_decide(task: RankingTask) -> None:
     user, item = vectors(task, tell=False)
     blind = replace(task, validation=None)
-    assert chosen_part("auto", None, None, blind, user, item, "recall@1")[:2] == (None, "none")
-    part, name, weight = chosen_part("ease", 0.3, None, blind, user, item, "recall@1")
+    assert best_linear_part("auto", None, None, blind, user, item, "recall@1")[:2] == (None, "none")
+    part, name, weight = best_linear_part("ease", 0.3, None, blind, user, item, "recall@1")
     assert part is not None
     assert (name, weight) == ("ease", 0.3)
 
@@ -201,70 +184,6 @@ def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str)
         )[0],
     }[kind].score(everybody)
     torch.testing.assert_close(added, part.factor * reference)
-
-
-def with_noise(seed: int = 0) -> tuple[RankingTask, torch.Tensor, torch.Tensor]:
-    """Six tastes of 20 items; a person has five items of one and five of any, and wants another one of the first."""
-    rng = np.random.default_rng(seed)
-    num_users, num_items = 900, 120
-    had, wanted = (np.zeros((num_users, num_items), dtype=np.float32) for _ in range(2))
-    liked = 20 * rng.integers(6, size=(num_users, 1)) + np.argsort(rng.random((num_users, 20)), axis=1)[:, :6]
-    np.put_along_axis(had, np.argsort(rng.random((num_users, num_items)), axis=1)[:, :5], 1, axis=1)
-    np.put_along_axis(had, liked[:, :5], 1, axis=1)
-    np.put_along_axis(wanted, liked[:, 5:], 1, axis=1)
-    had *= 1 - wanted
-    train = sp.csr_matrix(had)
-    task = RankingTask(HeteroData(), train, ValidationPairs(sp.csr_matrix(wanted), train, ("recall@10",)))
-    noise = torch.from_numpy(rng.normal(size=(num_users, num_items))).float()
-    return task, 0.01 * noise, torch.eye(num_items)
-
-
-def test_a_low_pass_filter_is_taken_where_much_of_a_history_is_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_part, "_LOW_PASS_FACTORS", 6)
-    for ease_up_to, low_pass_up_to, taken in ((120, 500, False), (119, 120, True), (100, 119, False)):
-        monkeypatch.setattr(linear_choice, "_MOST_ITEMS_FOR_EASE", ease_up_to)
-        monkeypatch.setattr(linear_choice, "_MOST_ITEMS_FOR_LOW_PASS", low_pass_up_to)
-        part = chosen_part("auto", None, None, *with_noise(), "recall@10")[0]
-        assert part is not None
-        assert (part.low_pass > 0) == taken
-    assert chosen_part("auto", None, None, *with_noise(), "recall@10", low_pass=0.0)[0].low_pass == 0  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("kind", ["random-walk", "graph-filter"])
-def test_a_low_pass_filter_spreads_items_by_its_share(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(linear_part, "_LOW_PASS_FACTORS", 6)
-    task, user, item = with_noise()
-    everybody = np.arange(task.interactions.shape[0])
-    blind = replace(task, validation=None)
-    alone, both = (
-        chosen_part(kind, 0.3, None, blind, user, item, "recall@10", low_pass=share)[0] for share in (None, 0.5)
-    )
-    assert alone is not None
-    assert both is not None
-    assert (alone.low_pass, both.low_pass) == (0.0, 0.5)
-    assert both.factor == alone.factor
-    linear = alone.ranker.score(everybody)
-    passed = both.ranker.score(everybody) - linear
-    assert (passed.std(dim=1).mean() / linear.std(dim=1).mean()).item() == pytest.approx(0.5, rel=0.05)
-    # It is r D^-1/2 V Vᵀ D^1/2, where V holds the leading right singular vectors of the normalised pairs.
-    pairs = task.interactions.toarray()
-    of_users, of_items = pairs.sum(axis=1, keepdims=True), pairs.sum(axis=0)
-    exponent = {"random-walk": 0.5, "graph-filter": 0.375}[kind]
-    basis = np.linalg.svd(pairs / of_users**exponent / np.sqrt(of_items))[2][:6].T
-    expected = pairs / np.sqrt(of_items) @ basis @ basis.T * np.sqrt(of_items)
-    cosine = (passed.numpy() * expected).sum() / np.linalg.norm(passed) / np.linalg.norm(expected)
-    assert cosine == pytest.approx(1, abs=1e-4)
-    again = LinearPart.from_state(both.state())
-    torch.testing.assert_close(again.ranker.score(everybody), both.ranker.score(everybody))
-    assert again.low_pass == 0.5
-
-
-def test_a_low_pass_filter_needs_a_filter_beside_it() -> None:
-    for kind in ("none", "ease"):
-        with pytest.raises(ConfigError, match=rf"'linear_low_pass' goes with .*not with '{kind}'"):
-            ModelConfig(linear_part=kind, linear_low_pass=0.5)
-    with pytest.raises(ConfigError, match=r"'linear_low_pass'.*negative"):
-        ModelConfig(linear_low_pass=-0.5)
 
 
 def changed_tastes(*, in_time: bool) -> tuple[RankingTask, torch.Tensor, torch.Tensor]:
@@ -301,15 +220,15 @@ def test_what_came_last_counts_most_where_tastes_change(kind: str) -> None:
     def recall(part: LinearPart) -> float:
         return measured.of_scores(lambda rows: part.add_to(nobody[rows], users=rows.numpy()))["recall@3"]
 
-    part = chosen_part(kind, None, None, task, user, item, "recall@3")[0]
-    alike = chosen_part(kind, None, 0.0, task, user, item, "recall@3")[0]
+    part = best_linear_part(kind, None, None, task, user, item, "recall@3")[0]
+    alike = best_linear_part(kind, None, 0.0, task, user, item, "recall@3")[0]
     assert part is not None
     assert alike is not None
     assert (part.decay, alike.decay) == (0.3, 0.0)
     assert recall(part) > recall(alike) + 0.2
-    assert chosen_part(kind, None, 0.1, task, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
+    assert best_linear_part(kind, None, 0.1, task, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
     blind = replace(task, validation=None)
-    assert chosen_part(kind, 0.4, 0.1, blind, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
+    assert best_linear_part(kind, 0.4, 0.1, blind, user, item, "recall@3")[0].decay == 0.1  # type: ignore[union-attr]
     # A stranger with the same events is told the same, and so is somebody whose events come as an update.
     assert task.order is not None
     told = part.add_to_new(nobody.clone(), histories=task.order)
@@ -326,7 +245,7 @@ def test_all_events_count_alike_where_their_order_tells_nothing(known: str) -> N
     task, user, item = changed_tastes(in_time=known == "in no order")
     if known == "in no order":
         task = replace(task, order=None)
-    part = chosen_part("auto", None, None, task, user, item, "recall@3")[0]
+    part = best_linear_part("auto", None, None, task, user, item, "recall@3")[0]
     assert part is not None
     assert part.decay == 0
 
@@ -341,7 +260,7 @@ def test_a_decay_needs_a_linear_part() -> None:
 def test_a_decay_needs_an_order(task: RankingTask) -> None:
     user, item = vectors(task, tell=False)
     with pytest.raises(ConfigError, match=r"'linear_decay' is 0\.1.*no order"):
-        chosen_part("ease", 0.4, 0.1, task, user, item, "recall@1")
+        best_linear_part("ease", 0.4, 0.1, task, user, item, "recall@1")
 
 
 CONFIG = NeuralConfig(
