@@ -111,7 +111,7 @@ def evaluate_cold_start(
         ConfigError: An unknown mask.
         DataError: Something else than a state and data sets.
     """
-    _check_given(state, test=test, warm_test=warm_test, history=history)
+    _check_given(state, test, warm_test=warm_test, history=history)
     held_out = take_in(state, test, history, device=device)
     pairs, cold, hidden = held_out.pairs(test), held_out.cold, held_out.hidden(mask)
     if warm_test is not None:
@@ -161,7 +161,7 @@ def few_shot_people(
         ConfigError: ``shots`` are not different numbers of 0 or more.
         DataError: Nobody is left, or something else is given than a state and a data set.
     """
-    _check_given(state, test=test)
+    _check_given(state, test)
     unseen = state.users.find(test.users.ids) < 0
     item = state.items.find(test.items.ids)
     usable = unseen[test.events.user_index] & (item >= 0)[test.events.item_index]
@@ -224,7 +224,7 @@ def few_shot_items(
         DataError: No item is left, or something else is given than a state and a data set.
         UnsupportedError: None is, since the ranker cannot take in new items.
     """
-    _check_given(state, test=test)
+    _check_given(state, test)
     held_out = take_in(state, test, device=device)
     ranked = held_out.candidates(candidates)
     grown, cold = held_out.state, held_out.cold[: len(held_out.state.items)]
@@ -261,10 +261,10 @@ def few_shot_items(
     return {count: measure(count) for count in shots}
 
 
-def _check_given(state: RecommenderState, **datasets: Any) -> None:
+def _check_given(state: RecommenderState, test: Dataset, **optional: Any) -> None:
     if not isinstance(state, RecommenderState):
         raise DataError(f"state: give the fitted state, such as recommender.state, not {type(state).__name__}")
-    require_datasets(**datasets)
+    require_datasets(test=test, optional=optional)
 
 
 def _most(shots: Sequence[int]) -> int:

@@ -507,7 +507,7 @@ class TestEvaluate:
         assert "2 of 3 events are not positive: weight below 4" in caplog.text
         assert rec.evaluate(gr.Dataset.from_frames(rest, positive_from=0)).num_users == 2  # who says so has it so
         found = [
-            rec.evaluate(gr.Dataset.from_frames(rest[:1]), ("mrr@40",), history=gr.Dataset.from_frames(history)).values
+            rec.evaluate(gr.Dataset.from_frames(rest[:1]), ("auc",), history=gr.Dataset.from_frames(history)).values
             for history in (rest[1:2].assign(weight=4.0), rest[1:].assign(weight=[1.0, 4.0]))
         ]
         assert found[0] != found[1]  # whom a disliked item tells of nothing
