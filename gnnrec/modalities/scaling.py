@@ -17,7 +17,7 @@ __all__ = ["FeatureScaler", "ScalingKind", "fit_scaler", "scale_features"]
 ScalingKind: TypeAlias = Literal["none", "standard", "whiten", "robust", "l2"]
 
 _LEAST_SPREAD = 1e-30  # float32 cannot hold the inverse of much less
-# A step projects all items, so its cost grows with the columns: 4,096 of them make it some ten times as long.
+# A step projects all items. On Amazon Baby an epoch takes 3 s without media, 13 with 4,096 columns and 7 with 1,024.
 _MOST_COLUMNS = 1024
 _LEAST_VARIANCE = 1e-5  # whitening stretches no direction with less than this share of the largest variance further
 
