@@ -83,6 +83,8 @@ def test_of_many_columns_the_main_directions_are_kept(wide, kind):
     projected = full.transform(other) @ main
     np.testing.assert_allclose(scaled @ scaled.T, projected @ projected.T * stretch, rtol=1e-3, atol=0.1)
     assert (fitted.transform(train) ** 2).mean() == pytest.approx((rows**2).mean(), rel=1e-4)
+    rotation = fitted.arrays["rotation"]  # of two opposite directions the same on every machine
+    assert (rotation[np.abs(rotation).argmax(axis=0), np.arange(1024)] > 0).all()
     np.testing.assert_allclose(fitted.inverse(scaled), other, atol=0.05)  # but for the noise, it is all there
 
 
