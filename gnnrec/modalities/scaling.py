@@ -151,7 +151,7 @@ def _whitening(centred: NDArray[np.float64], narrow: bool) -> NDArray[np.float64
 
 
 def _narrowing(scaled: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the main directions ``[dim, kept]`` of rows ``[num_rows, dim]``, stretched to spread as widely as these."""
+    """Returns the main directions ``[dim, kept]`` of rows ``[num_rows, dim]``, stretched to spread as wide as these."""
     variances, directions = _directions(scaled)
     kept, variance = directions[:, -_MOST_COLUMNS:], variances[-_MOST_COLUMNS:].mean()
     return kept if variance <= _LEAST_SPREAD**2 else kept * float(np.sqrt(variances.mean() / variance))
