@@ -12,7 +12,7 @@ from gnnrec.nn.fusion import FUSIONS
 
 __all__ = ["SETTLED_AFTER_TRAINING", "LinearPartName", "ModelConfig", "SequenceEncoderName"]
 
-LinearPartName: TypeAlias = Literal["auto", "none", "random-walk", "graph-filter", "ease"]
+LinearPartName: TypeAlias = Literal["auto", "none", "random-walk", "graph-filter", "low-pass", "ease"]
 SequenceEncoderName: TypeAlias = Literal["auto", "none", "gru", "transformer"]
 
 # What changes no weight of the network: validation settles it after training, where the options leave it open.
@@ -64,8 +64,8 @@ class ModelConfig:
         new_user_prior: As how many events the average person counts in the vector of a new one; ``None``: what ranks
             best for known people on validation when only 1, 3 or 10 of their events are told.
         linear_part: What a linear model in closed form says of a history is added to the scores: ``random-walk``,
-            ``graph-filter`` or ``ease`` (``gnnrec.rankers.linear_part``), ``auto``: what ranks the validation pairs
-            best, or ``none``. Scores are then more than the product of the vectors.
+            ``graph-filter``, ``low-pass`` or ``ease`` (``gnnrec.rankers.linear_part``), ``auto``: what ranks the
+            validation pairs best, or ``none``. Scores are then more than the product of the vectors.
         linear_weight: How much it counts; at 1 it spreads the items of a person as wide as the model does. ``None``:
             what ranks the validation pairs best.
         linear_decay: How much less an event counts in the linear part than the next one of the same person:

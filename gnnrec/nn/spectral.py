@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnrec.eigenvectors import leading_directions
 from gnnrec.nn.operator import SparseOperator
 
 __all__ = ["spectral_embeddings"]
@@ -43,9 +44,7 @@ def spectral_embeddings(interactions: SparseOperator, degree: Tensor, num_users:
         return (interactions @ torch.cat([users, users.new_zeros(num_items, users.shape[1])]))[num_users:]
 
     rank = min(dim + _FURTHER, num_users, num_items)
-    basis = torch.linalg.qr(torch.randn(num_items, rank, device=degree.device)).Q
-    for _ in range(_ROUNDS):
-        basis = torch.linalg.qr(items_of(users_of(basis))).Q
+    basis = leading_directions(users_of, items_of, torch.randn(num_items, rank, device=degree.device), _ROUNDS)
     user, value, mixture = torch.linalg.svd(users_of(basis), full_matrices=False)
     kept = min(dim, rank)
     root = value[:kept].sqrt()

@@ -1,7 +1,8 @@
 """Ranks items by smoothing histories over the user–item graph with a fixed filter; nothing is trained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self
 
@@ -9,10 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from gnnrec.config import Range, from_dict, searched, to_dict
+from gnnrec.eigenvectors import eigenvectors, leading_directions
 from gnnrec.errors import ConfigError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.nn.operator import SparseOperator
@@ -27,6 +28,10 @@ __all__ = ["GraphFilterConfig", "GraphFilterRanker"]
 _COST_OF_A_LOOKUP = 20
 _FEWEST_AT_ONCE = 16
 _NOTHING = 1e-5
+_FEW = 2_000  # rows or columns, of which all singular vectors are there in a second or two
+# Of the decomposition: what the filter lets through at its edge counts as little as what it just keeps out.
+_ROUNDS = 4
+_FURTHER = 32
 _MOST_REACHED = 64_000_000  # people × signals
 
 
@@ -42,15 +47,19 @@ class GraphFilterConfig:
             popular items. At ½ both filters lean alike.
         user_exponent: Exponent γ of the user degrees: 1 as published, where a person's whole history counts as much
             as another's; smaller ones listen more to those with long histories.
+        regularisation: Added to all degrees in the ideal low-pass filter, in multiples of their mean; 0 as published.
+            It keeps people and items of few events, among which singular values are high as well, from taking up
+            directions (Amini et al. 2013, section 2; Zhang and Rohe 2018).
     """
 
     factors: int = searched(128, Range(16, 1024, log=True))
     ideal_weight: float = searched(2.0, Range(0.1, 10.0, log=True))
     linear_exponent: float = searched(0.5, Range(0.0, 1.0))
     user_exponent: float = searched(1.0, Range(0.0, 1.0))
+    regularisation: float = searched(0.0, Range(0.0, 4.0))
 
     def __post_init__(self) -> None:
-        for name in ("factors", "ideal_weight", "linear_exponent", "user_exponent"):
+        for name in ("factors", "ideal_weight", "linear_exponent", "user_exponent", "regularisation"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
 
@@ -58,10 +67,11 @@ class GraphFilterConfig:
 class GraphFilterRanker(HistoryRanker):
     """GF-CF: a linear and an ideal low-pass filter of the item graph (Shen et al. 2021, section 4, algorithm 1).
 
-    A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D^-½ V Vᵀ D^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
-    pairs over powers of the degrees of their users and items, ``V`` its top right singular vectors. The paper has
-    ``β = 0`` and ``γ = 1``; ``β = ½`` then makes the linear part a walk of three random steps. Cost: a truncated
-    decomposition once, and the paths of length three from each user who is scored; memory
+    A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D_τ^-½ V Vᵀ D_τ^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
+    pairs over powers of the degrees of their users and items. ``V`` holds the leading right singular vectors of the
+    same with ``γ = 1`` and regularised degrees ``D_τ``. The paper has ``β = 0``, ``γ = 1`` and ``D_τ = D``; ``β = ½``
+    then makes the linear part a walk of three random steps. Cost: nine products of the training pairs with ``factors``
+    columns and ``O(num_items × factors²)`` once, and the paths of length three from each user who is scored; memory
     ``O(num_edges + num_items × factors)``.
 
     Args:
@@ -81,19 +91,27 @@ class GraphFilterRanker(HistoryRanker):
         self.basis = basis
         self.config = config
         self.normalised = _normalised(graph, config.user_exponent)
-        self.item_degree = _item_degree(graph)
+        self.item_degree = _degree(graph.indices, graph.shape[1])
+        self.ideal_degree = _degree(graph.indices, graph.shape[1], config.regularisation)
 
     @classmethod
     def fit(cls, task: RankingTask, config: GraphFilterConfig) -> tuple[Self, TrainingResult | None]:
         """Decomposes the graph."""
-        normalised = _normalised(task.interactions, config.user_exponent)
-        basis = _top_right_singular_vectors(normalised, config.factors, task.seed)
+        basis = _leading_tastes(task.interactions, config.factors, config.regularisation, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
+
+    def weighing_ideal(self, weight: float) -> Self:
+        """Returns the same filter, whose ideal low-pass part counts so much."""
+        weighed = copy(self)
+        weighed.config = replace(self.config, ideal_weight=weight)
+        return weighed
 
     def from_histories(self, histories: sp.csr_matrix) -> Tensor:
         """Scores all items from histories."""
-        linear = self._around(self._linear, histories, self.config.linear_exponent)
-        return linear + self._around(self._ideal, histories, 0.5) if self.basis.shape[1] else linear
+        linear = _around(self._linear, histories, self.item_degree**self.config.linear_exponent)
+        if self.basis.shape[1] == 0:
+            return linear
+        return linear + _around(self._ideal, histories, np.sqrt(self.ideal_degree))
 
     def similar(self, item_index: NDArray[np.int64]) -> Tensor:
         """Returns rows of ``R̃ᵀR̃ + α V Vᵀ``, which is symmetric: both filters without their leaning to popular items."""
@@ -111,11 +129,6 @@ class GraphFilterRanker(HistoryRanker):
         basis = state.tensors["basis"]
         graph, interactions = (csr_matrix(name, state.tensors, len(basis)) for name in ("graph", "interactions"))
         return cls(graph, basis, interactions, from_dict(GraphFilterConfig, state.facts))
-
-    def _around(self, smooth: Callable[[sp.csr_matrix], Tensor], histories: sp.csr_matrix, exponent: float) -> Tensor:
-        """Applies ``D^-exponent · smooth · D^exponent``."""
-        weight = self.item_degree**exponent
-        return smooth(sp.csr_matrix(histories.multiply(1 / weight))) * torch.from_numpy(weight)
 
     def _linear(self, signals: sp.csr_matrix) -> Tensor:
         """Applies ``R̃ᵀR̃`` from left to right, so that nothing of size items × items is formed.
@@ -155,31 +168,55 @@ class GraphFilterRanker(HistoryRanker):
         return self.config.ideal_weight * torch.from_numpy(signals @ self.basis.numpy()) @ self.basis.T
 
 
-def _normalised(graph: sp.csr_matrix, user_exponent: float) -> sp.csr_matrix:
+def _around(smooth: Callable[[sp.csr_matrix], Tensor], histories: sp.csr_matrix, weight: NDArray[np.float32]) -> Tensor:
+    """Applies ``weight⁻¹ · smooth · weight``."""
+    return smooth(sp.csr_matrix(histories.multiply(1 / weight))) * torch.from_numpy(weight)
+
+
+def _normalised(graph: sp.csr_matrix, user_exponent: float, regularisation: float = 0.0) -> sp.csr_matrix:
     """Returns ``D_U^(-γ/2) R D^-½`` in float32."""
-    user_degree = np.diff(graph.indptr)
-    degrees = np.repeat(np.power(user_degree, user_exponent, dtype=np.float64), user_degree)
-    degrees *= _item_degree(graph)[graph.indices]
-    return sp.csr_matrix(((1 / np.sqrt(degrees)).astype(np.float32), graph.indices, graph.indptr), shape=graph.shape)
+    user_index = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
+    users = np.power(_degree(user_index, graph.shape[0], regularisation), user_exponent, dtype=np.float64)
+    items = _degree(graph.indices, graph.shape[1], regularisation)
+    data = (1 / np.sqrt(users[user_index] * items[graph.indices])).astype(np.float32)
+    return sp.csr_matrix((data, graph.indices, graph.indptr), shape=graph.shape)
 
 
-def _item_degree(graph: sp.csr_matrix) -> NDArray[np.float32]:
-    """Returns the number of users of each item, and 1 for items without."""
-    return np.maximum(np.bincount(graph.indices, minlength=graph.shape[1]), 1).astype(np.float32)
+def _degree(index: NDArray[np.integer], num_nodes: int, regularisation: float = 0.0) -> NDArray[np.float32]:
+    """Returns how many of the ends ``[num_edges]`` are each node, 1 for nodes without, and more if regularised."""
+    degree = np.bincount(index, minlength=num_nodes)
+    mean = len(index) / max(int(np.count_nonzero(degree)), 1)
+    return (np.maximum(degree, 1) + regularisation * mean).astype(np.float32)
 
 
-def _top_right_singular_vectors(matrix: sp.csr_matrix, factors: int, seed: int) -> Tensor:
-    """Returns ``[num_items, factors]``; fewer columns if the matrix is of a lower rank."""
+def _leading_tastes(graph: sp.csr_matrix, factors: int, regularisation: float, seed: int) -> Tensor:
+    """Returns ``V [num_items, factors]``; fewer columns if the graph is of a lower rank."""
+    matrix = _normalised(graph, 1.0, regularisation)
     if factors == 0:
         return torch.zeros(matrix.shape[1], 0)
-    if factors < min(matrix.shape):
-        start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-        _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)
+    if min(matrix.shape) > max(_FEW, factors + _FURTHER):
+        singular, right = _leading_right_singular_vectors(matrix, factors, seed)
     else:
-        singular, right = _all_right_singular_vectors(matrix)
+        singular, right = (part[-factors:] for part in _all_right_singular_vectors(matrix))
     # What belongs to zero is the highest frequency, which a low-pass filter must not let through.
     passing = singular > _NOTHING * singular.max(initial=0)
     return torch.from_numpy(right[passing].T.astype(np.float32, order="C"))
+
+
+def _leading_right_singular_vectors(
+    matrix: sp.csr_matrix, factors: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns ``[factors]`` singular values, ascending, and about their vectors ``[factors, num_items]``."""
+    start = np.random.default_rng(seed).standard_normal((matrix.shape[1], factors + _FURTHER), dtype=np.float32)
+    pairs = matrix.tocoo()
+    user, item, weight = (torch.from_numpy(part) for part in (pairs.row, pairs.col, pairs.data))
+    forwards = SparseOperator(torch.stack([item, user]).long(), weight, matrix.shape[::-1])
+    backwards = SparseOperator(torch.stack([user, item]).long(), weight, matrix.shape)
+    basis = leading_directions(forwards.__matmul__, backwards.__matmul__, torch.from_numpy(start), _ROUNDS)
+    stretched = forwards @ basis
+    squared, mixture = eigenvectors((stretched.T @ stretched).double())
+    vectors = basis.double() @ mixture[:, -factors:]
+    return squared[-factors:].clamp(min=0).sqrt().numpy(), vectors.T.numpy()
 
 
 def _all_right_singular_vectors(matrix: sp.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

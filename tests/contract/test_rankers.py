@@ -39,7 +39,7 @@ def test_neural_presets(name: str) -> None:
     check_ranker(NeuralRanker, short(NEURAL[name]))
 
 
-@pytest.mark.parametrize("part", ["ease", "random-walk", "graph-filter"])
+@pytest.mark.parametrize("part", ["ease", "random-walk", "graph-filter", "low-pass"])
 def test_the_default_with_a_linear_part(part: str) -> None:
     options = {"linear_part": part, "linear_weight": 0.5}
     check_ranker(NeuralRanker, short(NEURAL["gnnrec"].with_options(options)))

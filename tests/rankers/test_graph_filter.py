@@ -5,23 +5,25 @@ import torch
 
 import gnnrec as gr
 from gnnrec.errors import ConfigError
-from gnnrec.rankers import GraphFilterRanker, RankingTask
+from gnnrec.rankers import GraphFilterRanker, RankingTask, graph_filter
 from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.testing import PlantedGraph
 
 EVERYBODY = np.arange(120)
-CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3, user_exponent=0.6)
+CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3, user_exponent=0.6, regularisation=0.7)
 
 
 def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.ndarray, np.ndarray]:
     """The filter of histories, and its symmetric form, as items × items matrices."""
     dense = train.toarray().astype(np.float64)
     user_degree, item_degree = (np.maximum(dense.sum(axis=axis), 1) for axis in (1, 0))
+    more = (config.regularisation * degree[degree > 0].mean() for degree in (dense.sum(axis=1), dense.sum(axis=0)))
+    of_users, of_items = (degree + added for degree, added in zip((user_degree, item_degree), more, strict=True))
     normalised = dense / np.sqrt(np.outer(user_degree**config.user_exponent, item_degree))
-    basis = np.linalg.svd(normalised)[2][: config.factors].T
+    basis = np.linalg.svd(dense / np.sqrt(np.outer(of_users, of_items)))[2][: config.factors].T
     linear, ideal = normalised.T @ normalised, config.ideal_weight * basis @ basis.T
     leaning = item_degree[None, :] / item_degree[:, None]
-    return linear * leaning**config.linear_exponent + ideal * leaning**0.5, linear + ideal
+    return linear * leaning**config.linear_exponent + ideal * np.sqrt(of_items / of_items[:, None]), linear + ideal
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,20 @@ def test_factors_beyond_the_rank_are_left_out(num_users: int, planted: PlantedGr
     linear, _ = GraphFilterRanker.fit(RankingTask(planted.graph, train), GraphFilterConfig(ideal_weight=0.0))
     ideal = ranker.score(np.arange(num_users)) - linear.score(np.arange(num_users))
     np.testing.assert_allclose(ideal, config.ideal_weight * train.toarray(), atol=1e-5)
+
+
+def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.integers(4, size=300), rng.integers(4, size=200)
+    chosen = rng.random((300, 200)) < np.where(group[0][:, None] == group[1], 0.4, 0.05)
+    graph = sp.csr_matrix(chosen.astype(np.float32))
+    monkeypatch.setattr(graph_filter, "_FEW", 100)
+    basis = graph_filter._leading_tastes(graph, 4, regularisation=0.5, seed=0).numpy()
+    of_users, of_items = (chosen.sum(axis=axis) for axis in (1, 0))
+    raised = np.outer(of_users + of_users.mean() / 2, of_items + of_items.mean() / 2)
+    exact = np.linalg.svd(chosen / np.sqrt(raised))[2][:4]  # one direction for each group, far ahead of all others
+    np.testing.assert_allclose(basis @ basis.T, exact.T @ exact, atol=1e-3)
+    assert abs(basis[:, -1] @ exact[0]) > 0.999  # the widest comes last
 
 
 def test_one_seed_gives_one_basis(task: RankingTask, fitted: GraphFilterRanker) -> None:

@@ -11,7 +11,7 @@ from gnnrec.errors import ConfigError
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.geometric import HeteroData
 from gnnrec.nn.model_config import ModelConfig
-from gnnrec.rankers import EaseRanker, GraphFilterRanker
+from gnnrec.rankers import EaseRanker, GraphFilterRanker, linear_choice, linear_part
 from gnnrec.rankers.base import RankingTask
 from gnnrec.rankers.ease import EaseConfig
 from gnnrec.rankers.graph_filter import GraphFilterConfig
@@ -24,7 +24,7 @@ from gnnrec.training.config import TrainingConfig
 
 NUM_USERS, NUM_PAIRS = 400, 20
 NUM_ITEMS = 2 * NUM_PAIRS
-KINDS = ("ease", "random-walk", "graph-filter")
+KINDS = ("ease", "random-walk", "graph-filter", "low-pass")
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +182,57 @@ def test_at_weight_1_both_spread_the_items_equally(task: RankingTask, kind: str)
         "graph-filter": GraphFilterRanker.fit(
             task, GraphFilterConfig(factors=32, ideal_weight=0.0, linear_exponent=0.125, user_exponent=0.75)
         )[0],
+        "low-pass": balanced_filters(task),
     }[kind].score(everybody)
     torch.testing.assert_close(added, part.factor * reference)
+
+
+def balanced_filters(task: RankingTask, factors: int = 1536) -> GraphFilterRanker:
+    """Both filters of Shen et al., which spread the items of a person equally wide."""
+    everybody = np.arange(task.interactions.shape[0])
+
+    def filters(weight: float) -> GraphFilterRanker:
+        config = GraphFilterConfig(
+            factors=factors, ideal_weight=weight, linear_exponent=0.125, user_exponent=0.75, regularisation=1.0
+        )
+        return GraphFilterRanker.fit(task, config)[0]
+
+    linear, both = (filters(weight).score(everybody) for weight in (0.0, 1.0))
+    spread_out, passed = (scores.std(dim=1, correction=0).mean().item() for scores in (linear, both - linear))
+    return filters(spread_out / passed)
+
+
+def with_noise() -> tuple[RankingTask, torch.Tensor, torch.Tensor]:
+    """Six tastes of 20 items; a person has five items of one and five of any, and wants another one of the first."""
+    rng = np.random.default_rng(0)
+    num_users, num_items = 900, 120
+    had, wanted = (np.zeros((num_users, num_items), dtype=np.float32) for _ in range(2))
+    liked = 20 * rng.integers(6, size=(num_users, 1)) + np.argsort(rng.random((num_users, 20)), axis=1)[:, :6]
+    np.put_along_axis(had, np.argsort(rng.random((num_users, num_items)), axis=1)[:, :5], 1, axis=1)
+    np.put_along_axis(had, liked[:, :5], 1, axis=1)
+    np.put_along_axis(wanted, liked[:, 5:], 1, axis=1)
+    had *= 1 - wanted
+    train = sp.csr_matrix(had)
+    task = RankingTask(HeteroData(), train, ValidationPairs(sp.csr_matrix(wanted), train, ("recall@10",)))
+    noise = torch.from_numpy(rng.normal(size=(num_users, num_items))).float()
+    return task, 0.01 * noise, torch.eye(num_items)
+
+
+def test_a_low_pass_filter_is_taken_where_much_of_a_history_is_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, user, item = with_noise()
+    few = replace(linear_part._GRAPH_FILTERS["low-pass"], factors=6)
+    monkeypatch.setitem(linear_part._GRAPH_FILTERS, "low-pass", few)  # type: ignore[arg-type]
+    monkeypatch.setattr(linear_choice, "_MOST_ITEMS_FOR_EASE", 100)
+    for sizes, taken in ((range(120, 121), True), (range(121, 500), False), (range(120), False)):
+        monkeypatch.setattr(linear_choice, "_ITEMS_FOR_LOW_PASS", sizes)
+        name = best_linear_part("auto", None, None, task, user, item, "recall@10")[1]
+        assert (name == "low-pass") == taken
+    part = LinearPart.fit("low-pass", task, user, item)
+    everybody = np.arange(900)
+    expected = balanced_filters(task, 6).score(everybody)
+    torch.testing.assert_close(part.ranker.score(everybody), expected, rtol=0.02, atol=0.02)
+    again = LinearPart.from_state(part.state())
+    assert torch.equal(again.ranker.score(everybody), part.ranker.score(everybody))
 
 
 def changed_tastes(*, in_time: bool) -> tuple[RankingTask, torch.Tensor, torch.Tensor]:
