@@ -107,6 +107,22 @@ def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(monkeypatch)
     assert abs(basis[:, -1] @ exact[0]) > 0.999  # the widest comes last
 
 
+def test_regularised_degrees_keep_tiny_parts_from_taking_up_directions() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(4), 75), np.repeat(np.arange(4), 50)
+    chosen = rng.random((300, 200)) < np.where(group[0][:, None] == group[1], 0.3, 0.03)
+    alone = sp.eye(30)  # people with one item that nobody else has: a singular value of 1 each
+    graph = sp.csr_matrix(sp.block_diag([sp.csr_matrix(chosen), alone]).astype(np.float32))
+    tastes = np.eye(4)[group[1]] / np.sqrt(50)  # one direction for each group of items
+
+    def heard(regularisation: float) -> float:
+        basis = graph_filter._leading_tastes(graph, 4, regularisation, seed=0).numpy()
+        return float(np.square(basis[:200].T @ tastes).sum() / 4)  # 1: they span the same space
+
+    assert heard(1.0) > 0.9
+    assert heard(0.0) < 0.3
+
+
 def test_one_seed_gives_one_basis(task: RankingTask, fitted: GraphFilterRanker) -> None:
     assert torch.equal(GraphFilterRanker.fit(task, CONFIG)[0].basis, fitted.basis)
 
