@@ -103,7 +103,8 @@ def measure_dataset(name: str, chosen: argparse.Namespace) -> None:
         if space.name in entries or (chosen.space and space.name not in chosen.space):
             continue
         media = media or Media.encode(benchmark)
-        log_test_reading(chosen.results, Fit(name, "alignment", 0, space.name), {})
+        for seed in chosen.seeds:
+            log_test_reading(chosen.results, "alignment", Fit(name, "alignment", seed, space.name), {})
         found = measure(media, space, chosen.seeds) | _surroundings()
         write_results(path, {**read_results(path), space.name: found})
         print(f"{name} · {space.name}: {found['seconds']:.1f} s a seed", flush=True)

@@ -73,7 +73,7 @@ def _steps(results: Path, fit: Fit, options: Mapping[str, Any], device: str) -> 
     fitted, facts = choose_and_fit(narrowed(model, results, fit, options, COLD_START), task, judge)
     yield facts | peak_memory()
     yield _means("valid", _views(fit, report(fitted, "train", valid)))
-    log_test_reading(results, fit, options)
+    log_test_reading(results, COLD_START.folder, fit, options)
     measured = report(fitted, "train+valid", *tests)
     views = _views(fit, measured)
     both = [views[view].values["recall@20"] for view in ("warm", "cold among all")]

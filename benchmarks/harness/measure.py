@@ -54,7 +54,7 @@ def _steps(results: Path, fit: Fit, options: Mapping[str, Any], device: str) -> 
     task = FitTask(train, valid if BENCHMARKS[fit.dataset].has_valid else None, fit.seed, device)
     fitted, facts = choose_and_fit(narrowed(model, results, fit, options, QUALITY), task)
     yield facts | peak_memory()
-    log_test_reading(results, fit, options)
+    log_test_reading(results, QUALITY.folder, fit, options)
     yield measure_on_test(fitted.score_block, task, test.interaction_matrix())
 
 

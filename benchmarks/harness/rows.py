@@ -222,10 +222,17 @@ def read_rows(results: Path, table: Table = QUALITY) -> pd.DataFrame:
     return pa.concat_tables([table.schema.empty_table(), *tables]).to_pandas()
 
 
-def log_test_reading(results: Path, fit: Fit, options: Mapping[str, Any]) -> None:
-    """Appends the line of one reading of a test set; called before the reading, so that none goes unlogged."""
+def log_test_reading(results: Path, folder: str, fit: Fit, options: Mapping[str, Any]) -> None:
+    """Appends the line of one reading of a test set; called before the reading, so that none goes unlogged.
+
+    Args:
+        results: Where the log lies.
+        folder: That of the results which the reading is for. The oldest lines do not tell it.
+        fit: What is read.
+        options: Of the model.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    line = {"date": now, "dataset": fit.dataset, "model": fit.model, "seed": fit.seed}
+    line = {"date": now, "for": folder, "dataset": fit.dataset, "model": fit.model, "seed": fit.seed}
     line |= {"variant": fit.variant, "options": dict(options)}
     results.mkdir(parents=True, exist_ok=True)
     log = os.open(results / "test-readings.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -239,4 +246,5 @@ def read_test_readings(results: Path) -> pd.DataFrame:
     """Returns the log of test readings, one row each."""
     path = results / "test-readings.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return pd.DataFrame([json.loads(line) for line in lines], columns=["date", "dataset", "model", "seed", "variant"])
+    columns = ["date", "for", "dataset", "model", "seed", "variant"]
+    return pd.DataFrame([json.loads(line) for line in lines], columns=columns)

@@ -112,8 +112,11 @@ def test_the_vectors_of_test_items_are_not_learned_from(planted):
 def test_results_that_exist_are_not_measured_again_and_make_the_page(planted, tmp_path, monkeypatch):
     command = ["--results", str(tmp_path), "--docs", str(tmp_path), "--seeds", "0", "1"]
     script.main(command)
-    readings = (tmp_path / "test-readings.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(readings) == 6
+    readings = [
+        json.loads(line) for line in (tmp_path / "test-readings.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert {line["for"] for line in readings} == {"alignment"}
+    assert [line["seed"] for line in readings] == [0, 1] * 6
     page = (tmp_path / "benchmarks-alignment.md").read_text(encoding="utf-8")
 
     monkeypatch.setattr(script, "measure", None)  # not called again

@@ -170,7 +170,7 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         columns |= {} if curve is None else dict(zip(TRADE_OFF, curve, strict=True))
         columns |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "versions": '{"torch": "9.9"}'}
         write_row(tmp_path, Fit("tiktok", model, seed, variant), columns, COLD_START)
-        log_test_reading(tmp_path, Fit("tiktok", model, seed, variant), {})
+        log_test_reading(tmp_path, "cold-start", Fit("tiktok", model, seed, variant), {})
 
     for seed, value in enumerate((0.4, 0.6)):
         given("gnnrec", seed, value, curve=([0.8, 0.4, 0.0], [0.0, value, 1.0]))

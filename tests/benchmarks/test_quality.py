@@ -254,14 +254,14 @@ def test_many_writers_leave_whole_rows_and_lines(tmp_path):
     fits = [Fit("tiktok", "gnnrec", seed % 3) for seed in range(60)]
 
     def write_and_read(fit: Fit) -> int:
-        log_test_reading(tmp_path, fit, {"x": "y" * 500})
+        log_test_reading(tmp_path, "quality", fit, {"x": "y" * 500})
         write_row(tmp_path, fit, {"status": "ok", "test recall@20, train masked, per user": [0.5] * 1000})
         return len(read_rows(tmp_path).iloc[0]["test recall@20, train masked, per user"])
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(write_and_read, fits)) == {1000}
     assert sorted(read_rows(tmp_path)["seed"]) == [0, 1, 2]
-    assert len(read_test_readings(tmp_path)) == 60
+    assert list(read_test_readings(tmp_path)["for"]) == ["quality"] * 60
     assert not list(tmp_path.glob("quality/tiktok/.*"))
 
 
@@ -303,7 +303,7 @@ def _given_row(
     slices = [{"slice": "0", "num_users": 2, "num_pairs": 2, "recall@20": 0.1}]
     slices += [{"slice": "1–3", "num_users": 4, "num_pairs": 1234, "recall@20": recall}]
     write_row(results, fit, {**measured, **facts, "slices": slices})
-    log_test_reading(results, fit, {})
+    log_test_reading(results, "quality", fit, {})
 
 
 def test_the_page_holds_the_figures_of_the_rows(tmp_path):
