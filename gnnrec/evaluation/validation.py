@@ -1,10 +1,11 @@
 """Measures user and item vectors on held-out pairs, while a model trains and right after."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,7 @@ __all__ = ["ValidationPairs", "ranks_surely_better"]
 # next seed does. What is settled after training asks forty times, so each time less.
 _MOST_USERS, _MOST_SCORES = 50_000, 2_000_000_000
 _MOST_USERS_TO_SETTLE, _MOST_SCORES_TO_SETTLE = 10_000, 400_000_000
+_SHARED_SCORES = 25_000_000  # 100 MB
 _SURELY = 2.0  # standard errors
 
 
@@ -68,6 +70,28 @@ class ValidationPairs:
         """
         found = evaluate_rankings(score, self.pairs, mask=self.mask, metrics=(metric,), candidates=candidates)
         return found.per_user[metric]
+
+    def per_user_of_each(
+        self, scores: Callable[[Tensor], Iterable[Tensor]], metric: str, *, candidates: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Returns the same of several rankings ``[num_rankings, num_with_pairs]``, whose scores share their cost.
+
+        Args:
+            scores: ``user_index [block]`` → for each ranking ``[block, num_items]``; a block has 25 million scores.
+            metric: What to measure.
+            candidates: As above.
+        """
+        people = np.flatnonzero(np.diff(self.pairs.indptr))
+        at_once = max(1, _SHARED_SCORES // self.pairs.shape[1])
+
+        def of_block(start: int) -> list[NDArray[np.float64]]:
+            rows = people[start : start + at_once]
+            block = replace(self, pairs=self.pairs[rows], mask=self.mask[rows], order=None)
+            return [
+                block.per_user(one.__getitem__, metric, candidates=candidates) for one in scores(torch.from_numpy(rows))
+            ]
+
+        return np.concatenate([of_block(start) for start in range(0, len(people), at_once)], axis=1)
 
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""
