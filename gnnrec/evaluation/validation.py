@@ -91,7 +91,7 @@ class ValidationPairs:
                 block.per_user(one.__getitem__, metric, candidates=candidates) for one in scores(torch.from_numpy(rows))
             ]
 
-        return np.concatenate([of_block(start) for start in range(0, len(people), at_once)], axis=1)
+        return np.concatenate([of_block(start) for start in range(0, max(len(people), 1), at_once)], axis=1)
 
     def among(self, item_index: NDArray[np.int64]) -> "ValidationPairs":
         """Returns the pairs of the items ``item_index [num_chosen]``, which are ranked among themselves."""

@@ -49,3 +49,12 @@ def test_rankings_that_share_their_scores_are_measured_as_each_alone(
     np.testing.assert_array_equal(found, expected)
     assert asked == sorted(set(asked))  # once each
     assert 0 < found[0].mean() != found[1].mean()
+
+
+def test_without_pairs_nobody_is_measured() -> None:
+    nothing = sp.csr_matrix((4, 9), dtype=np.float32)
+    validation = ValidationPairs(nothing, nothing, ("recall@2",))
+    found = validation.per_user_of_each(
+        lambda rows: [torch.zeros(len(rows), 9)] * 3, "recall@2", candidates=np.ones(9, dtype=bool)
+    )
+    assert found.shape == (3, 0)
