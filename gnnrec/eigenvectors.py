@@ -1,12 +1,10 @@
-"""Takes matrices apart: symmetric ones into eigenvectors, large ones into the directions in which they stretch most."""
-
-from collections.abc import Callable
+"""Takes symmetric matrices apart into eigenvectors, also those on which a fast algorithm gives up."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["eigenvectors", "leading_directions"]
+__all__ = ["eigenvectors"]
 
 
 def eigenvectors(symmetric: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,23 +21,3 @@ def eigenvectors(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         value, vector = (torch.from_numpy(part).to(symmetric) for part in np.linalg.eigh(symmetric.cpu().numpy()))
     return value, vector
-
-
-def leading_directions(
-    times: Callable[[Tensor], Tensor], transposed_times: Callable[[Tensor], Tensor], start: Tensor, rounds: int
-) -> Tensor:
-    """Returns an orthonormal basis ``[n, rank]`` of about the leading right singular vectors of a matrix ``[m, n]``.
-
-    Block power iteration of Halko et al. (2011, algorithm 4.4). Cost: ``2 · rounds`` products with ``rank`` columns,
-    and ``O(rounds · n · rank²)``.
-
-    Args:
-        times: ``[n, rank] -> [m, rank]``, the product with the matrix.
-        transposed_times: ``[m, rank] -> [n, rank]``, that with its transpose.
-        start: ``[n, rank]`` random numbers; some more columns than directions are wanted.
-        rounds: Of iteration; more where the singular values fall slowly.
-    """
-    basis: Tensor = torch.linalg.qr(start).Q
-    for _ in range(rounds):
-        basis = torch.linalg.qr(transposed_times(times(basis))).Q
-    return basis

@@ -76,7 +76,7 @@ def test_a_module_imports_nothing_above_it(module: str) -> None:
 
 def test_the_networks_know_nothing_of_data() -> None:
     used = set().union(*(IMPORTS[module] for module in IMPORTS if part(module) == "nn"))
-    assert {part(module) for module in used} <= {"nn", "errors", "config", "geometric", "eigenvectors"}
+    assert {part(module) for module in used} <= {"nn", "errors", "config", "geometric"}
 
 
 def test_parts_import_each_other_in_no_circle() -> None:

@@ -1,12 +1,13 @@
 """Finds first embeddings of users and items in closed form, from the spectrum of their interactions."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from gnnrec.eigenvectors import leading_directions
 from gnnrec.nn.operator import SparseOperator
 
-__all__ = ["spectral_embeddings"]
+__all__ = ["leading_directions", "spectral_embeddings"]
 
 # Rounds of power iteration and further directions: where training goes on from them, the leading singular vectors
 # need not be exact to more than a few per cent.
@@ -53,3 +54,23 @@ def spectral_embeddings(interactions: SparseOperator, degree: Tensor, num_users:
     longer = [side * length for side, length in zip(sides, lengths, strict=True)]
     unit = torch.cat([side / side.norm(dim=1).mean().clamp(min=1e-12) for side in longer])
     return torch.nn.functional.pad(unit, (0, dim - kept))
+
+
+def leading_directions(
+    times: Callable[[Tensor], Tensor], transposed_times: Callable[[Tensor], Tensor], start: Tensor, rounds: int
+) -> Tensor:
+    """Returns an orthonormal basis ``[n, rank]`` of about the leading right singular vectors of a matrix ``[m, n]``.
+
+    Block power iteration of Halko et al. (2011, algorithm 4.4). Cost: ``2 · rounds`` products with ``rank`` columns,
+    and ``O(rounds · n · rank²)``.
+
+    Args:
+        times: ``[n, rank] -> [m, rank]``, the product with the matrix.
+        transposed_times: ``[m, rank] -> [n, rank]``, that with its transpose.
+        start: ``[n, rank]`` random numbers; some more columns than directions are wanted.
+        rounds: Of iteration; more where the singular values fall slowly.
+    """
+    basis: Tensor = torch.linalg.qr(start).Q
+    for _ in range(rounds):
+        basis = torch.linalg.qr(transposed_times(times(basis))).Q
+    return basis

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnnrec.config import Range, from_dict, searched, to_dict
-from gnnrec.eigenvectors import eigenvectors, leading_directions
+from gnnrec.eigenvectors import eigenvectors
 from gnnrec.errors import ConfigError
 from gnnrec.named_tensors import csr_matrix, csr_tensors
 from gnnrec.nn.operator import SparseOperator
+from gnnrec.nn.spectral import leading_directions
 from gnnrec.rankers.base import RankerState, RankingTask
 from gnnrec.rankers.history_ranker import HistoryRanker
 from gnnrec.training.loop import TrainingResult
