@@ -17,7 +17,7 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
-_FACTORS = [16, 128, 1024]
+_FACTORS = [16, 64, 256, 1024]
 _NEIGHBOURS = [20, 50, 100, 200, 500]
 _ALS_RIDGES = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
 _ALS_WEIGHTS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]

@@ -1,7 +1,8 @@
 """Tells what room new items in a list cost the known ones: for every offset between the two at once, exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,17 @@ class TradeOff:
     known_share: NDArray[np.float64]
     new_limit: NDArray[np.float64]
     new_share: NDArray[np.float64]
+
+    @classmethod
+    def mean(cls, parts: Sequence["TradeOff"]) -> Self:
+        """Returns the means of both recalls over several lists of one length, at one offset for all."""
+        steps = []
+        for limit, share in (("known_limit", "known_share"), ("new_limit", "new_share")):
+            limits = np.concatenate([getattr(part, limit) for part in parts])
+            shares = np.concatenate([getattr(part, share) for part in parts]) / len(parts)
+            order = np.argsort(limits, kind="stable")
+            steps += [limits[order], shares[order]]
+        return cls(parts[0].k, *steps)
 
     def known_recall(self, offset: float) -> float:
         """Returns the recall of known items, new ones ranked beside them, with the offset."""

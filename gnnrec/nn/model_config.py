@@ -59,7 +59,7 @@ class ModelConfig:
             when they play new ones.
         known_content_taste: The same for items that training knew. ``None``: what ranks the validation pairs best.
         new_item_offset: Added to the scores of items without interactions; ``None``: as much as known items can afford,
-            measured on validation pairs. Where the catalogue has few new items, a fifth of the known ones play them.
+            measured on validation pairs. Where the catalogue has few new items, a quarter of the known ones play them.
         new_item_price: Share of the recall of known items that places for new ones may cost.
         new_user_prior: As how many events the average person counts in the vector of a new one; ``None``: what ranks
             best for known people on validation when only 1, 3 or 10 of their events are told.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gnnrec.data.pairs import only_items
 from gnnrec.evaluation.metrics import parse_metric
-from gnnrec.evaluation.trade_off import trade_off
+from gnnrec.evaluation.trade_off import TradeOff, trade_off
 from gnnrec.evaluation.validation import ValidationPairs
 from gnnrec.rankers.fold_in import content_tastes
 from gnnrec.rankers.linear_part import LinearPart
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Where they rank equally well the first one stays: as in training.
 _POPULARITY_WEIGHTS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 2.0, 3.0, 5.0)
 _CONTENT_TASTES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-_SIMULATED_SHARE = 0.2  # of the known items play new ones
+_GROUPS = 4  # of known items, which play new ones in turn
 _ENOUGH_PAIRS_ON_NEW_ITEMS = 100
 _ENOUGH_NEW_ITEMS = 0.05  # times as many as known ones
 _USUAL_LENGTH = 20  # of a list
@@ -90,7 +90,7 @@ def best_content_taste(
 ) -> float:
     """Returns how much the likeness of a new item's content to that of a history should count in its score.
 
-    Validation pairs on items that training did not see say it best. Where they are few, each fifth of the known items
+    Validation pairs on items that training did not see say it best. Where they are few, each quarter of the known items
     in turn plays new ones: its items are scored by what is predicted of them when they are left out, and tell nothing
     of anybody's taste. Items are ranked among those of their kind. Cost: six validations on at most 10,000 users.
 
@@ -107,9 +107,7 @@ def best_content_taste(
     if validation.among(predicted.new.numpy()).pairs.nnz >= _ENOUGH_PAIRS_ON_NEW_ITEMS:
         groups = [(predicted.new, predicted.placed)]
     else:
-        shuffled = torch.randperm(len(predicted.known), generator=torch.Generator().manual_seed(0))
-        folds = shuffled.tensor_split(round(1 / _SIMULATED_SHARE))
-        groups = [(predicted.known[fold], predicted.left_out[fold]) for fold in folds]
+        groups = _playing_new(predicted, len(content) - len(predicted.new))
     quality = dict.fromkeys(_CONTENT_TASTES, 0.0)
     for group, vectors in groups:
         plays_new = np.zeros(len(content), dtype=np.bool_)
@@ -185,9 +183,10 @@ def best_new_item_offset(
     """Returns the largest offset to the scores of new items that known items can afford.
 
     New items of the catalogue compete with the known ones as they will. Where there are few of them, as good as all new
-    items are still to come: a fifth of the known items plays them, scored by what is predicted of them when they are
-    left out, and as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste. The offset
-    may grow until the others lose the price. Cost: one validation on at most 10,000 users.
+    items are still to come: each quarter of the known items in turn plays them, scored by what is predicted of them
+    when they are left out, and as if nobody had chosen them, so they are hidden from nobody and tell of nobody's taste.
+    The offset may grow until the others lose the price, on average over the quarters. Cost: at most four validations on
+    at most 10,000 users.
 
     Args:
         validation: Held-out pairs.
@@ -200,29 +199,31 @@ def best_new_item_offset(
         price: Share of the recall on known items that may be lost.
         select_by: The metric in whose first k places they lose it; 20 for one that has no k.
     """
-    new, placed = predicted.new, predicted.placed
-    ranked, num_known = np.ones(len(item), dtype=np.bool_), len(item) - len(new)
-    if len(new) < _ENOUGH_NEW_ITEMS * num_known:
-        ranked[new.numpy()] = False
-        shuffled = torch.randperm(len(predicted.known), generator=torch.Generator().manual_seed(0))
-        chosen = shuffled[: round(_SIMULATED_SHARE * num_known)]
-        new, placed = predicted.known[chosen], predicted.left_out[chosen]
-    is_new = np.zeros(len(item), dtype=np.bool_)
-    is_new[new.numpy()] = True
+    ranked, num_known = np.ones(len(item), dtype=np.bool_), len(item) - len(predicted.new)
+    groups = [(predicted.new, predicted.placed)]
+    if len(predicted.new) < _ENOUGH_NEW_ITEMS * num_known:
+        ranked[predicted.new.numpy()] = False
+        groups = _playing_new(predicted, num_known)
     people, validation = validation.of_items(ranked).for_settling()
-    histories = only_items(validation.mask, ~is_new)
-    person = torch.cat([content_tastes(histories, content), user[torch.from_numpy(people)]], dim=1)
-    absent = torch.from_numpy(np.flatnonzero(~ranked))
-
-    def score(rows: Tensor) -> Tensor:
-        scores = person[rows] @ item.T
-        if linear is not None:
-            scores = linear.add_to(scores, users=people[rows.numpy()])
-        scores[:, new] = person[rows] @ placed.T
-        return scores.index_fill_(1, absent, -torch.inf)
-
+    user, absent = user[torch.from_numpy(people)], torch.from_numpy(np.flatnonzero(~ranked))
     k = parse_metric(select_by)[1] or _USUAL_LENGTH
-    trade = trade_off(score, validation.pairs, is_new, mask=histories, k=k)
+
+    def trade_with(new: Tensor, placed: Tensor) -> TradeOff:
+        is_new = np.zeros(len(item), dtype=np.bool_)
+        is_new[new.numpy()] = True
+        histories = only_items(validation.mask, ~is_new)
+        person = torch.cat([content_tastes(histories, content), user], dim=1)
+
+        def score(rows: Tensor) -> Tensor:
+            scores = person[rows] @ item.T
+            if linear is not None:
+                scores = linear.add_to(scores, users=people[rows.numpy()])
+            scores[:, new] = person[rows] @ placed.T
+            return scores.index_fill_(1, absent, -torch.inf)
+
+        return trade_off(score, validation.pairs, is_new, mask=histories, k=k)
+
+    trade = TradeOff.mean([trade_with(*group) for group in groups])
     alone = trade.known_recall(-np.inf)
     offset = trade.largest_offset((1 - price) * alone)
     logger.info(
@@ -230,3 +231,13 @@ def best_new_item_offset(
         *(offset, trade.known_recall(offset), k, alone, trade.new_recall(offset)),
     )
     return offset
+
+
+def _playing_new(predicted: Predicted, num_known: int) -> list[tuple[Tensor, Tensor]]:
+    """Returns the groups of known items that play new ones, each with what is predicted of it when it is left out.
+
+    Each is about a quarter of all known items, so there are fewer of them where some alone were predicted.
+    """
+    shuffled = torch.randperm(len(predicted.known), generator=torch.Generator().manual_seed(0))
+    num_groups = max(1, round(_GROUPS * len(shuffled) / max(1, num_known)))
+    return [(predicted.known[group], predicted.left_out[group]) for group in shuffled.tensor_split(num_groups)]

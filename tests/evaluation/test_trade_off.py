@@ -76,6 +76,23 @@ def test_both_recalls_are_those_of_rankings_at_any_offset(order, pairs, mask, ne
     assert (frame["new"].diff().dropna() >= -1e-9).all()
 
 
+def test_the_mean_of_several_lists_has_the_mean_of_both_recalls_at_any_offset():
+    generator = np.random.default_rng(0)
+
+    def one_list(num_new: int) -> TradeOff:
+        scores = torch.from_numpy(generator.normal(size=(NUM_USERS, NUM_ITEMS)))
+        pairs = sparse(generator.random((NUM_USERS, NUM_ITEMS)) < 0.4)
+        nothing = sparse(np.zeros((NUM_USERS, NUM_ITEMS)))
+        return trade_off(lambda users: scores[users], pairs, np.arange(NUM_ITEMS) < num_new, mask=nothing, k=2)
+
+    parts = [one_list(3), one_list(4)]
+    mean = TradeOff.mean(parts)
+    assert mean.k == 2
+    for offset in np.linspace(-3, 3, 25):
+        assert mean.known_recall(offset) == pytest.approx(np.mean([part.known_recall(offset) for part in parts]))
+        assert mean.new_recall(offset) == pytest.approx(np.mean([part.new_recall(offset) for part in parts]))
+
+
 def test_of_equal_items_only_those_that_have_a_place_are_found():
     """Four new items score alike for everybody, and two fit into the list."""
     new = np.arange(8) >= 4
