@@ -46,8 +46,8 @@ _INTRODUCTION = """# Benchmarks of cold start
 - Presets run as they come; of those with a grid, the candidate with the best recall@20 of the new items of the
   validation part among all items is kept. The options with which `gnnrec` comes were found on validation pairs of these
   data sets, those of the references were not. Training and validation pairs are hidden from the rankings.
-- ± is the standard deviation over seeds. Comparisons are of each user's recall@20 of new items, averaged over the
-  seeds (of variants, over those that both have), by a paired bootstrap over users: difference, 95 % interval, p-value.
+- ± is the standard deviation over seeds. Comparisons are of each user's recall@20, averaged over the seeds (of
+  variants, over those that both have), by a paired bootstrap over users: difference, 95 % interval, p-value.
 - Who shows more new items finds more of them, and less of the rest. So a curve shows, for each model, both recalls as
   an offset to the scores of all new items grows; a dot is the list as the model gives it. "At its warm recall" is read
   off the curve where its warm recall is that of the other model as it comes. "Area" is that under the curve (Chao et
@@ -109,7 +109,7 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
     for name, line in summary.iterrows():
         cells = [f"`{name}`" if by == "model" else name or "as it comes", groups["seed"].nunique()[name]]
         cells += [*(markdown.mean(line, column) for column in _FIGURES), markdown.number(line[_CHOICE])]
-        for view in VIEWS[1:]:
+        for view in (*VIEWS[1:], VIEWS[0]):
             if name == reference or reference not in summary.index:
                 cells.append("")
                 continue
@@ -123,7 +123,7 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
     header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
     header += ["warm recall@20", "harmonic", "area", "validation recall@20 among all"]
     against = "`gnnrec`" if by == "model" else "the model as it comes"
-    header += [f"{against} against it, among cold", f"{against} against it, among all"]
+    header += [f"{against} against it, {view}" for view in ("among cold", "among all", "warm")]
     return markdown.table(header, lines)
 
 
