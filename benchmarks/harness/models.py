@@ -17,7 +17,7 @@ def _grid(**values: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
-_FACTORS = [16, 64, 256, 1024]
+_LINEAR_PART = {"linear_exponent": 0.125, "user_exponent": 0.75}
 _NEIGHBOURS = [20, 50, 100, 200, 500]
 _ALS_RIDGES = [0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0]
 _ALS_WEIGHTS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
@@ -27,13 +27,10 @@ _RIDGES = [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 GRIDS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "ease": _grid(l2=_RIDGES),
     # The exponents as they come, and those of the linear part of gnnrec.
-    "graph-filter": _grid(factors=_FACTORS, ideal_weight=[0.3, 1.0, 3.0], regularisation=[0.0, 1.0])
-    + _grid(
-        factors=_FACTORS,
-        ideal_weight=[0.3, 1.0, 3.0],
-        regularisation=[0.0, 1.0],
-        linear_exponent=[0.125],
-        user_exponent=[0.75],
+    "graph-filter": tuple(
+        {**size, **exponents}
+        for exponents in ({}, _LINEAR_PART, {**_LINEAR_PART, "ideal_user_exponent": 0.75})
+        for size in _grid(factors=[16, 64, 256, 1024], ideal_weight=[1.0, 3.0], regularisation=[0.0, 1.0])
     ),
     "content-knn": _grid(content_neighbours=[0, 10, 30, 100, 300], scaling=["standard", "none"]),
     "item-knn": _grid(neighbours=[5, 20, 100, 500, 2000], shrinkage=[0.0, 10.0, 100.0, 1000.0]),

@@ -46,8 +46,10 @@ class GraphFilterConfig:
         ideal_weight: Weight α of the ideal low-pass filter beside the linear one; .3 as published.
         linear_exponent: Exponent β of the item degrees around the linear filter: 0 as published, larger ones lean to
             popular items. At ½ both filters lean alike.
-        user_exponent: Exponent γ of the user degrees: 1 as published, where a person's whole history counts as much
-            as another's; smaller ones listen more to those with long histories.
+        user_exponent: Exponent γ of the user degrees in the linear filter: 1 as published, where a person's whole
+            history counts as much as another's; smaller ones listen more to those with long histories.
+        ideal_user_exponent: The same in the ideal low-pass filter, whose directions then tell less of people with few
+            events.
         regularisation: Added to all degrees in the ideal low-pass filter, in multiples of their mean; 0 as published.
             It keeps people and items of few events, among which singular values are high as well, from taking up
             directions (Amini et al. 2013, section 2; Zhang and Rohe 2018).
@@ -57,12 +59,13 @@ class GraphFilterConfig:
     ideal_weight: float = searched(2.0, Range(0.1, 10.0, log=True))
     linear_exponent: float = searched(0.5, Range(0.0, 1.0))
     user_exponent: float = searched(1.0, Range(0.0, 1.0))
+    ideal_user_exponent: float = searched(1.0, Range(0.0, 1.0))
     regularisation: float = searched(0.0, Range(0.0, 4.0))
 
     def __post_init__(self) -> None:
-        for name in ("factors", "ideal_weight", "linear_exponent", "user_exponent", "regularisation"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"option {name!r} must not be negative, got {getattr(self, name)}")
+        for name, value in to_dict(self).items():
+            if value < 0:
+                raise ConfigError(f"option {name!r} must not be negative, got {value}")
 
 
 class GraphFilterRanker(HistoryRanker):
@@ -70,8 +73,8 @@ class GraphFilterRanker(HistoryRanker):
 
     A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D_τ^-½ V Vᵀ D_τ^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
     pairs over powers of the degrees of their users and items. ``V`` holds the leading right singular vectors of the
-    same with ``γ = 1`` and regularised degrees ``D_τ``. The paper has ``β = 0``, ``γ = 1`` and ``D_τ = D``; ``β = ½``
-    then makes the linear part a walk of three random steps. Cost: nine products of the training pairs with ``factors``
+    same with an exponent of its own and regularised degrees ``D_τ``. The paper has ``β = 0``, ``γ = 1`` in both and
+    ``D_τ = D``; ``β = ½`` then makes the linear part a walk of three random steps. Cost: nine products of the training pairs with ``factors``
     columns and ``O(num_items × factors²)`` once, and the paths of length three from each user who is scored; memory
     ``O(num_edges + num_items × factors)``.
 
@@ -98,7 +101,7 @@ class GraphFilterRanker(HistoryRanker):
     @classmethod
     def fit(cls, task: RankingTask, config: GraphFilterConfig) -> tuple[Self, TrainingResult | None]:
         """Decomposes the graph."""
-        basis = _leading_tastes(task.interactions, config.factors, config.regularisation, task.seed)
+        basis = _leading_tastes(task.interactions, config, task.seed)
         return cls(task.interactions, basis, task.interactions, config), None
 
     def weighing_ideal(self, weight: float) -> Self:
@@ -190,9 +193,9 @@ def _degree(index: NDArray[np.integer], num_nodes: int, regularisation: float = 
     return (np.maximum(degree, 1) + regularisation * mean).astype(np.float32)
 
 
-def _leading_tastes(graph: sp.csr_matrix, factors: int, regularisation: float, seed: int) -> Tensor:
+def _leading_tastes(graph: sp.csr_matrix, config: GraphFilterConfig, seed: int) -> Tensor:
     """Returns ``V [num_items, factors]``; fewer columns if the graph is of a lower rank."""
-    matrix = _normalised(graph, 1.0, regularisation)
+    matrix, factors = _normalised(graph, config.ideal_user_exponent, config.regularisation), config.factors
     if factors == 0:
         return torch.zeros(matrix.shape[1], 0)
     if min(matrix.shape) > max(_FEW, factors + _FURTHER):

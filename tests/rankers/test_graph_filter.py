@@ -10,7 +10,14 @@ from gnnrec.rankers.graph_filter import GraphFilterConfig
 from gnnrec.testing import PlantedGraph
 
 EVERYBODY = np.arange(120)
-CONFIG = GraphFilterConfig(factors=6, ideal_weight=0.4, linear_exponent=0.3, user_exponent=0.6, regularisation=0.7)
+CONFIG = GraphFilterConfig(
+    factors=6,
+    ideal_weight=0.4,
+    linear_exponent=0.3,
+    user_exponent=0.6,
+    ideal_user_exponent=0.8,
+    regularisation=0.7,
+)
 
 
 def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +27,7 @@ def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.n
     more = (config.regularisation * degree[degree > 0].mean() for degree in (dense.sum(axis=1), dense.sum(axis=0)))
     of_users, of_items = (degree + added for degree, added in zip((user_degree, item_degree), more, strict=True))
     normalised = dense / np.sqrt(np.outer(user_degree**config.user_exponent, item_degree))
-    basis = np.linalg.svd(dense / np.sqrt(np.outer(of_users, of_items)))[2][: config.factors].T
+    basis = np.linalg.svd(dense / np.sqrt(np.outer(of_users**config.ideal_user_exponent, of_items)))[2][: config.factors].T
     linear, ideal = normalised.T @ normalised, config.ideal_weight * basis @ basis.T
     leaning = item_degree[None, :] / item_degree[:, None]
     return linear * leaning**config.linear_exponent + ideal * np.sqrt(of_items / of_items[:, None]), linear + ideal
@@ -99,7 +106,8 @@ def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(monkeypatch)
     chosen = rng.random((300, 200)) < np.where(group[0][:, None] == group[1], 0.4, 0.05)
     graph = sp.csr_matrix(chosen.astype(np.float32))
     monkeypatch.setattr(graph_filter, "_FEW", 100)
-    basis = graph_filter._leading_tastes(graph, 4, regularisation=0.5, seed=0).numpy()
+    config = GraphFilterConfig(factors=4, regularisation=0.5)
+    basis = graph_filter._leading_tastes(graph, config, seed=0).numpy()
     of_users, of_items = (chosen.sum(axis=axis) for axis in (1, 0))
     raised = np.outer(of_users + of_users.mean() / 2, of_items + of_items.mean() / 2)
     exact = np.linalg.svd(chosen / np.sqrt(raised))[2][:4]  # one direction for each group, far ahead of all others
@@ -116,7 +124,8 @@ def test_regularised_degrees_keep_tiny_parts_from_taking_up_directions() -> None
     tastes = np.eye(4)[group[1]] / np.sqrt(50)  # one direction for each group of items
 
     def heard(regularisation: float) -> float:
-        basis = graph_filter._leading_tastes(graph, 4, regularisation, seed=0).numpy()
+        config = GraphFilterConfig(factors=4, regularisation=regularisation)
+        basis = graph_filter._leading_tastes(graph, config, seed=0).numpy()
         return float(np.square(basis[:200].T @ tastes).sum() / 4)  # 1: they span the same space
 
     assert heard(1.0) > 0.9
@@ -137,7 +146,15 @@ def test_new_events_count_at_once_and_the_filter_stays(fitted: GraphFilterRanker
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("factors", -1), ("ideal_weight", -0.1), ("linear_exponent", -1.0), ("user_exponent", -1.0)]
+    ("option", "value"),
+    [
+        ("factors", -1),
+        ("ideal_weight", -0.1),
+        ("linear_exponent", -1.0),
+        ("user_exponent", -1.0),
+        ("ideal_user_exponent", -1.0),
+        ("regularisation", -0.5),
+    ],
 )
 def test_impossible_options_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=option):
