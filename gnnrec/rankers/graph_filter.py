@@ -74,9 +74,10 @@ class GraphFilterRanker(HistoryRanker):
     A history ``r`` is scored ``r (D^-β R̃ᵀR̃ D^β + α D_τ^-½ V Vᵀ D_τ^½)``. ``R̃ = D_U^(-γ/2) R D^-½`` holds the training
     pairs over powers of the degrees of their users and items. ``V`` holds the leading right singular vectors of the
     same with an exponent of its own and regularised degrees ``D_τ``. The paper has ``β = 0``, ``γ = 1`` in both and
-    ``D_τ = D``; ``β = ½`` then makes the linear part a walk of three random steps. Cost: nine products of the training pairs with ``factors``
-    columns and ``O(num_items × factors²)`` once, and the paths of length three from each user who is scored; memory
-    ``O(num_edges + num_items × factors)``.
+    ``D_τ = D``; ``β = ½`` then makes the linear part a walk of three random steps.
+
+    Cost: nine products of the training pairs with ``factors`` columns and ``O(num_items × factors²)`` once, and the
+    paths of length three from each user who is scored; memory ``O(num_edges + num_items × factors)``.
 
     Args:
         graph: ``[num_users, num_items]`` binary: the pairs that the filter was fitted on.

@@ -27,7 +27,8 @@ def dense_filters(train: sp.csr_matrix, config: GraphFilterConfig) -> tuple[np.n
     more = (config.regularisation * degree[degree > 0].mean() for degree in (dense.sum(axis=1), dense.sum(axis=0)))
     of_users, of_items = (degree + added for degree, added in zip((user_degree, item_degree), more, strict=True))
     normalised = dense / np.sqrt(np.outer(user_degree**config.user_exponent, item_degree))
-    basis = np.linalg.svd(dense / np.sqrt(np.outer(of_users**config.ideal_user_exponent, of_items)))[2][: config.factors].T
+    regularised = dense / np.sqrt(np.outer(of_users**config.ideal_user_exponent, of_items))
+    basis = np.linalg.svd(regularised)[2][: config.factors].T
     linear, ideal = normalised.T @ normalised, config.ideal_weight * basis @ basis.T
     leaning = item_degree[None, :] / item_degree[:, None]
     return linear * leaning**config.linear_exponent + ideal * np.sqrt(of_items / of_items[:, None]), linear + ideal
