@@ -101,12 +101,16 @@ def test_factors_beyond_the_rank_are_left_out(num_users: int, planted: PlantedGr
     np.testing.assert_allclose(ideal, config.ideal_weight * train.toarray(), atol=1e-5)
 
 
-def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(monkeypatch) -> None:
+@pytest.mark.parametrize("most_exact", [256, 0], ids=["few directions", "many directions"])
+def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(
+    most_exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     group = rng.integers(4, size=300), rng.integers(4, size=200)
     chosen = rng.random((300, 200)) < np.where(group[0][:, None] == group[1], 0.4, 0.05)
     graph = sp.csr_matrix(chosen.astype(np.float32))
     monkeypatch.setattr(graph_filter, "_FEW", 100)
+    monkeypatch.setattr(graph_filter, "_MOST_EXACT", most_exact)
     config = GraphFilterConfig(factors=4, regularisation=0.5)
     basis = graph_filter._leading_tastes(graph, config, seed=0).numpy()
     of_users, of_items = (chosen.sum(axis=axis) for axis in (1, 0))
@@ -114,6 +118,17 @@ def test_of_large_graphs_the_leading_vectors_are_found_by_iteration(monkeypatch)
     exact = np.linalg.svd(chosen / np.sqrt(raised))[2][:4]  # one direction for each group, far ahead of all others
     np.testing.assert_allclose(basis @ basis.T, exact.T @ exact, atol=1e-3)
     assert abs(basis[:, -1] @ exact[0]) > 0.999  # the widest comes last
+
+
+def test_few_directions_are_exact_where_singular_values_fall_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sparse log at random no direction is far ahead of the next."""
+    graph = sp.random(300, 200, density=0.02, random_state=0, data_rvs=np.ones, format="csr", dtype=np.float32)
+    monkeypatch.setattr(graph_filter, "_FEW", 100)
+    basis = graph_filter._leading_tastes(graph, GraphFilterConfig(factors=8, regularisation=1.0), seed=0).numpy()
+    of_users, of_items = (np.asarray(graph.sum(axis=axis)).ravel() for axis in (1, 0))
+    raised = [np.maximum(degree, 1) + graph.nnz / np.count_nonzero(degree) for degree in (of_users, of_items)]
+    exact = np.linalg.svd(graph.toarray() / np.sqrt(np.outer(*raised)))[2][:8]
+    np.testing.assert_allclose(basis @ basis.T, exact.T @ exact, atol=1e-5)
 
 
 def test_regularised_degrees_keep_tiny_parts_from_taking_up_directions() -> None:
