@@ -208,7 +208,8 @@ def _leading_tastes(graph: sp.csr_matrix, config: GraphFilterConfig, seed: int) 
         singular, right = (part[-factors:] for part in _all_right_singular_vectors(matrix))
     elif factors <= _MOST_EXACT:
         start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-        _, singular, right = svds(matrix.astype(np.float64), k=factors, v0=start)
+        found = svds(matrix.astype(np.float64), k=factors, v0=start)[1:]
+        singular, right = (part.astype(np.float64, copy=False) for part in found)
     else:
         singular, right = _leading_right_singular_vectors(matrix, factors, seed)
     # What belongs to zero is the highest frequency, which a low-pass filter must not let through.
