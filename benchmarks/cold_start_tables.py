@@ -119,12 +119,14 @@ def _compared_figures(rows: pd.DataFrame, by: str) -> str:
                 usual, changed = (one[one["seed"].isin(both)] for one in (usual, changed))
             column = per_user_column(view_column("test", "recall@20", view))
             cells.append(markdown.compared(compared_by_user(usual, changed, column)))
+        if by == "variant":
+            cells.append(markdown.plain(rows.loc[rows[by] == name, "options"].iloc[0]))
         lines.append(cells)
     header = [by, "seeds", "recall@20 among cold", "ndcg@20 among cold", "recall@20 among all", "ndcg@20 among all"]
     header += ["warm recall@20", "harmonic", "area", "validation recall@20 among all"]
     against = "`gnnrec`" if by == "model" else "the model as it comes"
     header += [f"{against} against it, {view}" for view in ("among cold", "among all", "warm")]
-    return markdown.table(header, lines)
+    return markdown.table(header if by == "model" else [*header, "options"], lines)
 
 
 def _at_the_same_price(rows: pd.DataFrame) -> str:

@@ -166,7 +166,7 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
         columns |= {f"test users, {view}": 30 for view in VIEWS}
         columns |= {"test recall@20, harmonic mean of warm and cold among all": value / 2}
         columns |= {"valid recall@20, cold among all": 0.125, "status": "ok", "config": '{"hops": 2}'}
-        columns |= {"hyperparameters": "{}"}
+        columns |= {"hyperparameters": "{}", "options": '{"identity_dropout": 0.0}' if variant else "{}"}
         columns |= {} if curve is None else dict(zip(TRADE_OFF, curve, strict=True))
         columns |= {"machine": "Abacus", "cores": 2, "threads": 1, "device": "cpu", "versions": '{"torch": "9.9"}'}
         write_row(tmp_path, Fit("tiktok", model, seed, variant), columns, COLD_START)
@@ -184,9 +184,10 @@ def test_the_page_holds_the_figures_of_the_rows(tmp_path):
     assert ours[1:3] == ["2", ".5000 ± .1414"]
     assert ours[7:10] == [".2500 ± .0707", ".4000 ± .0566", ".1250"]
     theirs = next(line for line in lines if line[0] == "`content-knn`")
-    assert theirs[-1] == theirs[-2] == "+.2000 [+.2000, +.2000], p < .001"
+    assert theirs[-3:] == ["+.2000 [+.2000, +.2000], p < .001"] * 3  # among cold, among all, warm
     variant = next(line for line in lines if line[0] == "none hidden")
-    assert variant[-1] == "-.0500 [-.0500, -.0500], p < .001"  # on the seed that both have
+    assert variant[-4:-1] == ["-.0500 [-.0500, -.0500], p < .001"] * 3  # on the seed that both have
+    assert variant[-1] == "identity_dropout: 0.0"
     assert ["`clcrec`", "0", "it \\| broke"] in lines
     assert "Abacus, 2 cores" in page
     traded = next(line for line in lines if line[:2] == ["`content-knn`", ".3000"])
